@@ -1,0 +1,1 @@
+"""Compositions of layers, which are layers themselves."""

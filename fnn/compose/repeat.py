@@ -1,0 +1,127 @@
+"""The same layer n times: a scan over stacked params, so that 100 layers compile as fast as one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core import Layer, Reading
+from fnn.errors import InputError, at, brief, check_size, describe
+from fnn.factors import is_factor, join, unread
+
+
+@dataclass(frozen=True, repr=False)
+class Repeat:
+    """Run `layer` n times, each time on the last output. The layer must keep shape and dtype.
+
+    params: the layer's own, stacked on a new first axis of size n; with `shared=True` one set of the
+    layer's params that all n uses share. The boundary before each use is kept if the layer's backward
+    reads it, once for both of its neighbours. `read` is applied inside the reverse scan, so that a stack
+    of factors need not exist; shared params get one factor, the uses joined along the summed axis, and
+    `read` is applied to that.
+    """
+
+    layer: Layer
+    n: int
+    shared: bool = False
+    __repr__ = brief
+
+    def __post_init__(self):
+        if not isinstance(self.layer, Layer):
+            raise InputError("Repeat", "a layer", repr(self.layer), "fnn.Repeat(fnn.Serial(a, b), n)")
+        check_size("Repeat", "n", self.n)
+
+    @property
+    def cheap(self) -> bool:
+        """Whether the layer is."""
+        return self.layer.cheap
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The output, if the layer reads both sides: the uses' inputs are kept, the last output is not."""
+        return frozenset({"output"}) if len(self.layer.needs) == 2 else frozenset()
+
+    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
+        """List the one layer: place, layer, the params of one use, and the shape of its input."""
+        return [(".layer", self.layer, params if self.shared else jax.eval_shape(_first, params), x)]
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
+        """Make the layer's params, n times where they are not shared."""
+        with at(".layer"):
+            if self.shared:
+                params = self.layer.init(key, x)
+            else:
+                params = jax.vmap(lambda key: self.layer.init(key, x))(jax.random.split(key, self.n))
+        self._check_same(x, jax.eval_shape(self.forward, params, x, None)[0])
+        return params
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
+        """v[i + 1] = layer(params[i], v[i])"""
+        self._check(params)
+
+        def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
+            own, key = xs
+            with at(".layer"):
+                y, extras = self.layer.forward(params if self.shared else own, x, key)
+            self._check_same(x, y)
+            return y, (self._kept(x, y), extras)
+
+        keys = None if key is None else jax.random.split(key, self.n)
+        return lax.scan(step, x, (None if self.shared else params, keys), self.n)
+
+    def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
+        """v[i + 1] = layer(params[i], v[i])"""
+
+        def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, None]:
+            own, extras = xs
+            return self.layer.recompute(params if self.shared else own, x, extras), None
+
+        return lax.scan(step, x, (None if self.shared else params, extras[1]), self.n)[0]
+
+    def backward(
+        self, params: Any, x: None, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
+    ) -> tuple[Any, Any]:
+        """dv[i] = the layer's backward at dv[i + 1], last use first; v[i + 1] is the next use's input."""
+        self._check(params)
+
+        def step(carry: tuple[Any, Any], xs: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], Any]:
+            dy, after = carry
+            trees, kept, extras = xs
+            own = Reading(unread, (params,)) if self.shared else Reading(read.reader, trees)
+            v_in = kept if "input" in self.layer.needs else None
+            v_out = kept if self.layer.needs == {"output"} else after
+            with at(".layer"):
+                grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
+            return (dx, None if after is None else kept), grads
+
+        trees = None if self.shared else read.trees
+        (dx, _), grads = lax.scan(step, (dy, y), (trees, *extras), self.n, reverse=True)
+        if self.shared:
+            grads = read(jax.tree.map(join, grads, params, is_leaf=is_factor))
+        return grads, dx
+
+    def _kept(self, x: Any, y: Any) -> Any:
+        """Keep the input of a use if the layer reads it; where it reads outputs alone, the output."""
+        if self.layer.needs == {"output"}:
+            return y
+        return x if self.layer.needs else None
+
+    def _check(self, params: Any) -> None:
+        stacked = self.shared or all(jnp.shape(leaf)[:1] == (self.n,) for leaf in jax.tree.leaves(params))
+        if not stacked:
+            wanted = f"params stacked {self.n} times"
+            raise InputError(
+                f"Repeat(n={self.n})", wanted, describe(params), "params = fnn.init(net, key, x)"
+            )
+
+    def _check_same(self, x: Any, y: Any) -> None:
+        if x.shape != y.shape or x.dtype != y.dtype:
+            wanted = f"the layer's output like its input, {describe(x)}"
+            fix = f"a last layer of {x.shape[-1]} features" if x.shape else "a layer that keeps shape"
+            raise InputError(f"Repeat(n={self.n})", wanted, describe(y), fix)
+
+
+def _first(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], params)

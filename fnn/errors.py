@@ -1,0 +1,105 @@
+"""Errors that say what was expected, what came, where in the network, and the call that would be right."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class InputError(ValueError):
+    """Bad input, found at trace time from shapes and dtypes.
+
+    Its text reads "net.layers[2]: Dense(10): expected ..., got ...: try `...`"; the place is a Python
+    expression, filled in by the compositions that the error passes on its way out.
+    """
+
+    def __init__(self, who: object, expected: str, got: str, fix: str):
+        super().__init__(who, expected, got, fix)
+        self.text = f"{who}: expected {expected}, got {got}: try `{fix}`"
+        self.place = ""
+
+    def __str__(self) -> str:
+        return f"net{self.place}: {self.text}" if self.place else self.text
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put `place`, an attribute or index such as `.layers[2]`, before the place of an error from inside."""
+    try:
+        yield
+    except InputError as error:
+        error.place = place + error.place
+        raise
+
+
+def brief(self: Any) -> str:
+    """Give a dataclass's repr without the fields that have their default value: `Dense(10, bias=False)`."""
+    shown = []
+    for field in dataclasses.fields(self):
+        value = getattr(self, field.name)
+        if field.default is dataclasses.MISSING:
+            shown.append(repr(value))
+        elif field.repr and value != field.default:
+            shown.append(f"{field.name}={value!r}")
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def describe(x: Any) -> str:
+    """Name an array by dtype and shape, `float32[32,64]`; any other value by its type or itself."""
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+    if isinstance(x, (dict, tuple, list)) and jax.tree.leaves(x):
+        return str(jax.tree.map(describe, x)).replace("'", "")
+    return repr(x)
+
+
+def check_array(who: object, x: Any, name: str = "x") -> None:
+    """Raise unless `x` has a shape and a dtype."""
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
+
+
+def check_floating(who: object, x: Any, name: str = "x") -> None:
+    """Raise unless `x` is an array of a floating dtype."""
+    check_array(who, x, name)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(who, f"floating-point {name}", describe(x), f"{name}.astype(jnp.float32)")
+
+
+def check_params(who: object, params: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise unless `params` is a dict of arrays of these shapes: params of another network come to light."""
+    good = isinstance(params, dict) and {name: np.shape(p) for name, p in params.items()} == shapes
+    if not good:
+        expected = "params {" + ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) + "}"
+        raise InputError(who, expected, describe(params), "params = fnn.init(net, key, x)")
+
+
+def check_cotangent(who: object, dy: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless the cotangent `dy` has the shape and the dtype of its primal `y`."""
+    if getattr(dy, "shape", None) != shape or dy.dtype != dtype:
+        wanted = f"{np.dtype(dtype).name}[{','.join(map(str, shape))}]"
+        raise InputError(who, f"dy like y, {wanted}", describe(dy), "dy.reshape(y.shape).astype(y.dtype)")
+
+
+def check_size(who: str, name: str, value: Any, least: int = 1) -> None:
+    """Raise unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(who, f"{name} to be an integer >= {least}", repr(value), f"{who}({name}={least})")
+
+
+def check_range(who: object, index: Any, size: int, what: str, fix: str) -> None:
+    """Raise if an integer array that holds values, not only a shape, leaves 0 .. size - 1.
+
+    Under jit and vmap the values are not known, and nothing is raised: there the caller gives NaN.
+    """
+    try:
+        low, high = (int(index.min()), int(index.max())) if index.size else (0, 0)
+    except jax.errors.ConcretizationTypeError:
+        return
+    if low < 0 or high >= size:
+        fix = fix.format(least=high + 1)
+        raise InputError(who, f"{what} in 0 .. {size - 1}", f"{low} .. {high}", fix)

@@ -1,0 +1,1 @@
+"""The layers: each one a forward with its backward right under it."""

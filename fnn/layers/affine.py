@@ -1,0 +1,96 @@
+"""A scale alone and a bias alone, on the last axis."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
+from fnn.factors import Scaled, Total, accumulator
+
+Params = dict[str, Array]
+Vectors = Float[Array, "*n k"]
+
+
+def row(vector: Any, x: Any) -> Any:
+    """Give a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in silence."""
+    return jnp.expand_dims(vector.astype(x.dtype), tuple(range(x.ndim - 1)))
+
+
+@dataclass(frozen=True, repr=False)
+class Scale:
+    """Multiply by a vector: (..., k) -> (..., k). params: `{"scale": (k,)}`, at first `value` everywhere.
+
+    The backward reads the input. Returns the input's dtype.
+    """
+
+    value: float = 1.0
+    __repr__ = brief
+    cheap = True
+    needs = frozenset({"input"})
+    equations = (("{y} = {x} * {scale}",), ("d{scale} = sum({x} * d{y})", "d{x} = d{y} * {scale}"))
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
+        """Fill the scale with `value`."""
+        _check_input(self, x)
+        return {"scale": jnp.full(x.shape[-1:], self.value, accumulator(x.dtype))}
+
+    def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, tuple[()]]:
+        """y = x scale"""
+        _check_input(self, x)
+        check_params(self, params, {"scale": x.shape[-1:]})
+        return self.recompute(params, x, ()), ()
+
+    def recompute(self, params: Params, x: Vectors, extras: tuple[()]) -> Vectors:
+        """y = x scale"""
+        return x * row(params["scale"], x)
+
+    def backward(
+        self, params: Params, x: Vectors, y: None, extras: tuple[()], dy: Vectors, read: Any
+    ) -> tuple[Any, Vectors]:
+        """dscale = sum x dy, dx = dy scale"""
+        check_cotangent(self, dy, x.shape, x.dtype)
+        return read({"scale": Scaled(x, dy)}), dy * row(params["scale"], x)
+
+
+@dataclass(frozen=True, repr=False)
+class Bias:
+    """Add a vector: (..., k) -> (..., k). params: `{"bias": (k,)}`, at first `value` everywhere.
+
+    The backward reads neither side. Returns the input's dtype.
+    """
+
+    value: float = 0.0
+    __repr__ = brief
+    cheap = True
+    needs = frozenset[str]()
+    equations = (("{y} = {x} + {bias}",), ("d{bias} = sum(d{y})", "d{x} = d{y}"))
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
+        """Fill the bias with `value`."""
+        _check_input(self, x)
+        return {"bias": jnp.full(x.shape[-1:], self.value, accumulator(x.dtype))}
+
+    def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, tuple[()]]:
+        """y = x + bias"""
+        _check_input(self, x)
+        check_params(self, params, {"bias": x.shape[-1:]})
+        return self.recompute(params, x, ()), ()
+
+    def recompute(self, params: Params, x: Vectors, extras: tuple[()]) -> Vectors:
+        """y = x + bias"""
+        return x + row(params["bias"], x)
+
+    def backward(
+        self, params: Params, x: None, y: None, extras: tuple[()], dy: Vectors, read: Any
+    ) -> tuple[Any, Vectors]:
+        """dbias = sum dy, dx = dy"""
+        return read({"bias": Total(dy)}), dy
+
+
+def _check_input(layer: Any, x: Any) -> None:
+    check_floating(layer, x)
+    if x.ndim == 0:
+        raise InputError(layer, "x of shape (..., k)", describe(x), "x.reshape(1)")

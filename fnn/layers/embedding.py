@@ -1,0 +1,81 @@
+"""The embedding: rows of a table, by integer index."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import initializers
+from jaxtyping import Array, Float, Int
+
+from fnn.errors import (
+    InputError,
+    brief,
+    check_array,
+    check_cotangent,
+    check_params,
+    check_range,
+    check_size,
+    describe,
+)
+from fnn.factors import Rows
+
+Params = dict[str, Array]
+In = Int[Array, "*n"]
+Out = Float[Array, "*n j"]
+
+
+@dataclass(frozen=True, repr=False)
+class Embedding:
+    """Look up rows of a table (V, j) by integer index: (...) -> (..., j).
+
+    params: `{"table": (V, j)}`, float32. An index out of 0 .. V - 1 raises in eager code; where only the
+    compiler sees the index it gives a row of NaN, and its cotangent reaches no row of the table. `dtype`
+    is what the layer returns (None: the table's).
+
+    The backward reads the indices; `dx` is float0, as everywhere in JAX for integers. No flops.
+    """
+
+    vocabulary: int
+    features: int
+    dtype: Any = None
+    table_init: initializers.Initializer = field(default=initializers.normal(1.0), repr=False)
+    __repr__ = brief
+    cheap = True
+    needs = frozenset({"input"})
+    equations = (("{y} = {table}[{x}]",), ("d{table} = zeros.at[{x}].add(d{y})",))
+
+    def __post_init__(self):
+        check_size("Embedding", "vocabulary", self.vocabulary)
+        check_size("Embedding", "features", self.features)
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
+        """Draw the table in float32."""
+        self._check_index(x)
+        return {"table": self.table_init(key, (self.vocabulary, self.features), jnp.float32)}
+
+    def forward(self, params: Params, x: In, key: Any) -> tuple[Out, tuple[()]]:
+        """y = table[x]"""
+        self._check_index(x)
+        check_range(self, x, self.vocabulary, "indices", f"fnn.Embedding({{least}}, {self.features})")
+        check_params(self, params, {"table": (self.vocabulary, self.features)})
+        return self.recompute(params, x, ()), ()
+
+    def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
+        """y = table[x]"""
+        safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
+        rows = jnp.take(params["table"], safe, axis=0, mode="fill", fill_value=jnp.nan)
+        return rows.astype(self.dtype or rows.dtype)
+
+    def backward(
+        self, params: Params, x: In, y: None, extras: tuple[()], dy: Out, read: Any
+    ) -> tuple[Any, Any]:
+        """dtable = dy added into the rows that x names: added, since an index may come twice."""
+        check_cotangent(self, dy, (*x.shape, self.features), self.dtype or params["table"].dtype)
+        return read({"table": Rows(x, dy)}), np.zeros(x.shape, jax.dtypes.float0)
+
+    def _check_index(self, x: Any) -> None:
+        check_array(self, x)
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise InputError(self, "integer x", describe(x), "x.astype(jnp.int32)")

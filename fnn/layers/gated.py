@@ -1,0 +1,73 @@
+"""The gate of gated linear units, without the product before it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fnn.core import Equations
+from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
+from fnn.layers.activation import Activation, silu
+
+In = Float[Array, "*n j2"]
+Out = Float[Array, "*n j"]
+
+
+@dataclass(frozen=True, repr=False)
+class Gate:
+    """Split the last axis into gate g and value u, give f(g) * u: (..., 2j) -> (..., j). No params.
+
+    With a dense layer of 2j features before it (one product for both) this is SwiGLU for silu, GEGLU for
+    gelu, GLU for sigmoid; `fnn.Gated` builds the two. The backward reads the input. Source: Shazeer 2020.
+    """
+
+    activation: Activation = silu
+    __repr__ = brief
+    cheap = True
+    needs = frozenset({"input"})
+
+    @property
+    def equations(self) -> Equations:
+        """The forward and the backward, for `fnn.explain`."""
+        f = self.activation
+        return (
+            ("g, u = split({x})", f"{{y}} = {f}(g) * u"),
+            (
+                "g, u = split({x})",
+                f"dg = d{{y}} * u * {f}'(g)",
+                f"du = d{{y}} * {f}(g)",
+                "d{x} = concatenate(dg, du)",
+            ),
+        )
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:
+        """No params."""
+        self._check_input(x)
+        return ()
+
+    def forward(self, params: tuple[()], x: In, key: Any) -> tuple[Out, tuple[()]]:
+        """y = f(g) u"""
+        self._check_input(x)
+        return self.recompute(params, x, ()), ()
+
+    def recompute(self, params: tuple[()], x: In, extras: tuple[()]) -> Out:
+        """y = f(g) u"""
+        g, u = jnp.split(x, 2, axis=-1)
+        return self.activation.recompute((), g, ()) * u
+
+    def backward(
+        self, params: tuple[()], x: In, y: None, extras: tuple[()], dy: Out, read: Any
+    ) -> tuple[Any, In]:
+        """dg = dy u f'(g), du = dy f(g)"""
+        check_cotangent(self, dy, (*x.shape[:-1], x.shape[-1] // 2), x.dtype)
+        g, u = jnp.split(x, 2, axis=-1)
+        f = self.activation.recompute((), g, ())
+        _, dg = self.activation.backward((), g, f, (), dy * u, read)
+        return read(()), jnp.concatenate([dg, dy * f], axis=-1)
+
+    def _check_input(self, x: Any) -> None:
+        check_floating(self, x)
+        if x.ndim == 0 or x.shape[-1] % 2:
+            raise InputError(self, "x of shape (..., 2j)", describe(x), "fnn.Gated(j)")

@@ -1,0 +1,90 @@
+"""Activations made of straight pieces, each with its derivative right under it.
+
+A kink belongs to the outer piece, and to the left one where both are outer: relu'(0) = 0,
+leaky_relu'(0) = slope, relu6'(6) = 0, hard_silu'(3) = 1. The values are selections, never maxima,
+so `jax.grad` of a value says the same at a kink (of a maximum it says the mean of the two sides).
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def positive(x: Array) -> Array:
+    """x > 0, subnormals included: a CPU's comparison takes them for zero, so the bits are asked."""
+    return lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}") > 0
+
+
+def identity(x: Array) -> Array:
+    """x."""
+    return x
+
+
+def relu(x: Array) -> Array:
+    """x where x > 0, else 0."""
+    return jnp.where(positive(x) | jnp.isnan(x), x, 0.0)
+
+
+def d_relu(y: Array) -> Array:
+    """1 where y > 0, else 0; from the output, which is positive exactly where the input is."""
+    return positive(y).astype(y.dtype)
+
+
+def leaky_relu(x: Array, slope: float) -> Array:
+    """x where x > 0, else slope * x."""
+    return jnp.where(positive(x), x, slope * x)
+
+
+def d_leaky_relu(y: Array, slope: float) -> Array:
+    """1 where y > 0, else slope; from the output, whose sign is the input's as slope >= 0."""
+    return jnp.where(positive(y), 1.0, jnp.full_like(y, slope))
+
+
+def relu_squared(x: Array) -> Array:
+    """x² where x > 0, else 0."""
+    return jnp.square(relu(x))
+
+
+def d_relu_squared(x: Array) -> Array:
+    """2x where x > 0, else 0."""
+    return 2 * relu(x)
+
+
+def relu6(x: Array) -> Array:
+    """x held between 0 and 6."""
+    return jnp.where(x >= 6, 6.0, relu(x))
+
+
+def d_relu6(y: Array) -> Array:
+    """1 where 0 < y < 6, else 0."""
+    return (positive(y) & (y < 6)).astype(y.dtype)
+
+
+def hard_tanh(x: Array) -> Array:
+    """x held between -1 and 1."""
+    return jnp.where(jnp.abs(x) >= 1, jnp.where(x > 0, 1.0, jnp.full_like(x, -1.0)), x)
+
+
+def d_hard_tanh(y: Array) -> Array:
+    """1 where -1 < y < 1, else 0."""
+    return (jnp.abs(y) < 1).astype(y.dtype)
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """(x + 3) / 6 held between 0 and 1."""
+    return jnp.where(x >= 3, 1.0, jnp.where(x <= -3, 0.0, (x + 3) / 6))
+
+
+def d_hard_sigmoid(x: Array) -> Array:
+    """1/6 where -3 < x < 3, else 0."""
+    return (jnp.abs(x) < 3).astype(x.dtype) / 6
+
+
+def hard_silu(x: Array) -> Array:
+    """x hard_sigmoid(x)."""
+    inside = jnp.where(jnp.abs(x) >= 3, 0.0, x)  # outside, the square of x may overflow
+    return jnp.where(x >= 3, x, jnp.where(x <= -3, 0.0, inside * (inside + 3) / 6))
+
+
+def d_hard_silu(x: Array) -> Array:
+    """(2x + 3) / 6 where -3 < x < 3; 0 to the left, 1 to the right."""
+    return jnp.where(x >= 3, 1.0, jnp.where(x <= -3, 0.0, (2 * x + 3) / 6))
