@@ -1,0 +1,1 @@
+"""What a network is and does, told from its layers by shapes alone."""

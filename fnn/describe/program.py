@@ -1,0 +1,210 @@
+"""A network's forward and backward as a list of equations, written by walking its layers."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+
+from fnn.compose.branches import Parallel, Skip
+from fnn.compose.repeat import Repeat
+from fnn.compose.serial import Serial, kept_boundaries
+
+
+class Value(NamedTuple):
+    """A boundary or a param: its name and its shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Line:
+    """One equation: a template with boundaries and params in braces, filled in by name or by shape."""
+
+    template: str
+    values: dict[str, Value]
+    part: str  # "forward" or "backward"
+    depth: int
+    notes: list[str] = field(default_factory=list)
+
+    def fill(self, show: Callable[[str, Value], str]) -> str:
+        """Put `show("d" or "", value)` in the place of each brace."""
+        return re.sub(r"(d?)\{(\w+)\}", lambda m: show(m[1], self.values[m[2]]), self.template)
+
+    def boundaries(self, right: bool) -> set[str]:
+        """Give the names of the boundaries on the right side of the equation, or on the left."""
+        found = re.findall(r"(?<!d)\{(\w+)\}", self.template.partition("=")[2 if right else 0])
+        return {name for name in (self.values[key].name for key in found) if re.fullmatch(r"v\d+", name)}
+
+
+class Part(NamedTuple):
+    """A layer, written down: its output, and what writes its forward again, or its backward."""
+
+    y: Value
+    again: Callable[[], None]
+    back: Callable[[], None]
+
+
+@dataclass
+class Program:
+    """The lines so far, the boundaries that are kept, and the counters that names are made from."""
+
+    lines: list[Line] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+    part: str = "forward"
+    depth: int = 0
+    boundaries: int = 0
+    layers: int = 0
+
+    def line(self, template: str, values: dict[str, Value], *notes: str) -> None:
+        """Write a line."""
+        self.lines.append(Line(template, values, self.part, self.depth, list(notes)))
+
+    def value(self, shape: tuple[int, ...]) -> Value:
+        """Name the next boundary."""
+        self.boundaries += 1
+        return Value(f"v{self.boundaries}", shape)
+
+    def forward(self, layer: Any, params: Any, x_shape: Any, x: Value) -> Part:
+        """Write a layer's forward equations."""
+        match layer:
+            case Serial():
+                return self._serial(layer, params, x_shape, x)
+            case Skip():
+                return self._skip(layer, params, x_shape, x)
+            case Parallel():
+                return self._parallel(layer, params, x_shape, x)
+            case Repeat():
+                return self._repeat(layer, params, x_shape, x)
+        return self._leaf(layer, params, x_shape, x)
+
+    def _leaf(self, layer: Any, params: Any, x_shape: Any, x: Value) -> Part:
+        self.layers += 1
+        y_shape, extras = jax.eval_shape(layer.forward, params, x_shape, None)
+        values = {"x": x, "y": self.value(y_shape.shape)}
+        if isinstance(params, dict):
+            values |= {name: Value(f"{name}{self.layers}", leaf.shape) for name, leaf in params.items()}
+        plain = ((f"{{y}} = {layer!r}({{x}})",), (f"d{{x}} = backward of {layer!r} at d{{y}}",))
+        forward, backward = getattr(layer, "equations", plain)
+        fresh = set()  # the forward's equations that the backward has written again
+
+        def write(templates: tuple[str, ...]) -> None:
+            for template in templates:
+                if template not in fresh:
+                    self.line(template, values)
+
+        def again() -> None:
+            write(forward)
+            fresh.update(forward)
+
+        write(forward)
+        shapes = [str(leaf.shape) for leaf in jax.tree.leaves(extras)]
+        if shapes:
+            self.lines[-1].notes.append(f"keep statistics {' '.join(shapes)}")
+        return Part(values["y"], again, lambda: write(backward))
+
+    def _serial(self, layer: Serial, params: Any, x_shape: Any, x: Value) -> Part:
+        values, parts = [x], []
+        for _, child, p, shape in layer.parts(params, x_shape):
+            parts.append(self.forward(child, p, shape, values[-1]))
+            values.append(parts[-1].y)
+        kept = {*kept_boundaries(layer.layers)}
+        self.kept |= {values[i].name for i in kept if 0 < i < len(parts)}
+
+        def again() -> None:
+            for part in parts:
+                part.again()
+
+        def back() -> None:
+            known = set(kept)
+
+            def reach(i: int) -> None:
+                if i not in known:
+                    reach(i - 1)
+                    parts[i - 1].again()
+                    known.add(i)
+
+            for i in reversed(range(len(parts))):
+                for side in sorted(layer.layers[i].needs):
+                    reach(i + (side == "output"))
+                parts[i].back()
+
+        return Part(values[-1], again, back)
+
+    def _skip(self, layer: Skip, params: Any, x_shape: Any, x: Value) -> Part:
+        inner = self.forward(layer.layer, params, x_shape, x)
+        values = {"x": x, "f": inner.y, "y": self.value(inner.y.shape)}
+        self.kept |= {inner.y.name} if "output" in layer.layer.needs else set()
+        self.line("{y} = {x} + {f}", values)
+
+        def again() -> None:
+            inner.again()
+            self.line("{y} = {x} + {f}", values)
+
+        def back() -> None:
+            self.line("d{x} = d{y}", values)
+            self.line("d{f} = d{y}", values)
+            self._accumulate(inner, x)
+
+        return Part(values["y"], again, back)
+
+    def _parallel(self, layer: Parallel, params: Any, x_shape: Any, x: Value) -> Part:
+        parts = [self.forward(child, p, x_shape, x) for _, child, p, _ in layer.parts(params, x_shape)]
+        names = [f"f{i}" for i in range(len(parts))]
+        y_shape = jax.eval_shape(layer.forward, params, x_shape, None)[0].shape
+        values = {"y": self.value(y_shape)} | {name: p.y for name, p in zip(names, parts, strict=True)}
+        braced = [f"{{{name}}}" for name in names]
+        template = " + ".join(braced) if layer.join == "sum" else f"concatenate({', '.join(braced)})"
+        self.kept |= {
+            part.y.name
+            for part, child in zip(parts, layer.layers, strict=True)
+            if layer.join == "sum" and "output" in child.needs
+        }
+        self.line(f"{{y}} = {template}", values)
+
+        def again() -> None:
+            for part in parts:
+                part.again()
+            self.line(f"{{y}} = {template}", values)
+
+        def back() -> None:
+            for i, part in enumerate(parts):
+                slice_i = "" if layer.join == "sum" else f"[slice {i}]"
+                if slice_i and "output" in layer.layers[i].needs:
+                    self.line(f"{{f{i}}} = {{y}}{slice_i}", values)
+                self.line(f"d{{f{i}}} = d{{y}}{slice_i}", values)
+                self._accumulate(part, x) if i else part.back()
+
+        return Part(values["y"], again, back)
+
+    def _repeat(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:
+        ((_, child, p, _),) = layer.parts(params, x_shape)
+        shared = " with the same params" if layer.shared else ""
+        self.line(f"{layer.n} times{shared}, each from the last one's output:", {})
+        self.depth += 1
+        inner = self.forward(child, p, x_shape, x)
+        self.depth -= 1
+        self.kept |= {x.name} if "input" in child.needs else set()
+        self.kept |= {inner.y.name} if "output" in child.needs else set()
+
+        def loop(head: str, body: Callable[[], None]) -> None:
+            self.line(head, {})
+            self.depth += 1
+            body()
+            self.depth -= 1
+
+        return Part(
+            inner.y,
+            lambda: loop(f"{layer.n} times, again:", inner.again),
+            lambda: loop(f"{layer.n} times, the last first:", inner.back),
+        )
+
+    def _accumulate(self, part: Part, x: Value) -> None:
+        """Write a part's backward where dx has a value already: its dx is added."""
+        start = len(self.lines)
+        part.back()
+        for line in self.lines[start:]:
+            if line.values.get("x") == x and line.template.startswith("d{x} = "):
+                line.template = line.template.replace("=", "+=", 1)
