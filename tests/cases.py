@@ -1,0 +1,163 @@
+"""The one table of networks that all tests walk: a new layer is one row, and every property holds for it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn
+from fnn import Dense, Dropout, Embedding, Gated, LayerNorm, Parallel, Repeat, RMSNorm, Scale, Serial, Skip
+
+VOCABULARY = 11
+
+ACTIVATIONS = [
+    fnn.identity, fnn.relu, fnn.leaky_relu, fnn.relu_squared, fnn.elu, fnn.selu, fnn.celu, fnn.gelu,
+    fnn.gelu_tanh, fnn.silu, fnn.mish, fnn.softplus, fnn.sigmoid, fnn.tanh, fnn.hard_sigmoid,
+    fnn.hard_silu, fnn.hard_tanh, fnn.relu6, fnn.log_sigmoid, fnn.softsign, fnn.softmax,
+]  # fmt: skip
+SINE = fnn.activation(jnp.sin, jnp.cos)  # reads its input, and compiles in no time
+CUBE = fnn.activation(lambda x: x**3)  # its derivative is autodiff's
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the shape of its input, integer for an embedding."""
+
+    name: str
+    net: Any
+    shape: tuple[int, ...]
+    integer: bool = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["params", "x", "dy", "key"], meta_fields=["net"])
+@dataclass(frozen=True)
+class Example:
+    """A case with data: params away from their initial symmetry, input, cotangent, key."""
+
+    net: Any
+    params: Any
+    x: Any
+    dy: Any
+    key: Any
+
+    def data(self) -> tuple[Any, Any, Any]:
+        """Give what is drawn for one example alone: all but the params."""
+        return self.x, self.dy, self.key
+
+
+def example(case: Case, dtype: Any = jnp.float64, seed: int = 0) -> Example:
+    """Draw params, input and cotangent of a case in `dtype`; the same seed gives the same data.
+
+    The params have the structure that `init` gives them and values of our own: no symmetry, no zero bias.
+    """
+    random = np.random.default_rng(seed)
+
+    def draw(like: Any, scale: float = 1.0) -> Any:
+        return jnp.asarray(scale * random.standard_normal(like.shape), dtype)
+
+    key, shape = jax.random.key(seed), jax.ShapeDtypeStruct(case.shape, dtype)
+    if case.integer:
+        x = jnp.asarray(random.integers(0, VOCABULARY, case.shape), jnp.int32)
+    else:
+        x = draw(shape)
+    params = jax.eval_shape(lambda: fnn.init(case.net, key, x))
+    params = jax.tree.map(lambda leaf: draw(leaf, 0.5), params)
+    y = jax.eval_shape(lambda params: fnn.forward(case.net, params, x, key)[0], params)
+    return Example(case.net, params, x, draw(y), key)
+
+
+def _feed_forward(width: int, hidden: int) -> Skip:
+    return Skip(Serial(RMSNorm(), Gated(hidden), Dense(width)))
+
+
+LAYERS = [
+    Case("dense", Dense(3), (7, 5)),
+    Case("dense-without-bias", Dense(3, bias=False), (7, 5)),
+    Case("dense-one-row", Dense(3), (1, 5)),
+    Case("dense-one-input-one-output", Dense(1), (2, 1)),
+    Case("dense-no-batch", Dense(3), (5,)),
+    Case("dense-tokens", Dense(3), (2, 3, 5)),
+    Case("dense-deep-batch", Dense(3), (2, 3, 2, 5)),
+    Case("dense-square", Dense(5), (5, 5)),
+    Case("embedding", Embedding(VOCABULARY, 5), (7,), integer=True),
+    Case("embedding-tokens", Embedding(VOCABULARY, 3), (5, 4), integer=True),
+    Case("embedding-one", Embedding(VOCABULARY, 3), (), integer=True),
+    Case("layer-norm", LayerNorm(), (7, 5)),
+    Case("layer-norm-plain", LayerNorm(scale=False, bias=False), (7, 5)),
+    Case("layer-norm-no-batch", LayerNorm(eps=1e-2), (5,)),
+    Case("layer-norm-one-feature", LayerNorm(), (3, 1)),
+    Case("rms-norm", RMSNorm(), (7, 5)),
+    Case("rms-norm-tokens", RMSNorm(scale=False), (2, 3, 5)),
+    Case("dropout", Dropout(0.4), (7, 5)),
+    Case("dropout-zero", Dropout(0.0), (7, 5)),
+    Case("scale", Scale(), (7, 5)),
+    Case("bias", fnn.Bias(), (2, 3, 5)),
+    Case("gated", Gated(3), (7, 5)),
+    *(Case(f"gate-{f}", fnn.Gate(f), (7, 6)) for f in (fnn.gelu, fnn.sigmoid, fnn.relu, fnn.tanh)),
+]
+
+COMPOSITIONS = [
+    Case("empty-chain", Serial(), (7, 5)),
+    Case("mlp", fnn.mlp([5, 7, 3]), (11, 5)),
+    Case("mlp-no-batch", fnn.mlp([5, 7, 3], fnn.gelu), (5,)),
+    Case("mlp-tokens", fnn.mlp([5, 7, 3], fnn.tanh), (2, 3, 5)),
+    Case("mlp-own-activations", fnn.mlp([5, 7, 7, 3], [SINE, CUBE]), (7, 5)),
+    Case("mlp-scanned", fnn.mlp([5, 7, 7, 7, 7, 7, 3]), (3, 5)),
+    Case("mlp-scanned-dropout", fnn.mlp([5, 7, 7, 7, 7, 7, 3], SINE, dropout=0.3), (3, 5)),
+    Case("chain-in-chain", Serial(Serial(Dense(4), fnn.gelu), Serial(Dense(3), fnn.relu)), (7, 5)),
+    Case("cheap-chain", Serial(Scale(), fnn.Bias(), Dropout(0.3), fnn.relu, SINE), (7, 5)),
+    Case("dense-norm-sine", Serial(Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(3)), (7, 5)),
+    Case("embedding-chain", Serial(Embedding(VOCABULARY, 5), LayerNorm(), Dense(3)), (4, 3), integer=True),
+    Case("skip-relu", Skip(Serial(Dense(5), fnn.relu)), (7, 5)),
+    Case("skip-dropout", Serial(Skip(Dropout(0.5)), Dense(3)), (7, 5)),
+    Case("skip-feed-forward", _feed_forward(5, 6), (2, 3, 5)),
+    Case("parallel-sum", Parallel(Serial(Dense(3), fnn.relu), Dense(3)), (7, 5)),
+    Case(
+        "parallel-concatenate",
+        Serial(Parallel(Serial(Dense(2), fnn.relu), Dense(3), SINE, join="concatenate"), Dense(2)),
+        (7, 5),
+    ),
+    Case(
+        "parallel-embeddings",
+        Parallel(Embedding(VOCABULARY, 3), Embedding(VOCABULARY, 3)),
+        (7,),
+        integer=True,
+    ),
+    Case("repeat-one", Repeat(Dense(5), 1), (7, 5)),
+    Case("repeat-input-and-output", Repeat(Serial(Dense(5), fnn.relu), 3), (7, 5)),
+    Case("repeat-output-alone", Serial(Repeat(fnn.relu, 3), Dense(2)), (7, 5)),
+    Case("repeat-neither", Repeat(fnn.Bias(), 3), (7, 5)),
+    Case("repeat-feed-forward", Serial(Repeat(_feed_forward(5, 4), 3), LayerNorm(), Dense(2)), (2, 3, 5)),
+    Case("repeat-dropout", Repeat(Serial(Dense(5), Dropout(0.3), SINE), 3), (7, 5)),
+    Case("shared", Repeat(Serial(Dense(5), fnn.tanh), 3, shared=True), (7, 5)),
+    Case("shared-no-batch", Repeat(Serial(Dense(5), fnn.relu), 3, shared=True), (5,)),
+    Case("shared-feed-forward", Repeat(_feed_forward(5, 4), 2, shared=True), (3, 2, 5)),
+    Case("repeat-of-repeat", Repeat(Repeat(Skip(Serial(Dense(5), fnn.relu)), 2), 3), (4, 5)),
+    Case("repeat-of-shared", Repeat(Repeat(Serial(Dense(5), fnn.relu), 2, shared=True), 3), (4, 5)),
+    Case("shared-of-repeat", Repeat(Repeat(Serial(Dense(5), fnn.relu), 2), 3, shared=True), (4, 5)),
+    Case("shared-of-shared", Repeat(Repeat(Serial(Dense(5), SINE), 2, shared=True), 2, shared=True), (4, 5)),
+    Case("shared-of-parallel", Repeat(Skip(Parallel(Dense(5), Scale())), 2, shared=True), (4, 5)),
+    Case(
+        "deep-nesting",
+        Serial(Dense(6), Skip(Repeat(Parallel(_feed_forward(6, 3), Serial(LayerNorm(), SINE)), 2)), Dense(2)),
+        (2, 3, 5),
+    ),
+]
+
+ALONE = [Case(f"alone-{f}", f, (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
+CHAINS = [Case(f"dense-{f}-dense", Serial(Dense(4), f, Dense(3)), (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
+CASES = [*LAYERS, *COMPOSITIONS, *ALONE, *CHAINS]
+
+every_case = pytest.mark.parametrize("case", CASES, ids=repr)
+every_case_though_chains_are_slow = pytest.mark.parametrize(
+    "case",
+    [*CASES[: -len(CHAINS)], *(pytest.param(chain, marks=pytest.mark.slow) for chain in CHAINS)],
+    ids=repr,
+)

@@ -1,0 +1,16 @@
+"""What every test runs under: float64, two devices, no silent promotion."""
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clear_caches():
+    """Let go of a module's executables: XLA keeps them all."""
+    yield
+    jax.clear_caches()

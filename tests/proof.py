@@ -1,0 +1,100 @@
+"""What it means that a backward pass is right: assertions that the tests walk over the table of cases."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from tests.cases import Example
+
+
+def plain(case: Example) -> Callable[[Any, Any], Any]:
+    """Give the scalar <dy, forward(params, x)>, which autodiff differentiates operation by operation."""
+    return lambda params, x: jnp.vdot(fnn.forward(case.net, params, x, case.key)[0], case.dy)
+
+
+def reference(case: Example) -> tuple[Any, Any]:
+    """Give autodiff's gradients by params and by input (None for an integer input)."""
+    if jnp.issubdtype(case.x.dtype, jnp.integer):
+        return jax.grad(plain(case))(case.params, case.x), None
+    return jax.grad(plain(case), (0, 1))(case.params, case.x)
+
+
+def explicit(case: Example, keep_float0: bool = False) -> tuple[Any, Any]:
+    """Give our gradients: forward, then backward."""
+    _, residuals = fnn.forward(case.net, case.params, case.x, case.key)
+    grads, dx = fnn.backward(case.net, case.params, residuals, case.dy)
+    return grads, None if dx.dtype == jax.dtypes.float0 and not keep_float0 else dx
+
+
+def through_apply(case: Example, around: Callable[[Any], Any] = lambda f: f) -> tuple[Any, Any]:
+    """Give our gradients as a caller of `jax.grad` gets them, with a transformation around the network."""
+
+    def f(params: Any, x: Any) -> Any:
+        return jnp.vdot(around(lambda p, x: fnn.apply(case.net, p, x, case.key))(params, x), case.dy)
+
+    if jnp.issubdtype(case.x.dtype, jnp.integer):
+        return jax.grad(f)(case.params, case.x), None
+    return jax.grad(f, (0, 1))(case.params, case.x)
+
+
+def replace(case: Example, x: Any = ..., dy: Any = ..., key: Any = ..., params: Any = ...) -> Example:
+    """Give the case with other data."""
+    new = {"x": x, "dy": dy, "key": key, "params": params}
+    return dataclasses.replace(case, **{name: value for name, value in new.items() if value is not ...})
+
+
+def assert_equal(got: Any, wanted: Any, relative: float = 1e-12) -> None:
+    """Assert the same tree, shapes and dtypes, and every leaf within `relative` of its largest element."""
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(wanted), strict=True):
+        name = jax.tree_util.keystr(path)
+        assert a.shape == b.shape and a.dtype == b.dtype, (
+            f"{name}: {a.shape} {a.dtype}, not {b.shape} {b.dtype}"
+        )
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        error, scale = np.max(np.abs(a - b), initial=0), np.max(np.abs(b), initial=0)
+        assert error <= relative * max(scale, 1e-3), f"{name}: off by {error:.1e} of {scale:.1e}"
+
+
+def assert_central_differences(case: Example, grads: Any, dx: Any, relative: float = 1e-7) -> None:
+    """Assert that the gradients' products with random directions are the differences' limits.
+
+    One direction a leaf, so that no small leaf hides behind a large one. The step is so short that no kink is
+    met and the error of order h^2 is 1e-12; rounding costs 1e-9.
+    """
+    data, slopes = ((case.params,), (grads,)) if dx is None else ((case.params, case.x), (grads, dx))
+    leaves, structure = jax.tree.flatten(data)
+    random = np.random.default_rng(0)
+    directions = [jnp.asarray(random.standard_normal(leaf.shape)) for leaf in leaves]
+    h = 2.0**-19
+
+    @jax.jit
+    def value(which: Any, step: Any) -> Any:
+        moved = [
+            leaf + jnp.where(which == i, step, 0) * v
+            for i, (leaf, v) in enumerate(zip(leaves, directions, strict=True))
+        ]
+        return plain(case)(*jax.tree.unflatten(structure, moved), *((case.x,) if dx is None else ()))
+
+    for i, (v, grad) in enumerate(zip(directions, jax.tree.leaves(slopes), strict=True)):
+        slope, wanted = np.vdot(grad, v), float(value(i, h) - value(i, -h)) / (2 * h)
+        scale = np.linalg.norm(grad) * np.linalg.norm(v) + 1e-3
+        assert abs(slope - wanted) <= relative * scale, f"leaf {i}: slope {slope}, differences {wanted}"
+
+
+def count_products(f: Callable, case: Example) -> int:
+    """Count the matrix products in the program of `f`; one in a loop's body counts once.
+
+    In the optimized program; but where there is no batch axis, before optimization, which turns some
+    outer products into elementwise ones.
+    """
+    lowered = jax.jit(f).lower(case)
+    if case.x.ndim < 2:
+        return str(lowered.as_text()).count("dot_general")
+    text = str(lowered.compile().as_text())
+    return text.count(" dot(") + text.count("matmul")

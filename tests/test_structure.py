@@ -1,0 +1,85 @@
+"""The design, asserted: imports go one way, files stay short, autodiff is met in one place."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "fnn"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# A module imports from the ranks before its own and from its own part.
+RANKS = [
+    ["errors"],
+    ["factors"],
+    ["core"],
+    ["likelihoods"],
+    ["layers", "losses"],
+    ["compose"],
+    ["describe", "readers", "memory"],
+    ["train", "export"],
+]
+RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "fnn"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way_and_files_stay_short(path):
+    place = path.relative_to(PACKAGE)
+    part = place.parts[0].removesuffix(".py")
+    assert len(path.read_text().splitlines()) <= 300
+    if part == "__init__":
+        return
+    for name in imports(path):
+        other = part_of(name)
+        if part == "check":
+            assert other == "check", f"{place} imports {name}: the checker imports nothing of fnn"
+        else:
+            assert other == part or RANK[other] < RANK[part], f"{place} imports {name}"
+
+
+def test_core_can_be_read_in_a_sitting():
+    assert len((PACKAGE / "core.py").read_text().splitlines()) < 200
+
+
+def test_custom_vjp_appears_in_one_place():
+    uses = [
+        path.name
+        for path in FILES
+        if "check" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "custom_vjp"
+    ]
+    assert uses == ["core.py"]
+
+
+def test_importing_fnn_imports_neither_the_checker_nor_an_extra():
+    heavy = ["fnn.check", "matplotlib", "sklearn", "torch", "rich", "tyro"]
+    code = f"import sys, fnn; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_is_documented():
+    import fnn
+
+    for name, value in vars(fnn).items():
+        if (
+            not name.startswith("_")
+            and callable(value)
+            and getattr(value, "__module__", "").startswith("fnn")
+        ):
+            assert value.__doc__, name
