@@ -1,0 +1,106 @@
+"""`python -m fnn.check module:function "f32[6,5], f32[5,4], i32[6]<4"`: a check without a test suite.
+
+Each argument is a dtype and a shape: f32[6,5] is drawn from the normal distribution, i32[6]<4 from the
+integers 0 to 3, bool[6] by tossing a coin. `module` may be a path, as in `layers/dense.py:dense`. The
+exit status is 0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE and 3 where nothing could be checked.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check.checker import gradient
+from fnn.check.report import Verdict
+
+_DTYPES = {
+    "f16": jnp.float16, "bf16": jnp.bfloat16, "f32": jnp.float32, "f64": jnp.float64,
+    "i8": jnp.int8, "i32": jnp.int32, "u32": jnp.uint32, "bool": jnp.bool_, "c64": jnp.complex64,
+}  # fmt: skip
+_ARGUMENT = re.compile(r"\s*(\w+)\[([\d,\s]*)\](?:<(\d+))?\s*(?:,|$)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m fnn.check", description="Check a hand-written gradient.")
+    parser.add_argument("function", help="module:function or path.py:function")
+    parser.add_argument("arguments", help='their dtypes and shapes: "f32[6,5], i32[6]<4"')
+    parser.add_argument("--level", choices=("quick", "standard", "deep"), default="standard")
+    parser.add_argument(
+        "--transforms", default="", help="comma-separated: jit, vmap, scan, checkpoint, devices"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    given = parser.parse_args(argv)
+    transforms = tuple(filter(None, (t.strip() for t in given.transforms.split(","))))
+    try:
+        args = arguments(given.arguments, given.seed)
+        report = gradient(
+            load(given.function), *args, level=given.level, transforms=transforms, key=given.seed
+        )
+    except (TypeError, ValueError) as error:
+        print(f"python -m fnn.check: {error}", file=sys.stderr)
+        return 3
+    print(json.dumps(report.to_json(), indent=1) if given.json else report)
+    return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}[report.verdict]
+
+
+def arguments(text: str, seed: int = 0) -> list[Any]:
+    """Draw arrays of the dtypes and shapes in `text`; raises ValueError where it does not read as such."""
+    rng, found, at = np.random.default_rng(seed), [], 0
+    while at < len(text):
+        match = _ARGUMENT.match(text, at)
+        if match is None or match[1] not in _DTYPES:
+            raise ValueError(
+                f'expected arguments like "f32[6,5], i32[6]<4" ({", ".join(_DTYPES)}), got {text[at:]!r}'
+            )
+        shape = tuple(int(n) for n in match[2].split(",") if n.strip())
+        found.append(_draw(rng, _DTYPES[match[1]], shape, int(match[3] or 2)))
+        at = match.end()
+    return found
+
+
+def _draw(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...], below: int) -> Any:
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.asarray(rng.standard_normal(shape), dtype)
+    return jnp.asarray(rng.integers(0, below, shape), dtype)
+
+
+def load(name: str) -> Callable[..., Any]:
+    """Import `module:function` or `path.py:function`; raises ValueError where there is no such thing."""
+    module, _, attribute = name.rpartition(":")
+    if not module or not attribute:
+        raise ValueError(f"expected module:function, got {name!r}")
+    try:
+        loaded = _from_path(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+    except (ImportError, FileNotFoundError) as error:
+        raise ValueError(f"expected a module to import, got {module!r}: {error}") from None
+    found: Any = loaded
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"expected {module} to have {attribute!r}, it does not")
+        found = getattr(found, part)
+    return found
+
+
+def _from_path(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, "")
+    raise SystemExit(main())

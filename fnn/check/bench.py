@@ -1,0 +1,210 @@
+"""One subject at one set of shapes, compiled: run it beside its reference and compare."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check import algebra
+from fnn.check.arguments import Arguments
+from fnn.check.judge import Margin, exact_margin, judge, margin, worst
+from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, wide_rule
+from fnn.check.report import Finding, Leaf, Verdict
+from fnn.check.roughness import KINKED
+from fnn.check.subject import Subject
+
+SAMPLES = 3  # of rounding errors, for a second opinion
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the subject gave and what is right, on one set of arguments; gradients are stacked over
+    cotangents.
+    """
+
+    arguments: Arguments
+    dys: list[Any]
+    outputs: Arrays
+    right_outputs: Arrays
+    grads: Arrays
+    right: Arrays
+
+    @property
+    def pair(self) -> list[Any]:
+        """The two random cotangents, on which everything is compared."""
+        return [d[:2] for d in self.dys]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A subject, its trace, and both of them compiled at the shapes of the trace, each when it is first
+    run.
+    """
+
+    subject: Subject
+    traced: Trace
+    reference: Reference
+    run: Callable[..., tuple[Arrays, Arrays]]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the leaves that have a gradient."""
+        return [self.traced.arguments.names[i] for i in self.traced.arguments.active]
+
+    @property
+    def dtypes(self) -> list[Any]:
+        """Their dtypes."""
+        return [self.traced.arguments.leaves[i].dtype for i in self.traced.arguments.active]
+
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether the primal has an operation with a kink or a jump."""
+        return _contains(self.traced.jaxpr.jaxpr, KINKED)
+
+    @cached_property
+    def exact(self) -> Callable[[Sequence[Any], Sequence[Any]], Arrays] | None:
+        """The rule in float64, or None where it cannot be traced."""
+        arguments = self.traced.arguments
+        dys = self.cotangents(np.random.default_rng(0))
+        return wide_rule(self.subject.rule(arguments), arguments, dys) if self.subject.traceable else None
+
+    @cached_property
+    def is_narrow(self) -> bool:
+        """Whether the rule computes in a narrower dtype than anything in the primal and its arguments."""
+        shapes = [self.traced.shapes[i] for i in self.traced.outputs]
+        dy = [jax.ShapeDtypeStruct(s.shape, s.dtype) for s in shapes]
+        rule = jax.make_jaxpr(self.subject.rule(self.traced.arguments))(self.traced.arguments.leaves, dy)
+        eps = [float(jnp.finfo(d).eps) for d in self.dtypes]
+        return narrowest(rule.jaxpr) > max(narrowest(self.traced.jaxpr.jaxpr), *eps)
+
+    def cotangents(self, rng: np.random.Generator) -> list[Any]:
+        """Draw cotangents at random, stacked as `algebra.stack` says."""
+        return algebra.stack([self.traced.shapes[i] for i in self.traced.outputs], rng)
+
+    def measure(self, arguments: Arguments, dys: list[Any]) -> Measurement:
+        """Run the subject on all cotangents, and the reference on the first two."""
+        outputs, grads = self.run(arguments.leaves, dys)
+        right_outputs, right = self.reference.wide(arguments.leaves, [d[:2] for d in dys])
+        return Measurement(arguments, dys, outputs, right_outputs, grads, right)
+
+    def leaves(self, m: Measurement, probe: str = "") -> list[Leaf]:
+        """Judge every leaf.
+
+        Beside autodiff's own error first; what fails there is run again in float64, and is wrong if it is
+        wrong there too, or if the rule computes in a narrower dtype than the primal; where rounding alone
+        takes more than half of the digits the leaf is INCONCLUSIVE.
+        """
+        if probe and all(self._close(i, m) for i in range(len(m.right))):
+            return [self._judge(i, m, [], probe) for i in range(len(m.right))]
+        _, working = self.reference.working(m.arguments.leaves, m.pair)
+        judged = [self._judge(i, m, [w], probe) for i, w in enumerate(working)]
+        failed = [i for i, leaf in enumerate(judged) if leaf.verdict is Verdict.FAIL]
+        if not failed:
+            return judged
+        slack = self._slack(m)
+        exact = self.exact(m.arguments.leaves, m.dys) if self.exact else None
+        rough: list[Arrays] = []
+        for i in failed:
+            if exact is not None and self._is_wrong(i, m, exact[i], slack[i]):
+                continue
+            rough = rough or [self.reference.rough(m.arguments.leaves, m.pair, s)[1] for s in range(SAMPLES)]
+            second = self._judge(i, m, [working[i], *(r[i] for r in rough)], probe, slack[i])
+            if exact is not None and not self.is_narrow and np.all(np.isfinite(m.grads[i][:2])):
+                half = float(np.sqrt(float(jnp.finfo(self.dtypes[i]).eps)))
+                lost = Verdict.INCONCLUSIVE if second.verdict is Verdict.FAIL else second.verdict
+                close = second.error <= half
+                second = (
+                    replace(second, verdict=Verdict.PASS, tolerance=half)
+                    if close
+                    else replace(second, verdict=lost)
+                )
+            judged[i] = second
+        return judged
+
+    def _close(self, i: int, m: Measurement) -> bool:
+        return all(self._leaf(i, m, c, [], "", 0.0).verdict is Verdict.PASS for c in range(2))
+
+    def _is_wrong(self, i: int, m: Measurement, exact: np.ndarray, slack: Any) -> bool:
+        name, dtype = self.names[i], self.dtypes[i]
+        floor = 1e-12 * max(float(np.max(np.abs(d[:2]), initial=0.0)) for d in m.dys)
+        allowed = [exact_margin(m.right[i][c], dtype, floor, _at(slack, c)) for c in range(2)]
+        return any(
+            judge(name, exact[c], m.right[i][c], allowed[c], dtype).verdict is Verdict.FAIL for c in range(2)
+        )
+
+    def _slack(self, m: Measurement) -> list[Any]:
+        if not self.has_kinks:
+            return [0.0] * len(m.right)
+        sides = [self.reference.tied(m.arguments.leaves, m.pair, side)[1] for side in (0, 1)]
+        return [2 * np.maximum(np.abs(a - r), np.abs(b - r)) for a, b, r in zip(*sides, m.right, strict=True)]
+
+    def _judge(
+        self, i: int, m: Measurement, others: Sequence[np.ndarray], probe: str, slack: Any = 0.0
+    ) -> Leaf:
+        return worst([self._leaf(i, m, c, others, probe, slack) for c in range(2)])
+
+    def _leaf(
+        self, i: int, m: Measurement, c: int, others: Sequence[np.ndarray], probe: str, slack: Any
+    ) -> Leaf:
+        right, dtype = m.right[i][c], self.dtypes[i]
+        allowed = margin(right, [o[c] for o in others], dtype, _at(slack, c))
+        return judge(self.names[i], m.grads[i][c], right, allowed, dtype, probe)
+
+    def linearity(self, m: Measurement) -> list[Finding]:
+        """Test the rule's algebra, and again in float64 what rounding could explain."""
+        found = algebra.linearity(self.names, m.grads, self.dtypes, self.tolerances(m))
+        if not found or self.exact is None:
+            return found
+        dys = [algebra.combine(np.asarray(d[0], np.float64), np.asarray(d[1], np.float64)) for d in m.dys]
+        grads = self.exact(m.arguments.leaves, dys)
+        size = 1e-9 * max(float(np.max(np.abs(g[:2]), initial=0)) for g in [*grads, *dys])
+        dtypes = [np.dtype(np.float64)] * len(grads)
+        return algebra.linearity(self.names, grads, dtypes, [size] * len(grads))
+
+    def forward(self, m: Measurement, probe: str = "") -> list[Finding]:
+        """Compare the outputs of the forward rule with those of the primal."""
+        findings = []
+        for i, (got, right) in enumerate(zip(m.outputs, m.right_outputs, strict=True)):
+            dtype = self.traced.shapes[self.traced.outputs[i]].dtype
+            leaf = judge(f"output {i}", got, right, margin(right, [], dtype), dtype)
+            if leaf.verdict is not Verdict.FAIL:
+                continue
+            working = self.reference.working(m.arguments.leaves, m.pair)[0][i]
+            leaf = judge(leaf.name, got, right, Margin(margin(right, [working], dtype).tolerance), dtype)
+            if leaf.verdict is Verdict.FAIL:
+                text = f"the forward rule's output is off by {leaf.error:.1e}, the primal's by rounding alone"
+                findings.append(Finding("forward", Verdict.FAIL, text, leaf.name, probe))
+        return findings
+
+    def tolerances(self, m: Measurement) -> list[float]:
+        """Give the absolute tolerance of each leaf on a measurement."""
+        _, working = self.reference.working(m.arguments.leaves, m.pair)
+        return [
+            max(margin(r[c], [w[c]], d).tolerance for c in range(2))
+            for r, w, d in zip(m.right, working, self.dtypes, strict=True)
+        ]
+
+
+def make(subject: Subject, traced: Trace) -> Bench:
+    """Set a subject up at the shapes of its trace."""
+    return Bench(subject, traced, reference(traced), subject.compiled(traced.arguments))
+
+
+def _at(slack: Any, c: int) -> Any:
+    return slack[c] if isinstance(slack, np.ndarray) else slack
+
+
+def _contains(jaxpr: Any, names: frozenset[str]) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in names:
+            return True
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns") and _contains(inner, names):
+                    return True
+    return False

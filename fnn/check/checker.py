@@ -1,0 +1,219 @@
+"""The two entry points, `gradient` and `pair`, and the order in which the checks run: cheapest first."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from fnn.check import bench, intake, probes, structure, transforms
+from fnn.check.arguments import Arguments, flatten
+from fnn.check.diagnose import diagnose
+from fnn.check.finite import differences
+from fnn.check.progress import Progress
+from fnn.check.reference import Trace
+from fnn.check.report import Finding, Mistake, Report, Verdict
+from fnn.check.subject import Subject, of_function
+
+Level = Literal["quick", "standard", "deep"]
+
+
+def gradient(
+    f: Callable[..., Any],
+    *args: Any,
+    reference: Callable[..., Any] | None = None,
+    wrt: int | Sequence[int] | None = None,
+    order: int = 1,
+    level: Level = "standard",
+    transforms: Sequence[str] = (),
+    key: Any = 0,
+) -> Report:
+    """Check the hand-written derivative of `f` at `args` (pytrees of arrays of any shape and dtype).
+
+    The reference is autodiff in float64 of the function as if it had no rule: of a `custom_vjp` function's
+    primal, with the rules of all that it calls left out too; or of `reference`, which takes the same args.
+    Where neither can be differentiated it is finite differences. `wrt` numbers the arguments to look at,
+    `order=2` adds the second derivative, `transforms` are some of "jit", "vmap", "scan", "checkpoint",
+    "devices" (level "deep": all, and order 2), and `key` (an int or a random key) draws the cotangents.
+
+    Raises TypeError or ValueError for a function or arguments that have no gradient to check.
+
+    >>> import jax, jax.numpy as jnp, fnn.check
+    >>> @jax.custom_vjp
+    ... def double(x):
+    ...     return 2 * x
+    >>> double.defvjp(lambda x: (double(x), None), lambda _, dy: (-2 * dy,))
+    >>> fnn.check.gradient(double, jnp.arange(3.0)).mistake
+    'sign'
+    """
+    intake.require_callable(f)
+    subject, args = of_function(f, args)
+    options = _Options(wrt, order, level, tuple(transforms), intake.seed(key))
+    return _examine(subject, args, reference, options)
+
+
+def pair(
+    forward: Callable[..., tuple[Any, Any]],
+    backward: Callable[[Any, Any], Any],
+    *args: Any,
+    reference: Callable[..., Any] | None = None,
+    wrt: int | Sequence[int] | None = None,
+    order: int = 1,
+    level: Level = "standard",
+    transforms: Sequence[str] = (),
+    key: Any = 0,
+) -> Report:
+    """Check a pair: `forward(*args)` gives `(out, residuals)`, `backward(residuals, dy)` a tuple of
+    cotangents.
+
+    The tuple has one entry for each of `args`; everything else is as for `gradient`. The functions may be
+    plain numpy: then the reference is finite differences.
+    """
+    intake.require_callable(forward)
+    intake.require_callable(backward)
+    name = getattr(forward, "__name__", "forward")
+    primal = intake.first_of(forward)
+    options = _Options(wrt, order, level, tuple(transforms), intake.seed(key))
+    return _examine(Subject(name, primal, forward, backward), args, reference, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    wrt: int | Sequence[int] | None
+    order: int
+    level: str
+    transforms: tuple[str, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        intake.require_choice("level", self.level, ("quick", "standard", "deep"))
+        intake.require_choice("order", self.order, (1, 2))
+        for name in self.transforms:
+            intake.require_choice("transforms", name, transforms.NAMES)
+
+
+def _examine(
+    subject: Subject, args: tuple[Any, ...], other: Callable[..., Any] | None, options: _Options
+) -> Report:
+    start = time.perf_counter()
+    arguments = flatten(subject.primal, args, options.wrt)
+    target = subject if other is None else replace(subject, primal=other)
+    traced, notes = intake.traced(target, arguments)
+    progress = Progress(notes)
+    if traced is None:
+        differences(replace(target, traceable=False), arguments, None, options.seed, progress)
+    else:
+        _with_trace(target, arguments, traced, options, progress)
+    seconds = time.perf_counter() - start
+    return progress.report(f"{subject.name}({', '.join(arguments.names)})", seconds)
+
+
+def _with_trace(
+    subject: Subject, arguments: Arguments, traced: Trace, options: _Options, p: Progress
+) -> None:
+    p.checks.append("structure")
+    seen = structure.inspect_rule(subject, arguments, traced)
+    p.findings += seen.findings
+    p.mistakes += seen.mistakes
+    if seen.fatal:
+        return
+    if not intake.is_differentiable(traced):
+        differences(subject, arguments, traced, options.seed, p)
+        return
+    rng = np.random.default_rng(options.seed)
+    stand = bench.make(subject, traced)
+    dys = stand.cotangents(rng)
+    try:
+        measured = stand.measure(arguments, dys)
+    except jax.errors.UnexpectedTracerError:
+        text = "a rule uses a traced value from outside: hand it over in the residuals"
+        return p.fail("structure", text, "leaked tracer")
+    failing = _at_the_inputs(stand, measured, seen, p)
+    if not p.failed and options.level != "quick":
+        failing = _sweep(stand, measured, rng, p)
+    if not p.failed:
+        names = transforms.NAMES if options.level == "deep" else options.transforms
+        order = 2 if options.level == "deep" else options.order
+        transforms.check(stand, arguments, dys, names, order, p)
+    wrong = any(leaf.verdict is Verdict.FAIL for leaf in p.leaves)
+    if wrong and failing is not None and not p.mistakes:
+        stand, measured, probe, passed = failing
+        diagnose(stand, measured, options.seed, p, probe, passed)
+
+
+def _at_the_inputs(stand: bench.Bench, m: bench.Measurement, seen: structure.Structure, p: Progress) -> Any:
+    p.checks += ["forward", "repeatability", "linearity", "leaves"]
+    p.findings += (forward := stand.forward(m))
+    if forward:
+        p.mistakes.append(Mistake("forward differs", forward[0].text))
+    if not _repeats(stand, m):
+        text = (
+            "the same inputs give another gradient on a second run: the rule draws at random or keeps state"
+        )
+        p.findings.append(Finding("repeatability", Verdict.FAIL, text))
+        p.mistakes.append(Mistake("not repeatable", text))
+    p.findings += stand.linearity(m)
+    p.leaves += stand.leaves(m)
+    passed = {leaf.name: leaf.verdict is Verdict.PASS for leaf in p.leaves}
+    for name, mistake in seen.repairs:
+        if mistake.name != "missing gradient":
+            if passed.get(name):
+                p.mistakes.append(mistake)
+        elif not passed.get(name, True):
+            p.findings.append(Finding("structure", Verdict.FAIL, mistake.words, name))
+            p.mistakes.append(mistake)
+    return stand, m, "", None
+
+
+def _repeats(stand: bench.Bench, m: bench.Measurement) -> bool:
+    subject, arguments = stand.subject, m.arguments
+    again = stand.run(arguments.leaves, m.dys)[1]
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(m.grads, again, strict=True)):
+        return False
+    return not subject.traceable or structure.same_twice(
+        subject.rule(arguments), arguments.leaves, [d[0] for d in m.dys]
+    )
+
+
+def _sweep(stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generator, p: Progress) -> Any:
+    arguments = passed.arguments
+    p.checks.append("other inputs")
+    for probe in probes.same_shape(arguments, rng):
+        measured = stand.measure(probe.arguments, passed.dys)
+        if _note_failure(stand, measured, probe.name, p):
+            return stand, measured, probe.name, (stand, passed)
+    p.checks.append("other shapes")
+    shapes = [stand.traced.shapes[i].shape for i in stand.traced.outputs]
+    batch = next((x.shape[0] for x in arguments.leaves if probes.is_array(x) and x.ndim > 1), None)
+    batch = shapes[0][0] if shapes[0] else batch
+    for alternatives in probes.other_shapes(arguments, batch, rng):
+        for probe in alternatives:
+            traced, _ = intake.traced_quietly(stand.subject, probe.arguments)
+            if traced is None:
+                continue
+            other = bench.make(stand.subject, traced)
+            try:
+                measured = other.measure(probe.arguments, other.cotangents(rng))
+            except Exception as error:  # the rules' own
+                text = f"the rules raise {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                p.findings.append(Finding("shapes", Verdict.FAIL, text, "", probe.name))
+                p.mistakes.append(Mistake("rule raises", text))
+                return None
+            if _note_failure(other, measured, probe.name, p):
+                return other, measured, probe.name, (stand, passed)
+            break
+    return None
+
+
+def _note_failure(stand: bench.Bench, m: bench.Measurement, probe: str, p: Progress) -> bool:
+    found = stand.forward(m, probe)
+    leaves = stand.leaves(m, probe)
+    failed = {leaf.name: leaf for leaf in leaves if leaf.verdict is Verdict.FAIL}
+    for name, leaf in failed.items():
+        text = f"{name} is off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"
+        found.append(Finding("leaves", Verdict.FAIL, text, name, probe))
+    p.findings += found
+    p.leaves[:] = [failed.get(leaf.name, leaf) for leaf in p.leaves]
+    return bool(found)

@@ -1,0 +1,61 @@
+"""What all explanations have in common: a name, and the gradients that the mistake would give."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check.bench import Bench, Measurement
+
+Arrays = list[np.ndarray]
+_COARSEST = 1e-4  # a narrow dtype rounds constants, not what is computed in float64
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measurement as the diagnosis reads it: what was `given` and what is `right`, stacked over two
+    cotangents.
+    """
+
+    bench: Bench
+    measurement: Measurement
+    given: Arrays
+    right: Arrays
+    tolerance: float
+
+    def matches(self, i: int, predicted: np.ndarray) -> bool:
+        """Whether a prediction is what was given for leaf `i`."""
+        return self.distance(i, predicted) <= self.tolerance
+
+    def distance(self, i: int, predicted: np.ndarray) -> float:
+        """How far a prediction is from what was given, relative to the larger of given and right."""
+        given, right = self.given[i], self.right[i]
+        if predicted.shape != given.shape or not np.all(np.isfinite(predicted)):
+            return float("inf")
+        size = max(np.max(np.abs(given), initial=0.0), np.max(np.abs(right), initial=0.0), 1e-300)
+        return float(np.max(np.abs(given - predicted), initial=0.0) / size)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A mistake: `predict` gives the gradients that it would lead to on any evidence, None for a leaf it
+    says nothing of.
+
+    `cost` ranks it among others that explain as much: the plainer the mistake, the lower.
+    """
+
+    name: str
+    words: str
+    cost: float
+    predict: Callable[[Evidence], Sequence[np.ndarray]]
+    where: str = ""
+    anywhere: bool = True  # whether it can predict for other shapes too
+
+
+def evidence(bench: Bench, m: Measurement) -> Evidence:
+    """Take the rule's gradients in float64 where they can be had, so that rounding hides nothing."""
+    given = bench.exact(m.arguments.leaves, m.dys) if bench.exact else m.grads
+    given = [g[:2] for g in given]
+    eps = max(float(jnp.finfo(d).eps) for d in bench.dtypes)
+    return Evidence(bench, m, given, m.right, 64 * min(eps, _COARSEST))

@@ -1,0 +1,58 @@
+"""What a wrong factor is called."""
+
+import numpy as np
+
+from fnn.check.arguments import Arguments
+from fnn.check.reference import Trace
+
+
+def parallel(given: np.ndarray, right: np.ndarray) -> float | None:
+    """Give k with given = k right in the least-squares sense, or None where there is nothing to fit."""
+    square = float(np.real(np.vdot(right, right)))
+    return float(np.real(np.vdot(right, given))) / square if square > 0 else None
+
+
+def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]:
+    """Name a factor: a sign, a size of some axis (a mean for a sum, or the reverse), or just a number."""
+    if _near(k, -1):
+        return "sign", "that of the opposite sign"
+    sizes = _sizes(arguments, traced)
+    sign = "minus " if k < 0 else ""
+    for n, what in sizes:
+        if _near(abs(k), 1 / n):
+            return "mean for sum", f"{sign}the right one divided by {n}, {what}: a mean where a sum is meant"
+        if _near(abs(k), n):
+            return "sum for mean", f"{sign}the right one times {n}, {what}: a sum where a mean is meant"
+    for n, what in sizes:
+        for m, _ in sizes:
+            if n != m and _near(abs(k), m / n) and abs(k) not in (0.5, 2.0):
+                return (
+                    "mean over the wrong axis",
+                    f"{sign}the right one times {m}/{n}: divided by {n}, {what}, not by {m}",
+                )
+    for n, what in sizes:
+        if _near(abs(k), 1 / n**2) or _near(abs(k), n**2):
+            name = "mean for sum" if abs(k) < 1 else "sum for mean"
+            return name, f"{sign}off by the square of {n}, {what}"
+        if _near(abs(k), n**0.5) or _near(abs(k), n**-0.5):
+            return "factor", f"{sign}the right one times {'' if abs(k) > 1 else '1/'}sqrt({n}), {what}"
+    return "factor", f"the right one times {k:.6g}"
+
+
+def _near(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-5 * abs(b)
+
+
+def _sizes(arguments: Arguments, traced: Trace) -> list[tuple[int, str]]:
+    """Give the sizes by which a mean divides, each with what it is the size of; the output's rows first."""
+    found: dict[int, str] = {}
+    shapes = [("the output", s.shape) for s in traced.shapes]
+    shapes += [(name, x.shape) for name, x in zip(arguments.names, arguments.leaves, strict=True)]
+    for name, shape in shapes:
+        for axis, n in enumerate(shape):
+            found.setdefault(n, f"axis {axis} of {name}")
+        found.setdefault(int(np.prod(shape)), f"the number of elements of {name}")
+        for i in range(len(shape)):
+            for j in range(i + 2, len(shape) + 1):
+                found.setdefault(int(np.prod(shape[i:j])), f"axes {i} to {j - 1} of {name} together")
+    return [(n, what) for n, what in found.items() if n > 2]

@@ -1,0 +1,63 @@
+"""From hypotheses to the shortest list of mistakes that explains every wrong leaf, here and on fresh
+inputs.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnn.check.diagnose.hypothesis import Evidence, Hypothesis
+from fnn.check.report import Mistake
+
+
+@dataclass(frozen=True)
+class Match:
+    """A hypothesis and the wrong leaves that it explains; `strays` counts right leaves that it would make
+    wrong.
+    """
+
+    hypothesis: Hypothesis
+    explains: frozenset[int]
+    strays: int
+    error: float
+
+
+def match(hypothesis: Hypothesis, e: Evidence, wrong: Sequence[int]) -> Match | None:
+    """Compare a hypothesis with what was given; None where it explains no leaf."""
+    return matched(hypothesis, hypothesis.predict(e), e, wrong)
+
+
+def matched(
+    hypothesis: Hypothesis, predicted: Sequence[np.ndarray], e: Evidence, wrong: Sequence[int]
+) -> Match | None:
+    """Compare what a hypothesis predicts with what was given."""
+    explains = {i for i in wrong if e.matches(i, predicted[i])}
+    if not explains:
+        return None
+    strays = sum(not e.matches(i, predicted[i]) for i in range(len(e.given)) if i not in explains)
+    return Match(hypothesis, frozenset(explains), strays, max(e.distance(i, predicted[i]) for i in explains))
+
+
+def cover(matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence]) -> list[Mistake]:
+    """Choose, again and again, the match that explains most of what is left, the plainest first.
+
+    Every one is tried again on the `trials`, fresh inputs first.
+    """
+    left, chosen = set(wrong), []
+    ranked = list(matches)
+    while left and ranked:
+        ranked.sort(key=lambda m: (-len(m.explains & left), m.strays > 0, m.hypothesis.cost))
+        best = ranked.pop(0)
+        if not best.explains & left:
+            break
+        if chosen and best.strays:
+            continue  # what is left over is not to be explained at the cost of what is right
+        h = best.hypothesis
+        able = [trial for trial in trials if h.anywhere or trial.bench is trials[0].bench]
+        again = [match(h, trial, sorted(best.explains)) for trial in able]
+        if any(a is None or not best.explains <= a.explains for a in again):
+            continue
+        chosen.append(Mistake(h.name, h.words, h.where, best.error, again[0].error if again[0] else 0.0))
+        left -= best.explains
+    return chosen

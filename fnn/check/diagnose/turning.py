@@ -1,0 +1,157 @@
+"""Turn every dial once and read off what it explains: as it is, by a factor, or two left-out paths
+together.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fnn.check.diagnose.dials import Dial, Panel
+from fnn.check.diagnose.hypothesis import Arrays, Evidence, Hypothesis
+from fnn.check.diagnose.scale import name_scale, parallel
+from fnn.check.diagnose.search import Match, matched
+
+_DROP = "term dropped"
+_SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise known mistake may carry
+
+
+def explanations(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Give every dial that explains a wrong leaf."""
+    at_one = [
+        panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
+        for n in range(len(panel.dials))
+    ]
+    moves = [not _same(g, e.right) for g in at_one]
+    idle = [n for n, d in enumerate(panel.dials) if d.fault.name == _DROP and not moves[n]]
+    if idle and panel.set_idle(idle, e.measurement.arguments.leaves, e.measurement.pair, e.right):
+        at_one = [
+            panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
+            for n in range(len(panel.dials))
+        ]
+        moves = [not _same(g, e.right) for g in at_one]
+    drops: dict[int, Arrays] = {}
+    for n, dial in enumerate(panel.dials):
+        if dial.fault.name == _DROP:
+            drops[n] = at_one[n]
+        if not moves[n]:
+            continue
+        h = Hypothesis(
+            dial.fault.name,
+            _words(dial, dial.fault.words),
+            dial.fault.cost,
+            _line(panel, n, 1.0),
+            dial.where,
+            False,
+        )
+        yield from _if_any(matched(h, at_one[n], e, wrong))
+        if dial.fault.name in (_DROP, "weights updated early"):
+            yield from _by_a_factor(panel, n, at_one[n], e, wrong)
+        else:
+            beside = [m for m in drops if panel.dials[m].place == dial.place]
+            yield from _scaled(panel, n, at_one[n], [(m, drops[m]) for m in beside], e, wrong)
+    yield from _pairs(panel, {n: g for n, g in drops.items() if moves[n]}, e, wrong)
+
+
+def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Fit given = right + t (at_one - right), on the wrong leaves together and on each by itself."""
+    dial = panel.dials[n]
+    for members in {tuple(wrong), *((i,) for i in wrong)}:
+        t = parallel(_join(e.given, e.right, members), _join(at_one, e.right, members))
+        if t is None or abs(t) < 1e-6 or abs(t - 1) < 1e-5:
+            continue
+        if dial.fault.name == _DROP:
+            name, words = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
+            cost = {"sign": 2.2, "mean for sum": 2.75, "sum for mean": 2.75}.get(name, 4.1)
+            text = f"the path through {dial.operation} is {words}"
+        else:
+            name, cost = dial.fault.name, dial.fault.cost
+            text = _words(dial, f"{dial.fault.words}, by {-t:.3g} times its gradient")
+        h = Hypothesis(name, text, cost, _line(panel, n, t), dial.where, False)
+        yield from _if_any(matched(h, _mixed(e.right, at_one, t), e, wrong))
+
+
+def _scaled(
+    panel: Panel,
+    n: int,
+    at_one: Arrays,
+    beside: Sequence[tuple[int, Arrays]],
+    e: Evidence,
+    wrong: Sequence[int],
+) -> Iterator[Match]:
+    """Fit given = dropped + k (at_one - dropped): the same mistake, and a simple factor on it."""
+    dial = panel.dials[n]
+    for m, dropped in beside:
+        k = parallel(_join(e.given, dropped, wrong), _join(at_one, dropped, wrong))
+        simple = _SIMPLE[:3] if "missing" in dial.fault.name or "constant" in dial.fault.name else _SIMPLE
+        if k is None or abs(k - 1) < 1e-5 or not any(abs(k - s) < 1e-5 for s in simple):
+            continue
+
+        def predict(e: Evidence, m: int = m, k: float = k) -> Arrays:
+            leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+            return _mixed(panel.gradients(m, leaves, dys), panel.gradients(n, leaves, dys), k)
+
+        text = _words(dial, f"{dial.fault.words}, and is taken {k:.4g} times")
+        h = Hypothesis(dial.fault.name, text, dial.fault.cost + 0.8, predict, dial.where, False)
+        yield from _if_any(matched(h, _mixed(dropped, at_one, k), e, wrong))
+
+
+def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Try every two paths that are left out together."""
+    error = _join(e.given, e.right, wrong)
+    paths = {n: _join(g, e.right, wrong) for n, g in drops.items()}
+    square = float(error @ error)
+    for a in paths:
+        for b in paths:
+            if a < b and panel.dials[a].place != panel.dials[b].place:
+                both = paths[a] + paths[b]
+                if np.sum((error - both) ** 2) <= 1e-9 * square:
+                    predict = _two(panel, a, b)
+                    first, second = panel.dials[a], panel.dials[b]
+                    text = f"{first.fault.words}, and {second.fault.words}"
+                    h = Hypothesis(_DROP, text, 3.2, predict, _both(first.where, second.where), False)
+                    yield from _if_any(matched(h, predict(e), e, wrong))
+                    return
+
+
+def _two(panel: Panel, a: int, b: int):  # noqa: ANN202
+    def predict(e: Evidence) -> Arrays:
+        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+        both = zip(panel.gradients(a, leaves, dys), panel.gradients(b, leaves, dys), e.right, strict=True)
+        return [x + y - r for x, y, r in both]
+
+    return predict
+
+
+def _line(panel: Panel, n: int, t: float):  # noqa: ANN202
+    def predict(e: Evidence) -> Arrays:
+        at_one = panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
+        return _mixed(e.right, at_one, t)
+
+    return predict
+
+
+def _mixed(zero: Arrays, one: Arrays, t: float) -> Arrays:
+    return [a + t * (b - a) for a, b in zip(zero, one, strict=True)]
+
+
+def _join(a: Arrays, b: Arrays, members: Sequence[int]) -> np.ndarray:
+    return np.concatenate([(a[i] - b[i]).ravel() for i in members])
+
+
+def _same(a: Arrays, b: Arrays) -> bool:
+    largest = max(float(np.max(np.abs(y), initial=0.0)) for y in b)
+    gaps = (float(np.max(np.abs(x - y), initial=0.0)) for x, y in zip(a, b, strict=True))
+    return all(gap <= 1e-12 * max(largest, 1e-300) for gap in gaps)
+
+
+def _if_any(found: Match | None) -> Iterator[Match]:
+    if found is not None:
+        yield found
+
+
+def _both(first: str, second: str) -> str:
+    return " and ".join(filter(None, (first, second)))
+
+
+def _words(dial: Dial, text: str) -> str:
+    return f"{dial.operation}: {text}"

@@ -1,0 +1,178 @@
+"""Finite differences with an error estimate, for a primal that cannot be differentiated.
+
+Central differences along random unit directions of each leaf, with steps h and h/2, combined by Richardson's
+rule; what the two steps disagree by bounds the error (W. H. Press et al., Numerical Recipes, section 5.7).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check import algebra
+from fnn.check.arguments import Arguments, exact, is_inexact
+from fnn.check.effort import in_float64
+from fnn.check.interpret import evaluate
+from fnn.check.progress import Progress
+from fnn.check.reference import Trace
+from fnn.check.report import Finding, Leaf, Verdict
+from fnn.check.subject import Subject
+
+DIRECTIONS = 4
+Function = Callable[[Sequence[Any]], list[np.ndarray]]
+
+
+def differences(subject: Subject, arguments: Arguments, traced: Trace | None, seed: int, p: Progress) -> None:
+    """Compare the slopes that the backward pass claims with measured ones, leaf by leaf."""
+    p.checks.append("finite differences")
+    run = _in_float64(subject, arguments, traced)
+    rng = np.random.default_rng(seed)
+    try:
+        shapes = [
+            y
+            for y in jax.tree.leaves(subject.forward(*arguments.unflatten(arguments.leaves))[0])
+            if _floats(y)
+        ]
+        dys = algebra.stack([jax.ShapeDtypeStruct(np.shape(y), np.asarray(y).dtype) for y in shapes], rng)
+        _, grads = subject.compiled(arguments)(arguments.leaves, dys)
+    except Exception as error:  # the rules' own
+        p.fail(
+            "structure",
+            f"the rules raise {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            "rule raises",
+        )
+        return
+    names = [arguments.names[i] for i in arguments.active]
+    dtypes = [arguments.leaves[i].dtype for i in arguments.active]
+    p.findings += algebra.linearity(
+        names, grads, dtypes, [1e-3 * float(np.max(np.abs(g), initial=0)) for g in grads]
+    )
+    ratios = []
+    for position, i in enumerate(arguments.active):
+        leaf, ratio = _leaf(run, arguments, i, grads[position][0], [d[0] for d in dys], rng)
+        p.leaves.append(leaf)
+        ratios.append(ratio)
+    rates = ", ".join(f"{r:.2g}" for r in ratios)
+    p.notes.append(f"halving the step divides the differences' error by {rates} (4 for a smooth function)")
+    _name(p)
+
+
+def _leaf(
+    run: Function,
+    arguments: Arguments,
+    i: int,
+    grad: np.ndarray,
+    dy: Sequence[np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[Leaf, float]:
+    value, dtype = exact(arguments.leaves[i]), arguments.leaves[i].dtype
+    claimed, measured, errors, rates = [], [], [], []
+    for n in range(DIRECTIONS):
+        v = rng.standard_normal(value.shape) if n % 2 == 0 else _one_hot(value.shape, rng)
+        v = v / np.linalg.norm(v)
+
+        def slope(h: float, v: np.ndarray = v) -> float:
+            up, down = (run(_moved(arguments, i, value + s * h * v)) for s in (1, -1))
+            return sum(float(np.vdot(exact(d), a - b).real) for d, a, b in zip(dy, up, down, strict=True)) / (
+                2 * h
+            )
+
+        h = 1e-3 * max(1.0, float(np.sqrt(np.mean(np.abs(value) ** 2))))
+        slopes = [slope(h), slope(h / 2), slope(h / 4)]
+        best = (4 * slopes[2] - slopes[1]) / 3
+        measured.append(best)
+        errors.append(abs(slopes[2] - slopes[1]))
+        rates.append(abs(slopes[0] - best) / max(abs(slopes[1] - best), 1e-300))
+        claimed.append(float(np.real(np.vdot(grad, v))))
+    size = max(float(np.linalg.norm(measured)) / DIRECTIONS**0.5, 1e-300)
+    rounding = 64 * float(jnp.finfo(dtype).eps) * float(np.linalg.norm(grad))
+    distance = np.abs(np.subtract(claimed, measured))
+    allowed = 8 * np.asarray(errors) + rounding + 1e-9 * size
+    worst = int(np.argmax(distance / allowed))
+    wrong, sure = (
+        bool(distance[worst] > allowed[worst]),
+        bool(allowed[worst] <= 0.05 * max(size, np.linalg.norm(grad))),
+    )
+    verdict = Verdict.PASS if sure else Verdict.INCONCLUSIVE
+    if wrong or not np.all(np.isfinite(distance)):
+        verdict = Verdict.FAIL if sure or not np.all(np.isfinite(claimed)) else Verdict.INCONCLUSIVE
+    ratio = float(np.vdot(measured, claimed) / np.vdot(measured, measured)) if any(measured) else float("nan")
+    straight = (
+        float(np.linalg.norm(np.subtract(claimed, np.multiply(ratio, measured)))) <= 1e-4 * abs(ratio) * size
+    )
+    leaf = Leaf(
+        arguments.names[i],
+        verdict,
+        float(distance[worst] / size),
+        float(allowed[worst] / size),
+        ratio,
+        0.0 if straight else 90.0,
+    )
+    return leaf, float(np.median(rates))
+
+
+def _name(p: Progress) -> None:
+    wrong = [leaf for leaf in p.leaves if leaf.verdict is Verdict.FAIL]
+    for leaf in wrong:
+        text = f"{leaf.name} has slopes off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"
+        p.findings.append(Finding("finite differences", Verdict.FAIL, text, leaf.name))
+    if wrong and all(leaf.angle == 0 and abs(leaf.ratio + 1) < 1e-4 for leaf in wrong):
+        names = ", ".join(leaf.name for leaf in wrong)
+        p.fail(
+            "finite differences",
+            f"the slopes of {names} have the opposite sign in every direction tried",
+            "sign",
+        )
+    elif wrong and all(leaf.angle == 0 and leaf.ratio == 0 for leaf in wrong):
+        names = ", ".join(leaf.name for leaf in wrong)
+        p.fail("finite differences", f"the gradient of {names} is zero, its slopes are not", "zero gradient")
+    elif (
+        wrong
+        and all(leaf.angle == 0 for leaf in wrong)
+        and len({round(leaf.ratio, 4) for leaf in wrong}) == 1
+    ):
+        names = ", ".join(leaf.name for leaf in wrong)
+        p.fail(
+            "finite differences",
+            f"the slopes of {names} are {wrong[0].ratio:.4g} times the right ones",
+            "factor",
+        )
+
+
+def _in_float64(subject: Subject, arguments: Arguments, traced: Trace | None) -> Function:
+    if traced is not None:
+        jitted = jax.jit(lambda leaves: evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, leaves))
+
+        def run(leaves: Sequence[Any]) -> list[np.ndarray]:
+            with in_float64():
+                ys = jitted(tuple(leaves))
+                return [exact(ys[i]) for i in traced.outputs]
+
+        return run
+
+    def run_plainly(leaves: Sequence[Any]) -> list[np.ndarray]:
+        with in_float64():
+            wide = [exact(x) if is_inexact(x) else x for x in leaves]
+            return [
+                exact(y) for y in jax.tree.leaves(subject.primal(*arguments.unflatten(wide))) if _floats(y)
+            ]
+
+    return run_plainly
+
+
+def _floats(y: Any) -> bool:
+    return is_inexact(y if hasattr(y, "dtype") else np.asarray(y))
+
+
+def _moved(arguments: Arguments, i: int, value: np.ndarray) -> list[Any]:
+    leaves = list(arguments.leaves)
+    leaves[i] = value
+    return leaves
+
+
+def _one_hot(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    v = np.zeros(int(np.prod(shape)))
+    v[rng.integers(len(v))] = 1.0
+    return v.reshape(shape)

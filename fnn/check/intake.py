@@ -1,0 +1,144 @@
+"""What cannot be checked is turned away here, in a sentence."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check import reference, structure
+from fnn.check.arguments import Arguments
+from fnn.check.reference import Trace
+from fnn.check.subject import Subject
+
+_NEEDS_VALUES = (jax.errors.JAXTypeError, jax.errors.UnexpectedTracerError)
+
+
+def require_callable(f: Any) -> None:
+    """Raise TypeError unless `f` can be called."""
+    if not callable(f):
+        raise TypeError(f"expected a function to check, got {type(f).__name__}: `fnn.check.gradient(f, x)`")
+
+
+def require_choice(what: str, got: Any, allowed: Sequence[Any]) -> None:
+    """Raise ValueError unless `got` is one of `allowed`."""
+    if got not in allowed:
+        raise ValueError(f"expected {what} to be one of {', '.join(map(repr, allowed))}, got {got!r}")
+
+
+def seed(key: Any) -> int:
+    """Turn a random key into a seed; an int is one."""
+    if isinstance(key, int):
+        return key
+    if jnp.issubdtype(getattr(key, "dtype", np.dtype(object)), jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    words = np.asarray(key)
+    if words.dtype.kind not in "iu":
+        raise TypeError(f"expected key to be an int or a random key, got {type(key).__name__}")
+    return int(np.sum(words.astype(np.uint64) * np.array([2**32, 1], np.uint64)[-words.size :]) % 2**63)
+
+
+def first_of(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the primal of a forward pass `(out, residuals)`."""
+
+    def primal(*args: Any) -> Any:
+        given = forward(*args)
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError(f"expected forward to give (out, residuals), got {type(given).__name__}")
+        return given[0]
+
+    with contextlib.suppress(TypeError, ValueError):
+        import inspect
+
+        primal.__signature__ = inspect.signature(forward)  # pyright: ignore[reportFunctionMemberAccess]
+    return primal
+
+
+def traced(subject: Subject, arguments: Arguments) -> tuple[Trace | None, list[str]]:
+    """Trace the primal, and say what is remarkable; None where only values will do (numpy, an `if` on data).
+
+    Raises TypeError or ValueError, in a sentence, for a function that cannot be checked at all.
+    """
+    name, notes, printed = subject.name, [], io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            given = reference.trace(subject.primal, arguments)
+    except _NEEDS_VALUES:
+        _run_with_values(subject, arguments)
+        return None, ["JAX cannot trace the function, so the reference is finite differences"]
+    except Exception as error:
+        raise _unfit(name, error) from None
+    if printed.getvalue():
+        sys.stdout.write(printed.getvalue())
+        notes.append(f"{name} prints: under jit it does so once for each trace, not for each call")
+    if given.jaxpr.effects:
+        effects = ", ".join(sorted(map(str, given.jaxpr.effects)))
+        notes.append(f"{name} has side effects ({effects}), which gradients lose")
+    if not given.outputs:
+        kinds = ", ".join(str(s.dtype) for s in given.shapes) or "nothing"
+        raise TypeError(
+            f"expected {name} to return floating-point values to differentiate, it returns {kinds}"
+        )
+    if not structure.same_twice(lambda *xs: subject.primal(*arguments.unflatten(xs)), *arguments.leaves):
+        raise ValueError(
+            f"{name} is another function each time it is called: it draws random numbers or keeps state; "
+            f"pass the randomness in, as in `fnn.check.gradient({name}, x, jax.random.key(0))`"
+        )
+    return given, notes
+
+
+def traced_quietly(subject: Subject, arguments: Arguments) -> tuple[Trace | None, str]:
+    """Trace the primal at shapes that it may not accept."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return reference.trace(subject.primal, arguments), ""
+    except Exception as error:  # the primal's own
+        return None, str(error)
+
+
+def is_differentiable(given: Trace) -> bool:
+    """Whether JAX can differentiate the primal backwards."""
+    dys = [jax.ShapeDtypeStruct((1, *given.shapes[i].shape), given.shapes[i].dtype) for i in given.outputs]
+    try:
+        jax.eval_shape(
+            lambda leaves, dys: reference.pull(given, leaves, dys, wide=False),
+            list(given.arguments.leaves),
+            dys,
+        )
+    except (ValueError, NotImplementedError, TypeError, AssertionError):
+        return False
+    return True
+
+
+def _run_with_values(subject: Subject, arguments: Arguments) -> None:
+    try:
+        out = subject.primal(*arguments.unflatten(arguments.leaves))
+    except Exception as error:
+        raise _unfit(subject.name, error) from None
+    if any(
+        isinstance(x, str | bytes) or not hasattr(x, "dtype") and not np.isscalar(x)
+        for x in jax.tree.leaves(out)
+    ):
+        raise TypeError(f"expected {subject.name} to return arrays, it returns {type(out).__name__}")
+    if not any(np.issubdtype(np.asarray(x).dtype, np.inexact) for x in jax.tree.leaves(out)):
+        raise TypeError(
+            f"expected {subject.name} to return floating-point values to differentiate, it returns integers"
+        )
+
+
+def _unfit(name: str, error: Exception) -> Exception:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "missing" in first and "argument" in first:
+        return TypeError(
+            f"{name} needs arguments that it was not given ({first}): give them by position, or close over "
+            f"keyword arguments, as in `fnn.check.gradient(lambda x: {name}(x, eps=1e-6), x)`"
+        )
+    if "positional argument" in first or "too many" in first:
+        return TypeError(f"{name} takes other arguments than it was given: {first}")
+    if "is not a valid JAX type" in first:
+        return TypeError(f"expected {name} to return arrays, {first[0].lower()}{first[1:]}")
+    return ValueError(f"{name} raises {type(error).__name__} on these arguments: {first}")

@@ -1,0 +1,224 @@
+"""Run a traced function again, one operation at a time, with a say over each of them.
+
+A jaxpr is the forward pass as a list of operations. `evaluate` walks it, into loops and calls, and
+hands every operation to a `Step`, which may run it as it is, in float64, with noise, or with another
+derivative. Rules written by hand (`custom_vjp`) are not followed: what runs is the primal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+Run = Callable[..., list[Any]]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A part of a jaxpr that is run as if it were one."""
+
+    constvars: tuple[Any, ...]
+    invars: tuple[Any, ...]
+    outvars: tuple[Any, ...]
+    eqns: tuple[JaxprEqn, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: its place in the trace, its equation, the function that runs it, its jaxpr, and all
+    values so far.
+    """
+
+    place: tuple[int, ...]
+    equation: JaxprEqn
+    run: Run
+    program: Jaxpr | Program
+    values: dict[Any, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of a called function (`gelu`), or else of the primitive (`tanh`)."""
+        return str(self.equation.params.get("name") or self.equation.primitive.name)
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it stands for a whole function or loop, whose operations are visited too."""
+        return self.equation.primitive.name in _INNER
+
+
+Step = Callable[[Operation, Sequence[Any]], Sequence[Any]]
+
+
+def as_is(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Run an operation and change nothing."""
+    return operation.run(*inputs)
+
+
+def evaluate(
+    jaxpr: Jaxpr | Program,
+    constants: Sequence[Any],
+    inputs: Sequence[Any],
+    step: Step = as_is,
+    wide: bool = True,
+    place: tuple[int, ...] = (),
+) -> list[Any]:
+    """Run `jaxpr` on `inputs`, every operation through `step`; `wide` runs all of it in float64."""
+    values: dict[Any, Any] = {}
+
+    def read(atom: Any) -> Any:
+        if isinstance(atom, Literal):
+            value = np.asarray(atom.val, atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+            return widen(value) if wide else value
+        return values[atom]
+
+    values.update(zip(jaxpr.constvars, map(widen, constants) if wide else constants, strict=True))
+    values.update(zip(jaxpr.invars, map(widen, inputs) if wide else inputs, strict=True))
+    for i, equation in enumerate(jaxpr.eqns):
+        here = (*place, i)
+        operation = Operation(here, equation, _runner(equation, step, wide, here), jaxpr, values)
+        outputs = step(operation, [read(v) for v in equation.invars])
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def widen(value: Any) -> Any:
+    """Give a floating value in float64 (a complex one in complex128), any other one as it is."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not _is_inexact(dtype) or dtype in (np.float64, np.complex128):
+        return value
+    return jnp.asarray(value).astype(_wide(dtype))
+
+
+def _is_inexact(dtype: Any) -> bool:
+    return not jnp.issubdtype(dtype, jax.dtypes.extended) and jnp.issubdtype(dtype, jnp.inexact)
+
+
+def _wide(dtype: Any) -> Any:
+    return np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64
+
+
+def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...]) -> Run:
+    inner = _INNER.get(equation.primitive.name)
+    if inner is not None:
+
+        def closed(closed_jaxpr: Any, *inputs: Any) -> list[Any]:
+            jaxpr, constants = (
+                (closed_jaxpr.jaxpr, closed_jaxpr.consts)
+                if isinstance(closed_jaxpr, ClosedJaxpr)
+                else (closed_jaxpr, ())
+            )
+            return evaluate(jaxpr, constants, inputs, step, wide, place)
+
+        return lambda *inputs: inner(closed, equation.params, inputs)
+    return (
+        (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: _bind(equation, inputs))
+    )
+
+
+def _bind(equation: JaxprEqn, inputs: Sequence[Any], **changed: Any) -> list[Any]:
+    outputs = equation.primitive.bind(*inputs, **(equation.params | changed))
+    return list(outputs) if equation.primitive.multiple_results else [outputs]
+
+
+def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    name = equation.primitive.name
+    if name == "reduce_precision":
+        return list(inputs)
+    if name in ("debug_callback", "debug_print"):
+        return []
+    if name in _SCATTERS:
+        return [_SCATTERS[name](equation.params, *inputs)]
+    if name == "bitcast_convert_type":
+        return _run_narrow(equation, inputs)
+    changed = {k: _wide(v) for k, v in equation.params.items() if _is_dtype(v)}
+    if "precision" in equation.params:
+        changed["precision"] = None
+    try:
+        return [widen(y) for y in _bind(equation, inputs, **changed)]
+    except (TypeError, NotImplementedError, ValueError):  # a kernel that knows no float64
+        return _run_narrow(equation, inputs)
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, np.dtype | type) and value is not bool and _is_inexact(value)
+
+
+def _run_narrow(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    as_traced = [
+        jnp.asarray(x).astype(v.aval.dtype) if _is_inexact(x.dtype) else x  # pyright: ignore[reportAttributeAccessIssue]
+        for x, v in zip(inputs, equation.invars, strict=True)
+    ]
+    return [widen(y) for y in _bind(equation, as_traced)]
+
+
+def _scatter(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(params: dict[str, Any], operand: Any, indices: Any, updates: Any) -> Any:
+        kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        return function(operand, indices, updates, **{k: params[k] for k in kept})
+
+    return run
+
+
+_SCATTERS = {
+    "scatter": _scatter(lax.scatter),
+    "scatter-add": _scatter(lax.scatter_add),
+    "scatter_add": _scatter(lax.scatter_add),
+    "scatter-mul": _scatter(lax.scatter_mul),
+    "scatter_mul": _scatter(lax.scatter_mul),
+    "scatter-min": _scatter(lax.scatter_min),
+    "scatter_min": _scatter(lax.scatter_min),
+    "scatter-max": _scatter(lax.scatter_max),
+    "scatter_max": _scatter(lax.scatter_max),
+}
+
+
+def _call(key: str) -> Callable[..., list[Any]]:
+    return lambda closed, params, inputs: closed(params[key], *inputs)
+
+
+def _cond(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    branches = [lambda *xs, b=b: tuple(closed(b, *xs)) for b in params["branches"]]
+    return list(lax.switch(jnp.asarray(inputs[0]).astype(np.int32), branches, *inputs[1:]))
+
+
+def _scan(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    n, m = params["num_consts"], params["num_consts"] + params["num_carry"]
+
+    def body(carry: Any, x: Any) -> tuple[Any, Any]:
+        outputs = closed(params["jaxpr"], *inputs[:n], *carry, *x)
+        return tuple(outputs[: m - n]), tuple(outputs[m - n :])
+
+    carry, ys = lax.scan(body, tuple(inputs[n:m]), tuple(inputs[m:]), params["length"], params["reverse"])
+    return [*carry, *ys]
+
+
+def _while(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    n, m = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    return list(
+        lax.while_loop(
+            lambda carry: closed(params["cond_jaxpr"], *inputs[:n], *carry)[0],
+            lambda carry: tuple(closed(params["body_jaxpr"], *inputs[n:m], *carry)),
+            tuple(inputs[m:]),
+        )
+    )
+
+
+_INNER: dict[str, Callable[..., list[Any]]] = {
+    "jit": _call("jaxpr"),
+    "pjit": _call("jaxpr"),
+    "checkpoint": _call("jaxpr"),
+    "remat2": _call("jaxpr"),
+    "closed_call": _call("call_jaxpr"),
+    "core_call": _call("call_jaxpr"),
+    "custom_jvp_call": _call("call_jaxpr"),
+    "custom_vjp_call": _call("call_jaxpr"),
+    "custom_vjp_call_jaxpr": _call("fun_jaxpr"),
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+}

@@ -1,0 +1,90 @@
+"""Whether a gradient is right: its error beside the error that autodiff itself makes at this precision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check.report import Leaf, Verdict
+
+SAFETY = 8  # how much worse than autodiff a hand-written rule may round
+CAP = 0.05  # beyond this the working precision says nothing about the leaf
+
+
+@dataclass(frozen=True)
+class Margin:
+    """What is allowed of one leaf: `tolerance` (absolute) everywhere, and `slack` more where a kink
+    leaves a choice.
+    """
+
+    tolerance: float
+    slack: np.ndarray | float = 0.0
+
+
+def margin(
+    right: np.ndarray, others: Sequence[np.ndarray], dtype: Any, slack: np.ndarray | float = 0.0
+) -> Margin:
+    """Derive what is allowed from gradients that differ from `right` by rounding alone.
+
+    8 max(|other - right|, 8 eps |right|), in the largest element, and the smallest normal number.
+    """
+    info = jnp.finfo(dtype)
+    size = _largest(right)
+    floor = min(SAFETY * float(info.eps), CAP / SAFETY) * size
+    with np.errstate(invalid="ignore", over="ignore"):
+        noise = max((_largest(other - right) for other in others), default=0.0)
+    return Margin(SAFETY * max(noise, floor, float(info.tiny)), slack)
+
+
+def exact_margin(right: np.ndarray, dtype: Any, floor: float, slack: np.ndarray | float = 0.0) -> Margin:
+    """Give what is allowed of a rule that itself runs in float64: the rounding of its constants, no more."""
+    info = jnp.finfo(dtype)
+    eps = float(info.eps)
+    relative = SAFETY * SAFETY * eps if SAFETY * SAFETY * eps < CAP else 2 * eps
+    return Margin(max(relative * _largest(right), floor, float(info.tiny)), slack)
+
+
+def judge(
+    name: str, got: np.ndarray, right: np.ndarray, allowed: Margin, dtype: Any, probe: str = ""
+) -> Leaf:
+    """Compare one gradient with its reference; see Leaf for the numbers."""
+    size = _largest(right)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(got - right)
+        excess = np.where(np.isfinite(right), np.fmax(distance - allowed.slack, 0.0), 0.0)
+        excess = np.where(np.isfinite(right) & np.isnan(distance), np.nan, excess)
+    error, tolerance = _largest(excess), allowed.tolerance
+    cap = max(CAP, 16 * float(jnp.finfo(dtype).eps)) * size
+    if not np.isfinite(tolerance) or not np.all(np.isfinite(right)):
+        verdict = Verdict.INCONCLUSIVE
+    elif not error <= tolerance:
+        verdict = (
+            Verdict.FAIL if tolerance <= max(size, 8 * float(jnp.finfo(dtype).tiny)) else Verdict.INCONCLUSIVE
+        )
+    else:
+        verdict = (
+            Verdict.PASS if tolerance <= max(cap, 8 * float(jnp.finfo(dtype).tiny)) else Verdict.INCONCLUSIVE
+        )
+    unit = size if size > 0 else 1.0
+    return Leaf(name, verdict, error / unit, tolerance / unit, *_ratio_and_angle(got, right), probe)
+
+
+def worst(leaves: Sequence[Leaf]) -> Leaf:
+    """Give the leaf of the worst verdict, and of the largest error among those."""
+    order = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
+    return max(leaves, key=lambda leaf: (order.index(leaf.verdict), np.nan_to_num(leaf.error, nan=np.inf)))
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.max(np.abs(x), initial=0.0)) if not np.isnan(x).any() else float("nan")
+
+
+def _ratio_and_angle(got: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    with np.errstate(all="ignore"):
+        a, b = np.linalg.norm(got.ravel()), np.linalg.norm(right.ravel())
+        if a == 0 or b == 0:
+            return (1.0 if a == b else float(np.divide(a, b))), 0.0
+        cosine = float(np.clip(np.real(np.vdot(got, right)) / (a * b), -1, 1))
+        return float(np.copysign(a / b, cosine)), float(np.degrees(np.arccos(cosine)))

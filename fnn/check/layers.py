@@ -1,0 +1,124 @@
+"""Which layer of a network is the first that is wrong, walking from its output."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.check.checker import Level, pair
+from fnn.check.intake import seed
+from fnn.check.report import Report, Verdict
+
+
+def layers(
+    net: Any,
+    params: Any,
+    x: Any,
+    *,
+    library: ModuleType | None = None,
+    level: Level = "standard",
+    key: Any = 0,
+) -> Report:
+    """Check every layer of `net` by itself, the last first, each composition after its layers; stop at a
+    wrong one.
+
+    `x` is an input like those of training, `params` are those of `net`. A composition lists its layers with
+    `parts(params, x)`, as (label, layer, params, shape of the input); where the layers form a chain, each
+    runs on what the one before gives, else on inputs drawn at random. `library` is the module whose
+    `forward(net, params, x)` and `backward(net, params, residuals, dy)` run a layer: that of the network's
+    classes, if it is not given. The report of the first wrong layer says in `where` which one it is; if none
+    is wrong, the report is that of the whole network. Raises TypeError where there is no such library.
+    """
+    start = time.perf_counter()
+    root = _Place(type(net).__name__, net, params, x)
+    library = library or _library(root)
+    checked, unsure = 0, []
+    for place in _inside_out(root, library, seed(key)):
+        report = _one(place, library, level, key)
+        checked += 1
+        if report.verdict is Verdict.FAIL:
+            notes = (*report.notes, f"{checked - 1} layers after it are right")
+            where = " ".join(
+                filter(None, (f"{place.label}: {place.layer!r}", report.where and f"({report.where})"))
+            )
+            return replace(report, where=where, notes=notes, seconds=time.perf_counter() - start)
+        unsure += [f for f in report.findings if report.verdict is Verdict.INCONCLUSIVE and place is not root]
+        if place.layer is net:
+            notes = (*report.notes, f"all {checked} layers and compositions were checked, the last first")
+            return replace(
+                report, notes=notes, findings=(*report.findings, *unsure), seconds=time.perf_counter() - start
+            )
+    raise AssertionError("a walk ends with its root")
+
+
+@dataclass(frozen=True)
+class _Place:
+    label: str
+    layer: Any
+    params: Any
+    x: Any
+
+
+def _inside_out(place: _Place, library: ModuleType, number: int) -> Iterator[_Place]:
+    """Give the parts of a composition, the last first, then itself."""
+    for part in reversed(_parts(place, library, number)):
+        yield from _inside_out(part, library, number + 1)
+    yield place
+
+
+def _parts(place: _Place, library: ModuleType, number: int) -> list[_Place]:
+    if not hasattr(place.layer, "parts"):
+        return []
+    found, value = [], place.x
+    for i, (label, layer, params, x) in enumerate(place.layer.parts(place.params, place.x)):
+        given = value if _fits(value, x) else _draw(x, number * 1000 + i)
+        found.append(_Place(place.label + label, layer, params, given))
+        value = library.forward(layer, params, given)[0]
+    return found
+
+
+def _one(place: _Place, library: ModuleType, level: Level, key: Any) -> Report:
+    def forward(params: Any, x: Any) -> Any:
+        y, residuals = library.forward(place.layer, params, x)
+        return y, (params, residuals)
+
+    def backward(saved: Any, dy: Any) -> Any:
+        return library.backward(place.layer, *saved, dy)
+
+    report = pair(forward, backward, place.params, place.x, level=level, key=key)
+    return replace(report, subject=f"{place.label} = {place.layer!r}")
+
+
+def _fits(value: Any, x: Any) -> bool:
+    return isinstance(value, jax.Array) and value.shape == x.shape and value.dtype == x.dtype
+
+
+def _draw(x: Any, number: int) -> Any:
+    if isinstance(x, jax.Array):
+        return x
+    rng = np.random.default_rng(number)
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return jnp.asarray(rng.standard_normal(x.shape), x.dtype)
+    return jnp.asarray(rng.integers(0, 2, x.shape), x.dtype)
+
+
+def _library(place: _Place) -> ModuleType:
+    """Find the package of the network's class, or of a layer in it, that can run a network."""
+    waiting = [place.layer]
+    while waiting:
+        layer = waiting.pop()
+        package = sys.modules.get(type(layer).__module__.partition(".")[0])
+        if package is not None and hasattr(package, "forward") and hasattr(package, "backward"):
+            return package
+        inner = getattr(layer, "layers", getattr(layer, "layer", ()))
+        waiting += inner if isinstance(inner, tuple | list) else [inner]
+    raise TypeError(
+        f"expected a network whose package has forward and backward, got {type(place.layer).__name__}: "
+        "name the package, as in `fnn.check.layers(net, params, x, library=fnn)`"
+    )

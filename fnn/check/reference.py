@@ -1,0 +1,142 @@
+"""The right gradient: autodiff of the primal in float64, and the same at the working precision.
+
+The primal is traced once, as it runs, and the trace is run again in float64; constants, cast-downs and
+masks stay those of the working precision, so both are one function, rounded differently.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from fnn.check.arguments import Arguments, exact, is_inexact
+from fnn.check.effort import compile_quickly, in_float64
+from fnn.check.interpret import Step, as_is, evaluate, widen
+from fnn.check.roughness import resolve_ties, roughen
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A primal traced at some shapes; `outputs` are the places of its floating outputs."""
+
+    jaxpr: ClosedJaxpr
+    arguments: Arguments
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    out_tree: Any
+    outputs: tuple[int, ...]
+
+
+def trace(primal: Callable[..., Any], arguments: Arguments) -> Trace:
+    """Trace `primal` at the shapes of `arguments`."""
+    flat = lambda *leaves: primal(*arguments.unflatten(leaves))  # noqa: E731
+    jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*arguments.leaves)
+    shapes, tree = jax.tree.flatten(shape)
+    outputs = tuple(i for i, s in enumerate(shapes) if is_inexact(s))
+    return Trace(jaxpr, arguments, tuple(shapes), tree, outputs)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The right outputs and gradients: `run(leaves, dys)` gives both, gradients stacked over the cotangents
+    `dys`.
+
+    `wide` runs in float64, `working` as traced; `rough(leaves, dys, seed)` in float64 with the rounding
+    errors of the working precision drawn at random; `tied(leaves, dys, side)` takes one side at every kink.
+    """
+
+    trace: Trace
+    wide: Callable[..., tuple[Arrays, Arrays]]
+    working: Callable[..., tuple[Arrays, Arrays]]
+    rough: Callable[..., tuple[Arrays, Arrays]]
+    tied: Callable[..., tuple[Arrays, Arrays]]
+
+
+def reference(traced: Trace) -> Reference:
+    """Make the reference of a traced primal; each of its functions compiles when it is first called."""
+
+    def compiled(wide: bool, step: Callable[[Any], Step]) -> Callable[..., tuple[Arrays, Arrays]]:
+        run = compile_quickly(lambda leaves, dys, seed: pull(traced, leaves, dys, step(seed), wide))
+
+        def call(leaves: Sequence[Any], dys: Sequence[Any], seed: int = 0) -> tuple[Arrays, Arrays]:
+            with in_float64() if wide else nullcontext():
+                ys, grads = run(tuple(leaves), tuple(dys), seed)
+                return [exact(y) for y in ys], [exact(g) for g in grads]
+
+        return call
+
+    return Reference(
+        traced,
+        wide=compiled(True, lambda _: as_is),
+        working=compiled(False, lambda _: as_is),
+        rough=compiled(True, roughen),
+        tied=compiled(True, resolve_ties),
+    )
+
+
+def pull(
+    traced: Trace, leaves: Sequence[Any], dys: Sequence[Any], step: Step = as_is, wide: bool = True
+) -> tuple[list[Any], list[Any]]:
+    """Run the trace on `leaves` and pull every one of the stacked cotangents `dys` back to the active
+    leaves.
+    """
+    change = widen if wide else jnp.asarray
+    active = traced.arguments.active
+
+    def run(*chosen: Any) -> list[Any]:
+        full = list(leaves)
+        for i, x in zip(active, chosen, strict=True):
+            full[i] = x
+        ys = evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, full, step, wide)
+        return [ys[i] for i in traced.outputs]
+
+    ys, pullback = jax.vjp(run, *[change(leaves[i]) for i in active])
+    grads = jax.vmap(lambda dy: pullback(dy))(
+        [jnp.asarray(d).astype(y.dtype) for d, y in zip(dys, ys, strict=True)]
+    )
+    return ys, list(grads)
+
+
+def wide_rule(
+    rule: Callable[..., Any], arguments: Arguments, dys: Sequence[Any]
+) -> Callable[[Sequence[Any], Sequence[Any]], Arrays] | None:
+    """Give a backward rule in float64, to tell a wrong formula from rounding; None where it cannot be traced.
+
+    `rule(leaves, dy)` gives the gradients for one cotangent; what comes back takes stacked ones.
+    """
+    try:
+        jaxpr = jax.make_jaxpr(rule)(arguments.leaves, [d[0] for d in dys])
+    except Exception:  # the rule's own; said elsewhere
+        return None
+
+    def one(leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+        return evaluate(jaxpr.jaxpr, jaxpr.consts, [*leaves, *dy])
+
+    run = compile_quickly(
+        lambda leaves, dys: jax.lax.map(lambda dy: one(leaves, dy), [widen(d) for d in dys])
+    )
+
+    def call(leaves: Sequence[Any], dys: Sequence[Any]) -> Arrays:
+        with in_float64():
+            return [exact(g) for g in run(tuple(leaves), tuple(dys))]
+
+    return call
+
+
+def narrowest(jaxpr: Any) -> float:
+    """Give the largest eps of the floating dtypes that a trace computes in."""
+    found = [0.0]
+    for equation in jaxpr.eqns:
+        found += [float(jnp.finfo(v.aval.dtype).eps) for v in equation.outvars if is_inexact(v.aval)]
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    found.append(narrowest(inner))
+    return max(found)

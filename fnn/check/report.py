@@ -1,0 +1,153 @@
+"""What a check says: findings, leaves, the mistake by name, and one verdict."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """PASS: right to the accuracy of the dtype; FAIL: wrong; INCONCLUSIVE: it cannot be told from here."""
+
+    PASS = "PASS"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    FAIL = "FAIL"
+
+
+class GradientError(AssertionError):
+    """A backward pass is wrong; `report` says how."""
+
+    def __init__(self, report: "Report"):
+        super().__init__(str(report))
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found at one place: `check` ran on `probe` and looked at `leaf`."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    leaf: str = ""
+    probe: str = ""
+
+    def __str__(self) -> str:
+        place = f" ({self.probe})" if self.probe else ""
+        return f"{self.check}{place}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One gradient beside its reference: largest error and tolerance, both relative to the reference's
+    largest element.
+
+    `ratio` is the length of what was given over the length of the reference, signed by their angle (degrees).
+    """
+
+    name: str
+    verdict: Verdict
+    error: float
+    tolerance: float
+    ratio: float
+    angle: float
+    probe: str = ""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake that reproduces the wrong gradient: its name, what it did, and where along the forward pass.
+
+    `error` and `fresh` are how far its gradient is from the one given, relative, on the inputs of the check
+    and on others drawn afterwards.
+    """
+
+    name: str
+    words: str
+    where: str = ""
+    error: float = 0.0
+    fresh: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check; `print(report)` reads well, `report.raise_if_failed()` is for tests."""
+
+    subject: str
+    findings: tuple[Finding, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    where: str = ""
+    details: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL if anything is wrong, INCONCLUSIVE if a leaf could not be judged at the given input, else
+        PASS.
+        """
+        verdicts = {f.verdict for f in self.findings} | {leaf.verdict for leaf in self.leaves}
+        order = (Verdict.FAIL, Verdict.INCONCLUSIVE)
+        return next((v for v in order if v in verdicts), Verdict.PASS)
+
+    @property
+    def mistake(self) -> str:
+        """The name of the likeliest mistake, or an empty string where none reproduces what was given."""
+        return self.mistakes[0].name if self.mistakes else ""
+
+    def raise_if_failed(self, inconclusive: bool = False) -> "Report":
+        """Give the report back, or raise GradientError on FAIL (and on INCONCLUSIVE, if asked to)."""
+        if self.verdict is Verdict.FAIL or (inconclusive and self.verdict is Verdict.INCONCLUSIVE):
+            raise GradientError(self)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as a dict of plain values, ready for `json.dumps`."""
+        return {"verdict": str(self.verdict), "mistake": self.mistake, **_plain(asdict(self))}
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}  {self.subject}"]
+        lines += [line for m in self.mistakes for line in _mistake_lines(m)]
+        if self.where:
+            lines.append(f"  where    {self.where}")
+        lines += [f"  detail   {text}" for text in self.details]
+        lines += [f"  found    {f}" for f in self.findings if f.verdict is Verdict.FAIL][:8]
+        if self.verdict is not Verdict.PASS:
+            lines += _table(self.leaves)
+        lines += [f"  unsure   {f}" for f in self.findings if f.verdict is Verdict.INCONCLUSIVE]
+        lines += [f"  note     {text}" for text in self.notes]
+        lines.append(f"  checked  {', '.join(self.checks)} in {self.seconds:.2g} s")
+        return "\n".join(lines)
+
+
+def _mistake_lines(mistake: Mistake) -> list[str]:
+    lines = [f"  mistake  {mistake.name}: {mistake.words}"]
+    if mistake.where:
+        lines.append(f"           at {mistake.where}")
+    lines.append(
+        f"           reproduces the gradient to {mistake.error:.0e}, on fresh inputs to {mistake.fresh:.0e}"
+    )
+    return lines
+
+
+def _table(leaves: Sequence[Leaf]) -> list[str]:
+    rows = [("leaf", "verdict", "error", "allowed", "ratio", "angle")]
+    for leaf in leaves:
+        numbers = (f"{leaf.error:.1e}", f"{leaf.tolerance:.1e}", f"{leaf.ratio:.4g}", f"{leaf.angle:.3g}")
+        rows.append((leaf.name, str(leaf.verdict), *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return str(value)  # JSON has no NaN
+    return str(value) if isinstance(value, StrEnum) else value

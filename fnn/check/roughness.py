@@ -1,0 +1,110 @@
+"""Two other ways to run an operation: with rounding errors drawn at random, and with one side taken at kinks.
+
+Rounding errors at random are Monte Carlo arithmetic (D. S. Parker, Monte Carlo Arithmetic, UCLA CSD-970002,
+1997): how far they move a gradient is how well the working precision determines it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnn.check.arguments import is_inexact
+from fnn.check.interpret import Operation, Step
+
+
+def roughen(seed: Any) -> Step:
+    """Give a step that perturbs every output, and every cotangent, by up to one rounding of the dtype
+    traced.
+    """
+
+    def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
+        if operation.is_call:
+            return operation.run(*inputs)
+        key = jax.random.key(seed)
+        for i in operation.place:
+            key = jax.random.fold_in(key, i)
+        keys = iter(jax.random.split(key, len(inputs) + len(operation.equation.outvars)))
+        atoms = zip(inputs, operation.equation.invars, strict=True)
+        rough = [_rough_cotangent(x, _noise(next(keys), x, v)) if is_inexact(x) else x for x, v in atoms]
+        outputs = zip(operation.run(*rough), operation.equation.outvars, strict=True)
+        return [
+            y + lax.stop_gradient(y * _noise(next(keys), y, v)) if is_inexact(y) else y for y, v in outputs
+        ]
+
+    return step
+
+
+def _noise(key: Any, x: Any, atom: Any) -> Any:
+    return float(jnp.finfo(atom.aval.dtype).eps) * jax.random.uniform(key, jnp.shape(x), np.float64, -1, 1)
+
+
+@jax.custom_vjp
+def _rough_cotangent(x: Any, noise: Any) -> Any:
+    """Give `x`; its cotangent comes back with a relative error of `noise`."""
+    return x
+
+
+_rough_cotangent.defvjp(
+    lambda x, noise: (x, noise),
+    lambda noise, dx: ((dx * (1 + noise)).astype(dx.dtype), jnp.zeros_like(noise)),
+)
+
+
+def resolve_ties(side: Any) -> Step:
+    """Give a step that takes one side of every kink: the first operand of a tie for side 0, the other for
+    side 1.
+    """
+
+    def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
+        name = operation.equation.primitive.name
+        if name in ("max", "min"):
+            a, b = inputs
+            first = jnp.where(a == b, side == 0, (a > b) if name == "max" else (a < b))
+            return [jnp.where(first, a, b)] if is_inexact(a) else operation.run(*inputs)
+        if name in _COMPARED and is_inexact(inputs[0]):
+            open_, closed = _COMPARED[name]
+            return [jnp.where(side == 0, open_(*inputs), closed(*inputs))]
+        if name == "abs" and is_inexact(inputs[0]) and not jnp.iscomplexobj(inputs[0]):
+            (x,) = inputs
+            return [jnp.where((x > 0) | ((x == 0) & (side == 0)), x, -x)]
+        if name == "clamp":
+            low, x, high = inputs
+            inside = jnp.where(side == 0, (x >= low) & (x <= high), (x > low) & (x < high))
+            return [jnp.where(inside, x, lax.stop_gradient(jnp.clip(x, low, high)))]
+        if name == "reduce_max":
+            (x,) = inputs
+            (y,) = operation.run(x)
+            hit = x == jnp.expand_dims(y, operation.equation.params["axes"])
+            shared = jnp.where(hit, x - lax.stop_gradient(x), 0).sum(operation.equation.params["axes"])
+            return [jnp.where(side == 0, y, lax.stop_gradient(y) + shared)]
+        return operation.run(*inputs)
+
+    return step
+
+
+_COMPARED = {
+    "gt": (lax.gt, lax.ge),
+    "ge": (lax.gt, lax.ge),
+    "lt": (lax.lt, lax.le),
+    "le": (lax.lt, lax.le),
+}
+
+KINKED = frozenset(
+    {
+        *_COMPARED,
+        "max",
+        "min",
+        "abs",
+        "clamp",
+        "reduce_max",
+        "reduce_min",
+        "reduce_window_max",
+        "sort",
+        "sign",
+        "argmax",
+    }
+)

@@ -1,0 +1,17 @@
+"""A corpus of hand-written backward passes, wrong and right, on which the checker is measured."""
+
+from . import attention, convolution, dense, gates, lookup, losses, norms, right, sequence, subtle
+from .case import Case as Case
+
+WRONG: tuple[Case, ...] = (
+    *dense.CASES,
+    *norms.CASES,
+    *losses.CASES,
+    *attention.CASES,
+    *convolution.CASES,
+    *gates.CASES,
+    *lookup.CASES,
+    *sequence.CASES,
+    *subtle.CASES,
+)
+RIGHT: tuple[Case, ...] = right.CASES
