@@ -1,0 +1,117 @@
+"""Which training examples did it: influence on a test loss, TracIn, GraNd and EL2N.
+
+All are inner products and norms of example gradients, each of the example's own loss (see
+`losses_and_readings`), read without making a gradient.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
+
+from fnn.core import Layer, Params, forward, value_and_grad
+from fnn.errors import InputError
+from fnn.factors import unread
+from fnn.losses import Loss
+from fnn.readers.examples import inner_product, squared_norm
+from fnn.readers.pairs import gram
+from fnn.readers.reading import over_params
+from fnn.readers.seeding import check_apart, check_loss, losses_and_readings, row_losses
+
+
+def influence(net: Layer, loss: Loss, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Give a function `(params, x, target, x_test, target_test) -> scores`, (n,), one for each example of x.
+
+    score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss as `loss` reduces it:
+    by so much does the test loss fall, to first order, per unit of weight that example i gets beyond its
+    own in the mean of the training losses; leaving it out raises the test loss by score_i / n. Helpful
+    examples are above zero, harmful ones below.
+
+    `inverse` takes a tree like the params and gives (F + damping I)^-1 times it, F the curvature of the mean
+    training loss: `lambda v: fnn.solve(blocks, v, damping)` for Kronecker factors, `fnn.conjugate_gradients`
+    for the GGN or the Hessian itself. The damping decides much: for a network F is singular. Cost: a gradient
+    for the test loss, `inverse` once, and one pass over the training examples, 2ntkj flops a layer.
+    Source: Koh, Liang 2017 (whose score has the other sign); Bae et al. 2022 for what it means.
+    """
+    check_loss("influence", loss)
+    products = losses_and_readings(net, loss, inner_product)
+
+    def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:
+        _, gradient = value_and_grad(net, loss)(params, x_test, target_test)
+        return over_params(products(params, x, target, trees=(inverse(gradient),))[1])
+
+    return run
+
+
+def conjugate_gradients(
+    product: Callable[[Any], Any], damping: float, *, tolerance: float = 1e-6, steps: int = 100
+) -> Callable[[Any], Any]:
+    """Give a function v -> (F + damping I)^-1 v, by conjugate gradients, where `product` gives F v.
+
+    `product` is, say, `lambda v: fnn.ggn_product(net, loss)(params, x, target, v)`. F must have no eigenvalue
+    below -damping: a GGN has none below zero, a Hessian may. Stops where the residual is below `tolerance`
+    |v|, or after `steps`; cost: a product each. Source: Hestenes, Stiefel 1952; Martens 2010.
+    """
+    if not damping >= 0:
+        fix = "fnn.conjugate_gradients(product, damping=1e-2)"
+        raise InputError("conjugate_gradients", "damping >= 0", repr(damping), fix)
+
+    def damped(v: Any) -> Any:
+        return jax.tree.map(lambda a, b: a + damping * b, product(v), v)
+
+    return lambda v: cg(damped, v, tol=tolerance, maxiter=steps)[0]
+
+
+def tracin(net: Layer, loss: Loss) -> Callable[..., Any]:
+    """Give a function `(checkpoints, x, target, x_test, target_test) -> scores`, (n, m).
+
+    `checkpoints` are pairs (params, learning rate); scores[i, j] = sum over them of rate g_i . g_j, what
+    steps of gradient descent on example i take off the loss of test example j, to first order. Sum over
+    j for the whole test set. Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
+    Source: Pruthi et al. 2020.
+    """
+    check_loss("tracin", loss)
+    factors_of, pairs_of = losses_and_readings(net, loss, unread), losses_and_readings(net, loss, gram)
+
+    def run(
+        checkpoints: Sequence[tuple[Params, Any]], x: Any, target: Any, x_test: Any, target_test: Any
+    ) -> Any:
+        if not checkpoints:
+            fix = "[(params, learning_rate)]"
+            raise InputError("tracin", "one or more pairs (params, learning rate)", repr(checkpoints), fix)
+        total = []
+        for params, rate in checkpoints:
+            _, factors = factors_of(params, x_test, target_test)
+            total.append(rate * over_params(pairs_of(params, x, target, trees=(factors,))[1], axes=2))
+        return sum(total[1:], total[0])
+
+    return run
+
+
+def grand(net: Layer, loss: Loss) -> Callable[..., Any]:
+    """Give a function `(params, x, target) -> scores`, (n,): the norm of each example's gradient.
+
+    To be averaged over several initializations. Cost: one pass, 2n(k + j) flops a layer, no gradient.
+    Source: Paul, Ganguli, Dziugaite 2021.
+    """
+    check_loss("grand", loss)
+    squares = losses_and_readings(net, loss, squared_norm)
+    return lambda params, x, target: jnp.sqrt(over_params(squares(params, x, target)[1]))
+
+
+def el2n(net: Layer, loss: Loss) -> Callable[..., Any]:
+    """Give a function `(params, x, target) -> scores`, (n,): the norm of each example's output gradient.
+
+    For the cross-entropy |p - e_label|. Over the tokens of an example too. Cost: a forward pass.
+    Source: Paul, Ganguli, Dziugaite 2021.
+    """
+    check_loss("el2n", loss)
+
+    def run(params: Params, x: Any, target: Any) -> Any:
+        check_apart("el2n", net, params, x)
+        _, dy = row_losses(loss, forward(net, params, x)[0], target)
+        return jnp.sqrt(jnp.sum(jnp.square(dy), tuple(range(1, dy.ndim))))
+
+    return run

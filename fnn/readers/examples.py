@@ -1,0 +1,142 @@
+"""What each example says: gradients, squared norms, inner products, and sums with a weight for each.
+
+Every reader takes factors seeded with the gradient of the SUM of the example losses, as
+`fnn.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters as in
+reading.py. Costs are for an `Outer`; the other factors cost n t j flops.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.errors import InputError, describe
+from fnn.factors import Factor, Outer, Rows, Scaled, Total, accumulator
+from fnn.readers.reading import reader
+
+
+@reader
+def example_gradient(factor: Factor, param: Any) -> Any:
+    """Read the gradient of each example's loss: (n, *param.shape), in the param's dtype.
+
+    sum_t x_t dz_t^T. Cost: 2ntkj flops, and nkj numbers: the readings below do without them.
+    """
+    return materialised(factor, param).astype(param.dtype)
+
+
+@reader
+def squared_norm(factor: Factor, param: Any) -> Any:
+    """Read the squared norm of each example's gradient: (n,), float32 or wider, without the gradient.
+
+    One token: |x|^2 |dz|^2 (Goodfellow 2015). More: sum_ts (x_t . x_s) (dz_t . dz_s), the Gram form (Li et
+    al. 2022), where t (k + j) <= k j, and else the gradients' own squares; so chosen, either way has
+    both fewer flops than the other and temporaries no larger than the factor.
+    Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j). A norm above 1e19 overflows float32.
+    """
+    acc = accumulator(factor.dz.dtype)
+    match factor:
+        case Outer(x, dz) if dz.shape[1] == 1:
+            return _squares(x.astype(acc)) * _squares(dz.astype(acc))
+        case Outer(x, dz) if gram_is_cheaper(dz.shape[1], *param.shape):
+            return jnp.sum(_token_gram(x, acc) * _token_gram(dz, acc), (1, 2))
+        case Rows(index, dz):
+            return _squares(_merged(index, dz, param.shape[0]))
+    return _squares(materialised(factor, param))
+
+
+@reader
+def inner_product(factor: Factor, param: Any, direction: Any) -> Any:
+    """Read each example's gradient times a direction of the param's shape: (n,), float32 or wider.
+
+    sum_t (x_t V) . dz_t. Cost: 2ntkj flops, and no gradient.
+    """
+    if jnp.shape(direction) != param.shape:
+        fix = "jax.tree.map(jnp.zeros_like, params)"
+        raise InputError("inner_product", f"a direction {describe(param)}", describe(direction), fix)
+    acc = accumulator(factor.dz.dtype, direction.dtype)
+    v, dz = direction.astype(acc), factor.dz.astype(acc)
+    match factor:
+        case Outer(x, _):
+            along = jnp.einsum("ntk,kj->ntj", x.astype(acc), v)
+        case Total(_):
+            along = v[None, None]
+        case Scaled(x, _):
+            along = x.astype(acc) * v[None, None]
+        case Rows(index, _):
+            along = jnp.take(v, _wrapped_out(index, v.shape[0]), axis=0, mode="fill", fill_value=0)
+    return jnp.sum(along * dz, (1, 2))
+
+
+@reader
+def weighted_gradient(factor: Factor, param: Any, weights: Any) -> Any:
+    """Read the sum of the example gradients, each with its weight (n,): as the param, x^T (c * dz).
+
+    The leaf `weights` is stacked like the param, (..., n). An example of weight zero counts as zero even
+    where its gradient is not finite. Cost: that of the gradient, 2ntkj flops, and n t (k + j) selections.
+    """
+    acc = accumulator(factor.dz.dtype)
+
+    def only_counted(leaf: Any) -> Any:
+        return jnp.where(_to_rank(weights == 0, leaf), 0, leaf)
+
+    dz = only_counted(factor.dz.astype(acc) * _to_rank(weights.astype(acc), factor.dz))
+    match factor:
+        case Outer(x, _):
+            total = jnp.einsum("ntk,ntj->kj", only_counted(x), dz.astype(x.dtype), preferred_element_type=acc)
+        case Total(_):
+            total = jnp.sum(dz, (0, 1))
+        case Scaled(x, _):
+            total = jnp.sum(only_counted(x).astype(acc) * dz, (0, 1))
+        case Rows(index, _):
+            total = jnp.zeros(param.shape, acc).at[_wrapped_out(index, param.shape[0])].add(dz, mode="drop")
+    return total.astype(param.dtype)
+
+
+def materialised(factor: Factor, param: Any) -> Any:
+    """Give the example gradients of a factor (n, t, ...): (n, *param.shape) in float32 or wider."""
+    acc = accumulator(factor.dz.dtype)
+    match factor:
+        case Outer(x, dz):
+            return jnp.einsum("ntk,ntj->nkj", x, dz, preferred_element_type=acc)
+        case Total(dz):
+            return jnp.sum(dz, 1, dtype=acc)
+        case Scaled(x, dz):
+            return jnp.sum(x.astype(acc) * dz.astype(acc), 1)
+        case Rows(index, dz):
+            add = jax.vmap(lambda i, d: jnp.zeros(param.shape, acc).at[i].add(d, mode="drop"))
+            return add(_wrapped_out(index, param.shape[0]), dz.astype(acc))
+
+
+def gram_is_cheaper(t: int, k: int, j: int) -> bool:
+    """Tell whether products of token pairs, t^2 (k + j), cost no more than a gradient (k, j), t k j."""
+    return t * (k + j) <= k * j
+
+
+def _squares(rows: Any) -> Any:
+    return jnp.sum(jnp.square(rows), tuple(range(1, rows.ndim)))
+
+
+def _token_gram(rows: Any, acc: Any) -> Any:
+    return jnp.einsum("ntk,nsk->nts", rows, rows, preferred_element_type=acc)
+
+
+def _merged(index: Any, dz: Any, size: int) -> Any:
+    """Add up the tokens of an example that name the same row: (n, t, j), one place for each row named."""
+    acc, t = accumulator(dz.dtype), index.shape[1]
+    inside = (index >= 0) & (index < size)
+    dz = jnp.where(inside[..., None], dz.astype(acc), 0)
+
+    def merge(index: Any, dz: Any) -> Any:
+        place = jnp.unique(index, size=t, return_inverse=True)[1]
+        return jax.ops.segment_sum(dz, place, t)
+
+    return dz if t == 1 else jax.vmap(merge)(index, dz)
+
+
+def _wrapped_out(index: Any, size: int) -> Any:
+    """Give negative indices, which would count from the end, a place out of range."""
+    return jnp.where(index < 0, size, index)
+
+
+def _to_rank(vector: Any, leaf: Any) -> Any:
+    return vector.reshape(-1, *(1,) * (leaf.ndim - 1))

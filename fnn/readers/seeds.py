@@ -1,0 +1,97 @@
+"""Backward passes from several seeds at once, as a root of the output Hessian has several columns.
+
+A backward pass is linear in `dy`, so `jax.vmap` takes a matrix of seeds through it: residuals and inputs x
+stay single, only dz gets an axis. A seeded reader sees that axis: its rule is called with factors in their
+plain form whose dz has the seeds first, (c, n, t, j), and x as ever, (n, t, k).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core import Layer, Params, Reader, Residuals, backward, forward
+from fnn.errors import InputError
+from fnn.factors import Factor, accumulator, is_factor, unread
+from fnn.losses import Loss
+from fnn.readers.reading import reader
+
+AXIS = "fnn seeds"
+FISHERS = ("exact", "sampled", "empirical")
+
+
+def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader):
+    """Run the network backwards from each of the seeds, (c, *y.shape): give what a seeded reader reads."""
+
+    def one(dy: Any) -> Any:
+        return backward(net, params, residuals, dy, *trees, read=read)[0]
+
+    return jax.vmap(one, axis_name=AXIS, out_axes=None)(seeds)
+
+
+def seeded_reader(rule: Callable[..., Any]) -> Reader:
+    """Make a reader of a rule for a factor with dz (c, n, t, j); only `backward_seeds` can run it."""
+
+    @wraps(rule)
+    def gathered(factor: Factor, param: Any, *leaves: Any) -> Any:
+        return rule(dataclasses.replace(factor, dz=lax.all_gather(factor.dz, AXIS)), param, *leaves)
+
+    return reader(gathered)
+
+
+def check_fisher(who: str, loss: Loss, fisher: str) -> None:
+    """Raise unless `fisher` is known, and the loss has the likelihood that it asks for."""
+    if fisher not in FISHERS:
+        raise InputError(
+            who, f"fisher to be one of {FISHERS}", repr(fisher), f'fnn.{who}(net, loss, "exact")'
+        )
+    if fisher != "empirical" and loss.likelihood is None:
+        fix = 'fisher="empirical", or fnn.Loss(rule, likelihood=...)'
+        raise InputError(who, "a loss whose output Hessian is known", repr(loss), fix)
+
+
+def curvature_seeds(
+    loss: Loss, fisher: str, y: Any, target: Any, key: Any = None, samples: int = 1, apart: bool = False
+) -> Any:
+    """Give seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
+
+    "exact": the columns of the Hessian's root, one for each of the k outputs; "sampled": gradients at
+    targets drawn from the model, divided by sqrt(samples), whose products have that Hessian as their
+    mean; "empirical": the gradient at the data's own target (which is not the Hessian: Kunstner et al. 2019).
+    The loss's reduction is in the seeds: after a mean each row has its share 1 / rows.
+    `apart` gives the rows of one example, its tokens, seeds of their own: products between tokens are then
+    zero, as they are in the Hessian, at c times as many seeds.
+    """
+    wide = y.astype(accumulator(y.dtype))
+    if fisher == "exact":
+        seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
+    elif fisher == "sampled":
+        if key is None:
+            raise InputError("curvature_seeds", "a key to sample with", "None", "jax.random.key(0)")
+        draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
+        seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples)) / samples**0.5
+    else:
+        seeds = loss.rule(wide, target, **dict(loss.options))[1][None]
+    weights = loss.row_weights(jnp.ones(y.shape[:-1], wide.dtype))
+    if weights is not None:
+        seeds = seeds * jnp.sqrt(weights)[None, ..., None]
+    if apart and y.ndim > 2:
+        tokens = y[0, ..., 0].size
+        mask = jnp.eye(tokens, dtype=seeds.dtype).reshape(tokens, 1, 1, *y.shape[1:-1], 1)
+        seeds = (mask * seeds[None]).reshape(-1, *y.shape)
+    return seeds.astype(y.dtype)
+
+
+def factor_types(net: Layer, params: Params, x: Any) -> Any:
+    """Give the type of each param's factor, a tree like the params; nothing is computed."""
+
+    def factors(params: Params, x: Any) -> Any:
+        y, residuals = forward(net, params, x)
+        return backward(net, params, residuals, jnp.zeros_like(y), read=unread)[0]
+
+    shapes = jax.eval_shape(factors, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

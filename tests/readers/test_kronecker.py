@@ -1,0 +1,163 @@
+"""Kronecker factors, their eigenbasis and EKFAC against the explicit blocks of J^T H J, over the table."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import fnn
+from fnn.likelihoods import CATEGORICAL
+from fnn.readers.kronecker import is_block
+from tests.cases import Example
+from tests.proof import assert_equal
+from tests.readers.brute import LOSS, data, direction, every_case, flat, ranks, run
+from tests.readers.explicit import NETWORKS, explicit_ggn, network, soft_target, unflatten
+
+
+@every_case
+def test_kronecker_factors_of_one_example_are_the_block(case):
+    """At n = 1 without tokens, inputs (x) outputs is the block of G; gradient and value come along."""
+    if "shared" in case.name or (len(case.shape) > (1 if case.integer else 2)):
+        pytest.skip("tokens and uses: the factors are no longer exact")
+    own = data(case)
+    own = dataclasses.replace(own, x=own.x[:1], dy=own.dy[:1], key=None)
+    target, loss = soft_target(own.dy), fnn.softmax_cross_entropy(reduction="mean")
+
+    def both():
+        value, dy = loss.value_and_grad(fnn.forward(own.net, own.params, own.x)[0], target)
+        curved = fnn.kronecker_factors(own.net, loss)(own.params, own.x, target)
+        residuals = fnn.forward(own.net, own.params, own.x)[1]
+        gradient = fnn.backward(own.net, own.params, residuals, dy)[0]
+        return explicit_ggn(own, target, loss)[0], curved, value, gradient
+
+    g, curved, value, gradient = run(both)
+    assert_equal(curved.value, value)
+    assert_equal(curved.gradient, gradient)
+    at = 0
+    rank = jax.tree.leaves(ranks(own))
+    blocks = jax.tree.leaves(curved.factors, is_leaf=is_block)
+    for param, r, block in zip(jax.tree.leaves(own.params), rank, blocks, strict=True):
+        stack = param.shape[: param.ndim - r]
+        size = param[(0,) * len(stack)].size
+        flattened = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(stack) :]), block)  # noqa: B023
+        for i in range(int(np.prod(stack, dtype=int))):
+            inputs, outputs = flattened.inputs[i], flattened.outputs[i]
+            inputs = np.diag(inputs) if inputs.ndim == 1 else inputs
+            assert_equal(np.kron(inputs, outputs), g[at : at + size, at : at + size], 1e-10)
+            at += size
+
+
+def dense_setting(n=6, tokens=()):
+    net = fnn.Serial(fnn.Dense(4), fnn.tanh, fnn.Dense(3))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((n, *tokens, 5)))
+    params = jax.tree.map(lambda p: p + 0.1, fnn.init(net, jax.random.key(1), x))
+    return net, params, x
+
+
+def test_expand_and_reduce():
+    """Two tokens: expanded as examples of their own; reduced by x's mean and dz's sum (Eschenhagen 2023)."""
+    net, params, x = dense_setting(4, (2,))
+    y, residuals = fnn.forward(net, params, x)
+    target = soft_target(y)
+    expand = fnn.kronecker_factors(net, LOSS)(params, x, target).factors
+    folded = fnn.kronecker_factors(net, LOSS)(params, x.reshape(8, 5), target.reshape(8, 3)).factors
+    assert_equal(expand, folded, 1e-12)
+    reduce = fnn.kronecker_factors(net, LOSS, tokens="reduce")(params, x, target).factors
+    root = CATEGORICAL.root(y, target) / 8**0.5
+    mean = x.mean(1)
+    outputs = sum(seed.sum(1).T @ seed.sum(1) for seed in root)
+    hidden = fnn.apply(fnn.Serial(*net.layers[:2]), params[:2], x).mean(1)
+    assert_equal(reduce[0]["w"].inputs, mean.T @ mean / 4, 1e-12)
+    assert_equal(reduce[2]["w"].inputs, hidden.T @ hidden / 4, 1e-12)
+    assert_equal(reduce[2]["w"].outputs, outputs, 1e-12)
+    assert_equal(reduce[2]["b"].outputs, outputs, 1e-12)
+
+
+@pytest.mark.parametrize("fisher", ["exact", "sampled", "empirical"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_fishers_and_reductions(fisher, reduction):
+    """The output layer's factors by hand; the empirical one shares the gradient's backward pass."""
+    net, params, x = dense_setting()
+    loss, key = fnn.softmax_cross_entropy(reduction=reduction), jax.random.key(3)
+    label = jnp.arange(6) % 3
+    curved = fnn.kronecker_factors(net, loss, fisher, samples=2 if fisher == "sampled" else 1)(
+        params, x, label, key
+    )
+    y = fnn.apply(net, params, x)
+    share = 6 if reduction == "mean" else 1
+    _, of_sample = jax.random.split(key)
+    seeds = {
+        "exact": lambda: CATEGORICAL.root(y, label),
+        "sampled": lambda: jnp.stack(
+            [CATEGORICAL.sample(k, y, label) for k in jax.random.split(of_sample, 2)]
+        ) / 2**0.5,
+        "empirical": lambda: (jax.nn.softmax(y) - jax.nn.one_hot(label, 3))[None],
+    }[fisher]()  # fmt: skip
+    assert_equal(curved.factors[2]["w"].outputs, jnp.einsum("cna,cnb->ab", seeds, seeds) / share, 1e-12)
+    value, gradient = fnn.value_and_grad(net, loss)(params, x, label)
+    assert_equal((curved.value, curved.gradient), (value, gradient), 1e-12)
+
+
+def test_joined_bias_is_the_block_of_both():
+    net, params, x = dense_setting(1)
+    target = soft_target(fnn.apply(net, params, x))
+    factors = fnn.kronecker_factors(net, LOSS, bias="joined")(params, x, target).factors
+    assert factors[0]["b"] is None
+    own = Example(net, params, x, jnp.zeros((1, 3)), None)
+    g = explicit_ggn(own, target, LOSS)[0]
+    b, w = np.arange(4), 4 + np.arange(20)  # "b" comes first among the leaves
+    order = np.concatenate([w, b])
+    block = np.kron(factors[0]["w"].inputs, factors[0]["w"].outputs)
+    assert_equal(block, np.asarray(g)[np.ix_(order, order)], 1e-10)
+    alone = fnn.Serial(fnn.Dense(4, bias=False), fnn.LayerNorm(), fnn.Dense(3))
+    params = fnn.init(alone, jax.random.key(0), x)
+    factors = fnn.kronecker_factors(alone, LOSS, bias="joined")(params, x, target).factors
+    assert factors[0]["w"].inputs.shape == (5, 5) and factors[1]["bias"].inputs.shape == (1, 1)
+
+
+def dense_block_matrix(multiply, params):
+    """Give the matrix of a linear map of trees like the params, column by column."""
+    vector, unravel = ravel_pytree(params)
+    columns = jax.vmap(lambda v: ravel_pytree(multiply(unravel(v)))[0])
+    return columns(jnp.eye(vector.size)).T
+
+
+@pytest.mark.parametrize("bias", ["apart", "joined"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_damped_inverse_corrected_eigenvalues_and_self_influence(name, bias):
+    net, params, x, target = network(name)
+    v, damping = direction(params), 0.1
+    own = Example(net, params, x, jnp.zeros(target.shape), None)
+
+    def all_of_it():
+        factors = fnn.kronecker_factors(net, LOSS, bias=bias)(params, x, target).factors
+        blocks = fnn.eigen(factors)
+        better = fnn.corrected(net, LOSS)(params, x, target, blocks)
+        _, influences = fnn.losses_and_readings(net, LOSS, fnn.self_influence(damping))(
+            params, x, target, trees=(blocks,)
+        )
+        _, gradients = fnn.losses_and_readings(net, LOSS, fnn.example_gradient)(params, x, target)
+        return (
+            dense_block_matrix(lambda t: fnn.multiply(blocks, t), params),
+            dense_block_matrix(lambda t: fnn.multiply(better, t), params),
+            fnn.solve(blocks, v, damping), fnn.solve(better, v, damping),
+            explicit_ggn(own, target, LOSS)[0], fnn.over_params(influences), gradients,
+        )  # fmt: skip
+
+    f, better, by_f, by_better, g, influences, gradients = map(
+        lambda t: jax.tree.map(np.asarray, t), run(all_of_it)
+    )
+    flat_v = np.asarray(ravel_pytree(v)[0])
+    eye = damping * np.eye(flat_v.size)
+    assert_equal(by_f, unflatten(params, jnp.asarray(np.linalg.solve(f + eye, flat_v))), 1e-10)
+    assert_equal(by_better, unflatten(params, jnp.asarray(np.linalg.solve(better + eye, flat_v))), 1e-10)
+    moved = jax.tree.map(lambda g, r: np.moveaxis(g, g.ndim - r - 1, 0), gradients, ranks(own))
+    rows = flat(moved)
+    assert_equal(influences, np.einsum("np,pq,nq->n", rows, np.linalg.inv(f + eye), rows), 1e-10)
+    # The corrected blocks have the diagonal of G in the eigenbasis: nearer to G's blocks, and of their trace.
+    of_blocks = np.where(f != 0, g, 0)
+    assert np.linalg.norm(better - of_blocks) <= np.linalg.norm(f - of_blocks) * (1 + 1e-12)
+    np.testing.assert_allclose(np.trace(better), np.trace(g), rtol=1e-10)
