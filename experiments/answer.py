@@ -1,0 +1,90 @@
+"""What every question's script does alike: options, tables, a picture and JSON on disk."""
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from matplotlib.figure import Figure
+
+import fnn
+from data import DataError
+from figures import INK, SOFT
+from results import ResultsError, as_json, machine, writable, write
+
+PACKAGES = ("fnn", "jax", "jaxlib", "numpy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that every question has."""
+
+    full: bool = False
+    """Take larger sizes and more repetitions: minutes instead of seconds."""
+    seed: int = 0
+    """Seed of all that is drawn at random."""
+    results: Path = Path("experiments/results")
+    """Folder for the results; they go to a folder inside it that is named after the question."""
+
+
+def run(
+    main: Callable[[Any], Any],
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    options: type = Options,
+) -> None:
+    """Run a question's `main` with the command line's options; what goes wrong is told in a line."""
+    try:
+        main(tyro.cli(options, args=arguments, description=description))
+    except (DataError, ResultsError, fnn.InputError, ModuleNotFoundError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{Path(sys.argv[0]).name}: stopped. No results were written.")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """Lay out a table: the first `left` columns to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def heading(text: str) -> None:
+    """Print a line that opens a part of the answer."""
+    print(f"\n{text}\n{'=' * len(text)}")
+
+
+def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (9, 3.8)) -> tuple[Figure, Any]:
+    """Give a figure and its axes: one, or an array of them."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns)
+
+
+def label(axes: Any, at: tuple[float, float], text: str, colour: str = INK, **more: Any) -> None:
+    """Write a curve's name beside its last point, in its colour."""
+    place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(text, at, color=colour, fontsize=9, **(place | more))
+
+
+def deliver(options: Options, name: str, figures: dict[str, Any], picture: Figure) -> dict[str, Any]:
+    """Write `name`.png and figures.json into the question's folder, both or neither, and give the figures."""
+    for axes in picture.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(color=SOFT, which="both")
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=144)
+    folder = writable(options.results / name)
+    told = figures | {"options": {"full": options.full, "seed": options.seed}} | machine(PACKAGES)
+    replaced = write(folder, {f"{name}.png": buffer.getvalue(), "figures.json": as_json(told)})
+    print(f"\nWritten to {folder}: {name}.png, figures.json{replaced}.")
+    return figures

@@ -1,0 +1,200 @@
+"""What reading costs beside the plain gradient: time, interleaved in one process, and temporaries.
+
+Run `python -m experiments.bench.readers`; with Opacus installed its rows come too. All rows take turns, in
+another order each round. A ratio is that of the median times, its spread the quartiles over the rounds of the
+ratio within a round. Memory is what the compiler reserves for temporaries; for Opacus, by how much the
+process's resident set grew at its peak. The last column is the ratio of the median processor times, over all
+threads, which a busy machine disturbs less. `--alone` leaves out the rows of `vmap(grad)` and Opacus.
+"""
+
+# pyright: reportMissingImports=false
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+
+LOSS = fnn.softmax_cross_entropy(reduction="sum")
+SETTINGS = {"5120-2560-1280": 32, "784-512-512-10": 128}
+
+
+def example_losses(net, x, label):
+    """Give the losses as a JAX user writes them, by params and one example."""
+
+    def one(params, x, label):
+        return -jax.nn.log_softmax(fnn.forward(net, params, x[None])[0][0])[label]
+
+    return one
+
+
+def programs(net, norm: float) -> dict:
+    """Give the rows: each a function of params, x, labels."""
+    plain = fnn.value_and_grad(net, LOSS)
+    norms_alone = fnn.losses_and_readings(net, LOSS, fnn.squared_norm)
+    norms_too = fnn.losses_and_readings(net, LOSS, fnn.together(fnn.squared_norm, fnn.gradient))
+    clipped = fnn.clipped_gradient(net, LOSS, norm)
+    kronecker = fnn.kronecker_factors(net, LOSS, "empirical")
+
+    def by_vmap(params, x, label):
+        one = example_losses(net, x, label)
+        return jax.vmap(jax.grad(one), (None, 0, 0))(params, x, label)
+
+    def clip_by_vmap(params, x, label):
+        each = by_vmap(params, x, label)
+        squares = sum(jnp.square(leaf).sum(tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(each))
+        c = norm / jnp.maximum(norm, jnp.sqrt(squares))
+        return jax.tree.map(lambda leaf: jnp.tensordot(c, leaf, 1), each)
+
+    def clip_in_two(params, x, label):
+        squares = fnn.over_params(norms_alone(params, x, label)[1])
+        c = norm / jnp.maximum(norm, jnp.sqrt(squares))
+        return plain(params, x, label, None, c)[1]
+
+    def norms_of_vmap(params, x, label):
+        return [
+            jnp.square(g).sum(tuple(range(1, g.ndim))) for g in jax.tree.leaves(by_vmap(params, x, label))
+        ]
+
+    return {
+        "plain gradient": plain,
+        "norms alone": norms_alone,
+        "norms and gradient": norms_too,
+        "clipped gradient": clipped,
+        "clipped in two backward passes": clip_in_two,
+        "Kronecker factors and gradient": kronecker,
+        "vmap(grad): norms": norms_of_vmap,
+        "vmap(grad): clipped gradient": clip_by_vmap,
+    }
+
+
+def opacus_programs(sizes, x, label, norm: float) -> dict:
+    """Give PyTorch's rows, each a function without arguments; none where Opacus is not installed."""
+    try:
+        import torch
+        from opacus.grad_sample import GradSampleModule
+        from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+            GradSampleModuleFastGradientClipping as Ghost,
+        )
+    except ImportError:
+        return {}
+    inputs, labels = torch.tensor(np.asarray(x)), torch.tensor(np.asarray(label), dtype=torch.long)
+
+    def mlp():
+        layers = []
+        for k, j in zip(sizes, sizes[1:], strict=False):
+            layers += [torch.nn.Linear(k, j), torch.nn.ReLU()]
+        return torch.nn.Sequential(*layers[:-1])
+
+    def losses(module, reduction):
+        return torch.nn.functional.cross_entropy(module(inputs), labels, reduction=reduction)
+
+    def clear(module):
+        for param in module.parameters():
+            param.grad = param.grad_sample = None
+
+    plain, sampled, ghost = mlp(), GradSampleModule(mlp()), Ghost(mlp(), max_grad_norm=norm)
+
+    def gradient():
+        clear(plain)
+        losses(plain, "sum").backward()
+
+    def per_sample():
+        clear(sampled)
+        losses(sampled, "mean").backward()
+        norms = torch.stack([p.grad_sample.flatten(1).norm(dim=1) for p in sampled.parameters()]).norm(dim=0)
+        c = (norm / norms).clamp(max=1)
+        for p in sampled.parameters():
+            p.grad = torch.einsum("n,n...->...", c, p.grad_sample)
+
+    def ghosts():
+        clear(ghost)
+        each = losses(ghost, "none")
+        each.mean().backward(retain_graph=True)
+        c = ghost.get_clipping_coef()
+        clear(ghost)
+        ghost.disable_hooks()
+        (c * each).sum().backward()
+        ghost.enable_hooks()
+
+    return {
+        "PyTorch: plain gradient": gradient,
+        "Opacus: clipped, per-sample gradients": per_sample,
+        "Opacus: clipped, ghost norms": ghosts,
+    }
+
+
+def resident(f) -> float:
+    """Give by how many MB the resident set grew at its peak while `f` ran."""
+
+    def status(field: str) -> float:
+        with open("/proc/self/status") as lines:
+            return next(float(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+    with open("/proc/self/clear_refs", "w") as control:
+        control.write("5")
+    before = status("VmRSS")
+    f()
+    return status("VmHWM") - before
+
+
+def flops_bar(sizes, n: int) -> float:
+    """Give what the flops of Kronecker factors and gradient ask for, relative to the gradient's."""
+    pairs = list(zip(sizes, sizes[1:], strict=False))
+    plain = sum(6 * n * k * j for k, j in pairs)
+    return (plain + sum(2 * n * (k * k + j * j) for k, j in pairs)) / plain
+
+
+def measure(name: str, n: int, rounds: int, alone: bool = False) -> None:
+    """Print the table of one network."""
+    sizes = [int(size) for size in name.split("-")]
+    net, rng = fnn.mlp(sizes), np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((n, sizes[0])), jnp.float32)
+    label = jnp.asarray(rng.integers(0, sizes[-1], n))
+    params = fnn.init(net, jax.random.key(0), x)
+    lengths = fnn.grand(net, LOSS)(params, x, label)
+    norm = float(jnp.median(lengths))
+    calls, memory = {}, {}
+    for row, f in programs(net, norm).items():
+        if alone and row.startswith("vmap"):
+            continue
+        compiled = jax.jit(f).lower(params, x, label).compile()
+        memory[row] = getattr(compiled.memory_analysis(), "temp_size_in_bytes", float("nan")) / 2**20
+        calls[row] = lambda compiled=compiled: jax.block_until_ready(compiled(params, x, label))
+    peers = {} if alone else opacus_programs(sizes, x, label, norm)
+    for row, f in peers.items():
+        f()
+        memory[row], calls[row] = resident(f), f
+    times: dict[str, list[float]] = {row: [] for row in calls}
+    busy: dict[str, list[float]] = {row: [] for row in calls}
+    order = list(calls)
+    for turn in range(rounds + 2):  # the first two warm up
+        rng.shuffle(order)
+        for row in order:
+            start, worked = time.perf_counter(), time.process_time()
+            calls[row]()
+            if turn >= 2:
+                times[row].append(time.perf_counter() - start)
+                busy[row].append(time.process_time() - worked)
+    base = np.array(times["plain gradient"])
+    print(f"\n{name}, batch {n}, float32, {rounds} rounds; Kronecker flops ask for {flops_bar(sizes, n):.2f}")
+    print(f"{'':40}{'time / plain':>14}{'quartiles':>16}{'ms':>9}{'MB':>9}{'/ plain':>9}{'cpu':>7}")
+    for row in calls:
+        ratio = np.array(times[row]) / base
+        mid, (low, high) = np.median(times[row]) / np.median(base), np.percentile(ratio, [25, 75])
+        ms, mb = 1e3 * np.median(times[row]), memory[row]
+        share = mb / memory["plain gradient"]
+        work = np.median(busy[row]) / np.median(busy["plain gradient"])
+        print(f"{row:40}{mid:14.2f}{f'{low:.2f} - {high:.2f}':>16}{ms:9.2f}{mb:9.1f}{share:9.2f}{work:7.2f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--alone", action="store_true", help="fnn's rows alone")
+    options = parser.parse_args()
+    for name, n in SETTINGS.items():
+        measure(name, n, options.rounds, options.alone)

@@ -1,0 +1,191 @@
+"""Does it learn when it is a hundred layers deep?
+
+    python experiments/deep.py
+
+Equal blocks are one `fnn.Repeat`: a scan over stacked params, so that compile time does not grow with
+depth. Then whether a hundred layers learn is decided before the first step, by what becomes of a gradient
+on its way down: in each layer it is multiplied by W^T and f', and a factor of 0.9 or 1.1 becomes 3e-5 or
+1e4. Drawn are the norms of dW by layer, for six initializations and four activations: plain; with a skip
+around each block, where the gradient has a way past it; with skip and norm, where no block's input can
+grow.
+
+Last a sweep of learning rates, as one vmapped run, of the plain network with the best of its
+initializations and of the one with skips and norms.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import initializers
+
+import fnn
+from answer import Options, canvas, deliver, heading, run, table
+from data import from_scikit_learn
+from figures import COOL, SOFT, WARM
+
+INITS = {
+    "normal 0.01": initializers.normal(0.01), "normal 1/10": initializers.normal(0.1),
+    "LeCun": initializers.lecun_normal(), "Glorot": initializers.glorot_normal(),
+    "He": initializers.he_normal(), "orthogonal": initializers.orthogonal(),
+}  # fmt: skip
+ACTIVATIONS = {"relu": fnn.relu, "tanh": fnn.tanh, "gelu": fnn.gelu, "sigmoid": fnn.sigmoid}
+KINDS = ("plain", "skip", "skip and norm")
+RATES = np.logspace(-4, 0.5, 10)
+
+
+def network(
+    depth: int, width: int, activation: fnn.Layer, init: Any, kind: str, scan: bool = True
+) -> fnn.Serial:
+    """Make dense, `depth` blocks (activation, dense), dense."""
+    block: fnn.Layer = fnn.Serial(activation, fnn.Dense(width, kernel_init=init))
+    if kind == "skip and norm":
+        block = fnn.Skip(fnn.Serial(fnn.LayerNorm(), block))
+    elif kind == "skip":
+        block = fnn.Skip(block)
+    blocks = (fnn.Repeat(block, depth),) if scan else (block,) * depth
+    return fnn.Serial(fnn.Dense(width), *blocks, fnn.Dense(10))
+
+
+def compile_seconds(depth: int, width: int, scan: bool) -> float:
+    """Give the seconds of lowering and compiling a gradient."""
+    net = network(depth, width, fnn.relu, INITS["He"], "plain", scan)
+    x, t = jax.ShapeDtypeStruct((64, 64), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
+    params = jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
+    start = time.perf_counter()
+    jax.jit(fnn.value_and_grad(net, fnn.softmax_cross_entropy())).lower(params, x, t).compile()
+    return time.perf_counter() - start
+
+
+@partial(jax.jit, static_argnums=0)
+def norms_of(net: fnn.Serial, params: Any, x: Any, t: Any) -> Any:
+    """Give the norm of every gradient: read inside the scan, so that no stack of them exists."""
+
+    def norm(factor: Any, param: Any) -> Any:
+        g = fnn.gradient(factor, param)
+        size = jnp.abs(g).max()  # scaled by it, no square underflows
+        return size * jnp.linalg.norm(g / jnp.where(size == 0, 1, size))
+
+    return fnn.value_and_grad(net, fnn.softmax_cross_entropy(), read=norm)(params, x, t)[1][1]
+
+
+def gradient_norms(net: fnn.Serial, x: Any, t: Any, seed: int, like: fnn.Serial | None = None) -> np.ndarray:
+    """Give the norm of dW of each repeated layer, first layer first.
+
+    `like` is the same network but for its initializer: what is compiled for it serves all initializers.
+    """
+    found = norms_of(like or net, fnn.init(net, jax.random.key(seed), x), x, t)
+    weights = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found) if "'w'" in str(path[-1])]
+    return np.asarray(weights[0])
+
+
+def sweep(net: fnn.Serial, x: Any, t: Any, steps: int, seed: int) -> np.ndarray:
+    """Learn at every rate at once, in one vmapped run: give the loss of each step, (rates, steps)."""
+    value_and_grad = fnn.value_and_grad(net, fnn.softmax_cross_entropy())
+    params = fnn.init(net, jax.random.key(seed), x)
+
+    def learn(rate: Any) -> Any:
+        def step(params: Any, rows: Any) -> tuple[Any, Any]:
+            value, grads = value_and_grad(params, x[rows], t[rows])
+            return jax.tree.map(lambda p, g: p - rate * g, params, grads), value
+
+        rows = jax.random.randint(jax.random.key(seed + 1), (steps, 64), 0, len(x))
+        return jax.lax.scan(step, params, rows)[1]
+
+    return np.asarray(jax.jit(jax.vmap(learn))(jnp.asarray(RATES, jnp.float32)))
+
+
+def main(options: Options, depth: int = 100, width: int = 32, steps: int = 150) -> dict[str, Any]:
+    """Time compiling, take gradient norms, sweep rates; print, draw, write."""
+    digits = from_scikit_learn(options.seed)
+    x, t = jnp.asarray(digits.x), jnp.asarray(digits.t)
+    depths = [d for d in (1, 4, 16, depth) if d <= depth]
+    unrolled_to = depth if options.full else 16
+    seconds = {
+        "scanned": {d: compile_seconds(d, width, True) for d in depths},
+        "unrolled": {d: compile_seconds(d, width, False) for d in depths if d <= unrolled_to},
+    }
+    heading("Seconds to compile a gradient, over depth")
+    print(
+        table(
+            ("", *map(str, depths)),
+            [(n, *(f"{s[d]:.2f}" if d in s else "-" for d in depths)) for n, s in seconds.items()],
+        )
+    )
+    norms: dict[str, np.ndarray] = {}
+    for kind in KINDS:
+        for name, activation in ACTIVATIONS.items():
+            like = network(depth, width, activation, None, kind)
+            for init_name, init in INITS.items():
+                net = network(depth, width, activation, init, kind)
+                norms[f"{kind}, {name}, {init_name}"] = gradient_norms(
+                    net, x[:64], t[:64], options.seed, like
+                )
+    heading(f"Norm of dW in the first of {depth} layers over that in the last (0: nothing arrives there)")
+    for kind in KINDS:
+        rows = []
+        for name in ACTIVATIONS:
+            ends = [norms[f"{kind}, {name}, {init}"][[0, -1]] for init in INITS]
+            rows.append((name, *(f"{a / b:.1e}" if b > 0 and np.isfinite(a) else str(a) for a, b in ends)))
+        print(table((kind, *INITS), rows), "\n")
+    nets = {
+        "plain": network(depth, width, fnn.tanh, INITS["orthogonal"], "plain"),
+        "skip and norm": network(depth, width, fnn.relu, INITS["LeCun"], "skip and norm"),
+    }
+    steps *= 1 + 4 * options.full
+    curves = {name: sweep(net, x, t, steps, options.seed) for name, net in nets.items()}
+    last = {name: c[:, -20:].mean(1) for name, c in curves.items()}
+    heading(f"Loss after {steps} steps of gradient descent, {depth} layers, ten rates in one vmapped run")
+    print(
+        table(
+            ("rate", *(f"{r:.1e}" for r in RATES)), [(n, *(f"{v:.2f}" for v in vs)) for n, vs in last.items()]
+        )
+    )
+    found = {
+        "seconds to compile": seconds,
+        "norm of dW, first and last layer": {k: [float(v[0]), float(v[-1])] for k, v in norms.items()},
+        "loss at each rate": {name: values.tolist() for name, values in last.items()},
+        "rates": RATES.tolist(),
+    }
+    return deliver(options, "deep", found, draw(norms, last))
+
+
+def draw(norms: dict[str, np.ndarray], last: dict[str, np.ndarray]) -> Any:
+    """Draw the gradient norms by layer, a row for each kind, and the loss over the rate."""
+    figure, axes = canvas(5, 3, size=(15, 8))
+    layers = max(map(len, norms.values()))
+    shades = dict(zip(INITS, (SOFT, "#7a9e7e", COOL, "#6a4c93", WARM, "#222222"), strict=True))
+    for i, kind in enumerate(KINDS):
+        for j, name in enumerate(ACTIVATIONS):
+            part = axes[i, j]
+            for init, colour in shades.items():
+                values = norms[f"{kind}, {name}, {init}"]
+                seen = np.where((values > 1e-38) & np.isfinite(values), values, np.nan)
+                part.plot(range(1, len(values) + 1), seen, color=colour, linewidth=1.4, label=init)
+            part.set(yscale="log", ylim=(1e-38, 1e38), xlim=(1, layers))
+            if i == 0:
+                part.set_title(name)
+            if j == 0:
+                part.set_ylabel(f"{kind}\nnorm of dW")
+            else:
+                part.set_yticklabels([])
+            if i == 2:
+                part.set_xlabel("layer")
+        axes[i, 4].set_axis_off()
+    axes[0, 4].legend(
+        *axes[0, 0].get_legend_handles_labels(), frameon=False, title="initialization", loc="center"
+    )
+    part = axes[2, 4]
+    part.set_axis_on()
+    for (name, losses), colour in zip(last.items(), (WARM, COOL), strict=True):
+        part.plot(RATES, losses, color=colour, marker="o", markersize=3, label=name)
+    part.set(xscale="log", xlabel="learning rate", title="loss after the sweep", ylim=(0, 3))
+    part.legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

@@ -1,0 +1,257 @@
+"""What must be kept besides the weights, and when may it be freed?
+
+    python experiments/lives.py
+
+A layer's Z = A W + b and A' = f(Z) are both made on the way forward. The backward of the dense layer reads
+its input A, that of an activation one of its two sides: Z for gelu, A' for relu, whose slope its output
+tells. A chain is described by its boundaries, and what must be kept is the smallest set of them from which
+the others follow without a matrix product: with relu each A (the next dense layer reads it anyway), with
+gelu each Z (the next layer's A is made again from it).
+
+A residual may be freed after the last line of the backward that reads it; `fnn.explain` says which that is.
+Three policies are measured here, on a network of equal blocks (gelu, dense):
+
+    (a) as the backward goes: each block's residuals are let go when its backward has run
+    (b) at the end: all are held until the gradients are there
+    (c) never: the buffers are given to the next step, which writes its residuals into them (donation)
+
+Eagerly, the bytes are those of all live arrays after every block, beyond params, input and cotangent. A
+caller that holds `residuals` over the whole of `fnn.backward` has policy (b), whatever the inside does: to
+have (a), run block by block, each of which is a network. Compiled, they are the compiler's own buffers for
+one step, the blocks in a `fnn.Repeat`: its temporaries, and the outputs, among them the residuals where
+they outlive the step. The buffers that (c) reuses have the same addresses step after step.
+"""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from answer import Options, canvas, deliver, heading, label, run, table
+from figures import COOL, INK, SOFT, WARM
+
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "silu", "gelu", "mish", "softmax")
+POLICIES = {"a": "freed as the backward goes", "b": "freed at its end", "c": "given to the next step"}
+
+
+def sides(activation: fnn.Layer) -> tuple[str, str]:
+    """Tell what an activation's backward reads, and what a chain dense-activation-dense keeps inside."""
+    net = fnn.Serial(fnn.Dense(4), activation, fnn.Dense(4))
+    x = jax.ShapeDtypeStruct((2, 4), jnp.float32)
+    params = jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
+    _, residuals = jax.eval_shape(lambda p, x: fnn.forward(net, p, x), params, x)
+    kept = {1: "Z", 2: "A"}
+    return "Z" if "input" in activation.needs else "A", ", ".join(kept[i] for i in residuals.extras[0])
+
+
+def values(net: fnn.Serial, params: Any, x: Any) -> dict[str, Any]:
+    """Give every Z and A of a chain by name: a layer is a network, so run them one by one and look."""
+    found, v = {"A0": x}, x
+    number = 0
+    for layer, p in zip(net.layers, params, strict=True):
+        number += bool(p)
+        v, _ = fnn.forward(layer, p, v)
+        found[("Z" if p else "A") + str(number)] = v
+    return found
+
+
+def live_bytes() -> int:
+    """Give the bytes of all arrays that are alive; what only waits for the garbage collector is not."""
+    gc.collect()
+    return sum(array.nbytes for array in jax.live_arrays())
+
+
+def eager(blocks: Any, params: Any, x: Any, dy: Any, free: bool) -> Iterator[tuple[str, int]]:
+    """Run forward and backward block by block; give after each the bytes beyond those that were there."""
+    before = live_bytes()
+    kept, grads, v = [], [], x
+    for i, (block, p) in enumerate(zip(blocks, params, strict=True)):
+        v, residuals = fnn.forward(block, p, v)
+        kept.append(residuals)
+        del residuals
+        yield f"forward {i + 1}", live_bytes() - before
+    del v
+    dv = dy
+    for i in reversed(range(len(blocks))):
+        gradient, dv = fnn.backward(blocks[i], params[i], kept[i], dv)
+        grads.append(jax.block_until_ready(gradient))
+        if free:
+            kept[i] = None
+        yield f"backward {i + 1}", live_bytes() - before
+    del dv, kept
+    yield "end", live_bytes() - before
+
+
+def donated(blocks: Any, params: Any, x: Any, dy: Any, old: Any) -> tuple[list[tuple[str, int]], Any]:
+    """Do the same with the residuals written into the buffers of the last step's; give these, too.
+
+    The buffers count from the start: in the first step they hold nothing yet, but they are there.
+    """
+
+    @jax.jit
+    def first(params: Any, x: Any) -> Any:
+        return chain(blocks, params, x)
+
+    def again(params: Any, x: Any, old: Any) -> Any:
+        return chain(blocks, params, x)
+
+    before = live_bytes() - sum(leaf.nbytes for leaf in jax.tree.leaves(old))
+    if old is None:
+        kept = first(params, x)
+    else:
+        kept = jax.jit(again, donate_argnums=2, keep_unused=True)(params, x, old)
+    jax.block_until_ready(kept)
+    told = [(f"forward {i + 1}", live_bytes() - before) for i in range(len(blocks))]
+    grads, dv = [], dy
+    for i in reversed(range(len(blocks))):
+        gradient, dv = fnn.backward(blocks[i], params[i], kept[i], dv)
+        grads.append(jax.block_until_ready(gradient))
+        told.append((f"backward {i + 1}", live_bytes() - before))
+    del dv
+    return [*told, ("end", live_bytes() - before)], kept
+
+
+def chain(blocks: Any, params: Any, x: Any) -> list[Any]:
+    """Run the blocks forward; give the residuals of each."""
+    kept = []
+    for block, p in zip(blocks, params, strict=True):
+        x, residuals = fnn.forward(block, p, x)
+        kept.append(residuals)
+    return kept
+
+
+def network(depth: int, width: int, n: int, seed: int) -> tuple[Any, Any, Any, Any]:
+    """Make equal blocks (gelu, dense), params, input, and the cotangent of the output."""
+    block = fnn.Serial(fnn.gelu, fnn.Dense(width))
+    keys = jax.random.split(jax.random.key(seed), depth + 1)
+    x = jax.random.normal(keys[-1], (n, width), jnp.float32)
+    params = [fnn.init(block, key, x) for key in keys[:-1]]
+    return [block] * depth, params, x, jnp.full_like(x, 1 / n)
+
+
+def compiled(blocks: Any, params: Any, x: Any, dy: Any) -> dict[str, dict[str, int]]:
+    """Give the compiler's buffers, in bytes: temporaries, outputs, and outputs that reuse an argument."""
+    net = fnn.Repeat(blocks[0], len(blocks))
+    flat = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+    def step(params: Any, x: Any, dy: Any) -> Any:
+        _, residuals = fnn.forward(net, params, x)
+        return fnn.backward(net, params, residuals, dy)[0]
+
+    def keeping(params: Any, x: Any, dy: Any) -> Any:
+        _, residuals = fnn.forward(net, params, x)
+        return fnn.backward(net, params, residuals, dy)[0], residuals.extras
+
+    def reusing(params: Any, x: Any, dy: Any, old: Any) -> Any:
+        return keeping(params, x, dy)
+
+    old = jax.eval_shape(keeping, flat, x, dy)[1]
+    lowered = {
+        "a": jax.jit(step).lower(flat, x, dy),
+        "b": jax.jit(keeping).lower(flat, x, dy),
+        "c": jax.jit(reusing, donate_argnums=3, keep_unused=True).lower(flat, x, dy, old),
+    }
+    found = {}
+    for policy, program in lowered.items():
+        memory: Any = program.compile().memory_analysis()
+        found[policy] = {
+            "temporaries": memory.temp_size_in_bytes,
+            "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+            "reused": memory.alias_size_in_bytes,
+        }
+    return found
+
+
+def addresses(kept: Any) -> list[int]:
+    """Give where the residuals lie."""
+    return [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(kept)]
+
+
+def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> dict[str, Any]:
+    """Print what is needed and where it is freed; measure the three policies; draw, write."""
+    heading("Which of Z and A each activation's backward reads, and what dense-activation-dense keeps")
+    needs = {name: sides(getattr(fnn, name)) for name in ACTIVATIONS}
+    print(
+        table(("A = f(Z)", "reads", "kept inside"), [(name, *told) for name, told in needs.items()], left=3)
+    )
+    for activation in (fnn.relu, fnn.gelu):
+        heading(f"A network with {activation}: where each boundary is kept and freed (v are A and Z in turn)")
+        print(fnn.explain(fnn.mlp([5, 4, 4, 3], activation), jax.ShapeDtypeStruct((7, 5), jnp.float32)))
+    heading("Every Z and A by name, for debugging; Z3 is the output before its activation")
+    small = fnn.Serial(*fnn.mlp([5, 4, 4, 3]).layers, fnn.sigmoid)
+    x = jax.random.normal(jax.random.key(options.seed), (7, 5), jnp.float32)
+    named = values(small, fnn.init(small, jax.random.key(options.seed), x), x)
+    spans = [(k, str(v.shape), f"{float(v.min()):+.3f}", f"{float(v.max()):+.3f}") for k, v in named.items()]
+    print(table(("", "shape", "least", "largest"), spans))
+
+    blocks, params, x, dy = network(depth * (1 + options.full), width, n, options.seed)
+    unit = x.nbytes
+    lives = {policy: list(eager(blocks, params, x, dy, free=policy == "a")) for policy in "ab"}
+    _, kept = donated(blocks, params, x, dy, None)
+    here = addresses(kept)
+    lives["c"], kept = donated(blocks, params, x, dy, kept)
+    same = sum(a == b for a, b in zip(here, addresses(kept), strict=True))
+    heading(
+        f"Live bytes in an eager run, in units of one boundary ({unit / 2**20:.3g} MiB): {len(blocks)} blocks"
+    )
+    moments = [name for name, _ in lives["a"]]
+    rows = [(name, *(f"{lives[p][i][1] / unit:.2f}" for p in "abc")) for i, name in enumerate(moments)]
+    print(table(("after", *(f"({p}) {told}" for p, told in POLICIES.items())), rows))
+    print(f"(c) {same} of {len(here)} residuals lie where those of the step before lay.")
+    heading("The compiler's buffers for one step, in the same units")
+    buffers = compiled(blocks, params, x, dy)
+    head = ("", "temporaries", "new outputs", "outputs in reused buffers")
+    print(
+        table(
+            head,
+            [(f"({p}) {POLICIES[p]}", *(f"{v / unit:.2f}" for v in b.values())) for p, b in buffers.items()],
+        )
+    )
+    found = {
+        "reads, keeps": needs,
+        "bytes of a boundary": unit,
+        "live bytes": {p: [v for _, v in told] for p, told in lives.items()},
+        "moments": moments,
+        "residuals at the same address": [same, len(here)],
+        "compiler's buffers": buffers,
+    }
+    return deliver(options, "lives", found, draw(found))
+
+
+def draw(found: dict[str, Any]) -> Any:
+    """Draw the live bytes over time, and the compiler's buffers."""
+    figure, (left, right) = canvas(2, size=(11, 4.2))
+    colours, unit = {"a": COOL, "b": WARM, "c": SOFT}, found["bytes of a boundary"]
+    steps = np.arange(len(found["moments"]))
+    for (policy, told), offset in zip(found["live bytes"].items(), (12, 7, 9), strict=True):
+        level = np.array(told) / unit
+        left.step(steps, level, where="mid", color=colours[policy], linewidth=2)
+        middle = {"a": len(steps) - 5, "b": len(steps) - 4, "c": 0}[policy]
+        place = {"a": "left", "b": "right", "c": "left"}[policy]
+        label(left, (middle, level[middle]), f"({policy}) {POLICIES[policy]}", colours[policy],
+              xytext=(0, offset), ha=place)  # fmt: skip
+    half = len(steps) // 2
+    left.axvline(half - 0.5, color=INK, linewidth=0.8, linestyle=":")
+    left.text(half - 0.7, 0.2, "forward", ha="right", fontsize=9)
+    left.text(half - 0.3, 0.2, "backward", fontsize=9)
+    left.set(title="Live arrays, eager, block by block", ylabel="bytes, in boundaries", xticks=[], ylim=0)
+    left.set_xlabel("time")
+    names = [f"({policy}) {text}" for policy, text in POLICIES.items()]
+    start = np.zeros(len(names))
+    for kind, shade in {"temporaries": COOL, "outputs": WARM, "reused": SOFT}.items():
+        size = np.array([buffers[kind] for buffers in found["compiler's buffers"].values()]) / unit
+        title = {"outputs": "new outputs", "reused": "outputs in reused buffers"}.get(kind, kind)
+        right.barh(names, size, left=start, color=shade, height=0.55, label=title)
+        start += size
+    right.invert_yaxis()
+    right.set(title="The compiler's buffers for one step", xlabel="bytes, in boundaries")
+    right.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=3)
+    return figure
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

@@ -1,0 +1,266 @@
+"""Why are these equations wrong?
+
+    python experiments/wrong_equations.py
+
+A network with two relu layers and a sigmoid, and cross-entropy, one example a column, m of them:
+
+    Z1 = W1 X + b1     A1 = relu(Z1)
+    Z2 = W2 A1 + b2    A2 = relu(Z2)
+    Z3 = W3 A2 + b3    A3 = sigmoid(Z3)     L = -sum(Y log A3 + (1 - Y) log(1 - A3)) / m
+
+Five lines of its backward pass are wrong in hand derivations again and again. Each takes something for
+something else that has a similar name:
+
+    (a) the derivative of log(1 - A) for that of log(A)     a denominator copied from the term before
+    (b) sigmoid for its derivative                          f where the chain rule asks for f'(Z)
+    (c) a cotangent for the value beside it                 W3 was multiplied by A2, and by nothing else
+    (d) relu of dA2 for relu' of Z2                         the mask is the forward's, whatever sign dA2 has
+    (e) the rule for dW where that for dA belongs           dA1 asks through which weights A1 went: W2^T
+
+Here each wrong line stands alone among right ones, and `fnn.check` is asked about the whole. The network
+comes in two sizes. In one, all sizes differ, and shapes alone give (c) and (e) away. In the other, all
+are 4 x 4, so that every line fits and only its values are wrong: that is how such lines survive.
+
+Last, two things fall out. With the right (a) and (b), dZ3 = dA3 A3 (1 - A3) is just A3 - Y: fnn's loss takes
+the logits Z3 and starts there, where the longer way divides by a probability that may have rounded to zero.
+And in the scalar network y = f2(w2 f1(w1 x)) every number can be followed by hand. Its usual derivation has a
+sign that is right for a performance to climb, -(d - y)^2 / 2; copied beside a loss to descend, (y - d)^2 / 2,
+it turns every gradient around.
+"""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from answer import Options, canvas, deliver, heading, run, table
+from figures import COOL, INK, WARM
+from fnn import check
+
+State = SimpleNamespace  # all that the passes have computed, by the names of the derivation
+Rule = Callable[[State], Any]
+
+
+class Line(NamedTuple):
+    """A line of the backward pass, as it should be, and for five of them as it is often written."""
+
+    name: str
+    right: str
+    rule: Rule
+    letter: str = ""
+    wrong: str = ""
+    wrong_rule: Rule | None = None
+
+
+def slope(activation: fnn.Activation, z: Any, dy: Any) -> Any:
+    """Give dy * f'(z), by the activation's own backward."""
+    return fnn.backward(activation, (), fnn.forward(activation, (), z)[1], dy)[1]
+
+
+LINES = [
+    Line("dA3", "-(Y/A3 - (1-Y)/(1-A3))", lambda s: -(s.Y / s.A3 - (1 - s.Y) / (1 - s.A3)),
+         "a", "-(Y/A3 - (1-Y)/A3)", lambda s: -(s.Y / s.A3 - (1 - s.Y) / s.A3)),
+    Line("dZ3", "dA3 * sigmoid'(Z3)", lambda s: slope(fnn.sigmoid, s.Z3, s.dA3),
+         "b", "sigmoid(dA3)", lambda s: fnn.sigmoid(s.dA3)),
+    Line("dW3", "dZ3 A2^T / m", lambda s: s.dZ3 @ s.A2.T / s.m,
+         "c", "dZ3 dA3^T / m", lambda s: s.dZ3 @ s.dA3.T / s.m),
+    Line("db3", "sum(dZ3) / m", lambda s: s.dZ3.sum(1, keepdims=True) / s.m),
+    Line("dA2", "W3^T dZ3", lambda s: s.W3.T @ s.dZ3),
+    Line("dZ2", "dA2 * relu'(Z2)", lambda s: slope(fnn.relu, s.Z2, s.dA2),
+         "d", "relu(dA2)", lambda s: fnn.relu(s.dA2)),
+    Line("dW2", "dZ2 A1^T / m", lambda s: s.dZ2 @ s.A1.T / s.m),
+    Line("db2", "sum(dZ2) / m", lambda s: s.dZ2.sum(1, keepdims=True) / s.m),
+    Line("dA1", "W2^T dZ2", lambda s: s.W2.T @ s.dZ2,
+         "e", "dZ2 dA2^T / m", lambda s: s.dZ2 @ s.dA2.T / s.m),
+    Line("dZ1", "dA1 * relu'(Z1)", lambda s: slope(fnn.relu, s.Z1, s.dA1)),
+    Line("dW1", "dZ1 X^T / m", lambda s: s.dZ1 @ s.X.T / s.m),
+    Line("db1", "sum(dZ1) / m", lambda s: s.dZ1.sum(1, keepdims=True) / s.m),
+]  # fmt: skip
+WRONG = {line.letter: line for line in LINES if line.letter}
+PARAMS = ("W1", "b1", "W2", "b2", "W3", "b3")
+
+
+def forward_pass(params: tuple[Any, ...], X: Any, Y: Any) -> tuple[Any, State]:
+    """Give the loss, and everything on the way to it."""
+    s = State(X=X, Y=Y, m=X.shape[1], **dict(zip(PARAMS, params, strict=True)))
+    s.Z1 = s.W1 @ s.X + s.b1
+    s.A1 = fnn.relu(s.Z1)
+    s.Z2 = s.W2 @ s.A1 + s.b2
+    s.A2 = fnn.relu(s.Z2)
+    s.Z3 = s.W3 @ s.A2 + s.b3
+    s.A3 = fnn.sigmoid(s.Z3)
+    return -(Y * jnp.log(s.A3) + (1 - Y) * jnp.log(1 - s.A3)).sum() / s.m, s
+
+
+def backward_pass(s: State, letter: str = "") -> tuple[Any, ...]:
+    """Run the derivation line by line, the one with this letter as it is often written."""
+    for line in LINES:
+        wrong = line.wrong_rule if letter and line.letter == letter else None
+        setattr(s, line.name, (wrong or line.rule)(s))
+    return tuple(getattr(s, f"d{name}") for name in PARAMS)
+
+
+def problem(widths: tuple[int, int, int, int], m: int, seed: int) -> tuple[tuple[Any, ...], Any, Any]:
+    """Draw params for these widths, inputs (k, m), and labels that are 0 or 1."""
+    random = np.random.default_rng(seed)
+    params = []
+    for k, j in zip(widths[:-1], widths[1:], strict=True):
+        params += [random.normal(0, 1 / np.sqrt(k), (j, k)), random.normal(0, 0.3, (j, 1))]
+    X, Y = random.normal(0, 1, (widths[0], m)), random.integers(0, 2, (widths[-1], m)).astype(float)
+    return (
+        tuple(jnp.asarray(a, jnp.float32) for a in params),
+        jnp.asarray(X, jnp.float32),
+        jnp.asarray(Y, jnp.float32),
+    )
+
+
+def ask(params: tuple[Any, ...], X: Any, Y: Any, letter: str = "") -> check.Report | str:
+    """Ask the checker about the derivation with this wrong line, or give what JAX said to its shapes."""
+
+    def derivation(W1: Any, b1: Any, W2: Any, b2: Any, W3: Any, b3: Any) -> tuple[Any, Any]:
+        loss, s = forward_pass((W1, b1, W2, b2, W3, b3), X, Y)
+        return loss, {name: getattr(s, name) for name in (*PARAMS, *"Z1 A1 Z2 A2 Z3 A3".split())}
+
+    def backward(residuals: Any, dL: Any) -> tuple[Any, ...]:
+        grads = backward_pass(State(X=X, Y=Y, m=X.shape[1], **residuals), letter)
+        return tuple(dL * grad for grad in grads)
+
+    try:
+        return check.pair(derivation, backward, *params, level="quick")
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+def verdict(said: check.Report | str) -> str:
+    """Give the checker's verdict in a word or two."""
+    if isinstance(said, str):
+        return "raises"
+    return f"{said.verdict}" + (f": {said.mistake}" if said.mistake else "")
+
+
+def off(said: check.Report | str) -> list[float]:
+    """Give how far the gradient of each param is off, relative to its largest entry; NaN without value."""
+    errors = {} if isinstance(said, str) else {leaf.name: leaf.error for leaf in said.leaves}
+    return [errors.get(name, float("nan")) for name in PARAMS]
+
+
+def scalar(x: float, w1: float, w2: float, d: float, sign: int = 1) -> dict[str, float]:
+    """Work out the scalar network with sigmoids, and its gradients, number by number."""
+    p1 = w1 * x
+    a1 = float(fnn.sigmoid(jnp.asarray(p1)))
+    p2 = w2 * a1
+    y = float(fnn.sigmoid(jnp.asarray(p2)))
+    dy = sign * (y - d)
+    dp2 = dy * y * (1 - y)
+    dw2, da1 = dp2 * a1, dp2 * w2
+    dp1 = da1 * a1 * (1 - a1)
+    return {"p1": p1, "a1": a1, "p2": p2, "y": y, "loss": (y - d) ** 2 / 2, "dy": dy, "dp2": dp2,
+            "dw2": dw2, "da1": da1, "dp1": dp1, "dw1": dp1 * x}  # fmt: skip
+
+
+def ask_scalar(sign: int) -> check.Report:
+    """Ask the checker about the scalar network's gradients, with dy = y - d (1) or d - y (-1)."""
+
+    def loss(w1: Any, w2: Any) -> tuple[Any, Any]:
+        a1 = fnn.sigmoid(w1 * 1.5)
+        y = fnn.sigmoid(w2 * a1)
+        return (y - 1.0) ** 2 / 2, (w2, a1, y)
+
+    def backward(residuals: Any, dL: Any) -> tuple[Any, Any]:
+        w2, a1, y = residuals
+        dp2 = dL * sign * (y - 1.0) * y * (1 - y)
+        return dp2 * w2 * a1 * (1 - a1) * 1.5, dp2 * a1
+
+    return check.pair(loss, backward, jnp.float32(0.8), jnp.float32(-0.6), level="quick")
+
+
+def main(options: Options) -> dict[str, Any]:
+    """Ask about every wrong line and about the right ones; print, draw, write."""
+    differ, same = problem((5, 4, 3, 1), 7, options.seed), problem((4, 4, 4, 4), 4, options.seed)
+    heading("One wrong line among right ones")
+    asked = {letter: (ask(*differ, letter), ask(*same, letter)) for letter in ("", *WRONG)}
+    rows = [("", "", "all right", "", *map(verdict, asked[""]))]
+    for k, line in WRONG.items():
+        rows.append((f"({k})", line.name, line.wrong, line.right, *map(verdict, asked[k])))
+    print(table(("", "", "wrong", "right", "sizes 5 4 3 1, m = 7", "all sizes 4"), rows, left=4))
+    for letter, line in WRONG.items():
+        heading(f"({letter}) {line.name} = {line.wrong}, instead of {line.right}: what the checker says")
+        print(asked[letter][1])
+    heading("What falls out: dZ3 = A3 - Y")
+    _, s = forward_pass(*differ)
+    backward_pass(s)
+    _, dy = fnn.binary_cross_entropy(reduction="sum").value_and_grad(s.Z3.T, s.Y.T)
+    gap, fnn_gap = (float(abs(s.dZ3 - other).max()) for other in (s.A3 - s.Y, dy.T))
+    print(f"largest |dZ3 - (A3 - Y)|: {gap:.1e}; from fnn.binary_cross_entropy's dy: {fnn_gap:.1e}")
+    far, label = jnp.asarray([[-120.0]]), jnp.asarray([[1.0]])
+    p = fnn.sigmoid(far)
+    long = slope(fnn.sigmoid, far, -(label / p - (1 - label) / (1 - p)))
+    short = fnn.binary_cross_entropy(reduction="sum").value_and_grad(far, label)[1]
+    print(
+        f"at a logit of -120 and Y = 1, in float32: by (a) and (b) {float(long[0, 0])}, "
+        f"by A3 - Y {float(short[0, 0])}"
+    )
+    heading("The scalar network, y = f2(w2 f1(w1 x)), x = 1.5, w1 = 0.8, w2 = -0.6, d = 1, f1 = f2 = sigmoid")
+    numbers, turned = scalar(1.5, 0.8, -0.6, 1.0), scalar(1.5, 0.8, -0.6, 1.0, sign=-1)
+    texts = (
+        "w1 x",
+        "f1(p1)",
+        "w2 a1",
+        "f2(p2)",
+        "(y - d)^2 / 2",
+        "y - d",
+        "dy y (1 - y)",
+        "dp2 a1",
+        "dp2 w2",
+    )
+    meaning = dict(zip(numbers, (*texts, "da1 a1 (1 - a1)", "dp1 x"), strict=True))
+    rows = [(n, meaning[n], f"{numbers[n]:+.6f}", f"{turned[n]:+.6f}") for n in numbers]
+    print(table(("", "", "dy = y - d", "dy = d - y, wrong"), rows, left=2))
+    scalars = {"y - d": ask_scalar(1), "d - y": ask_scalar(-1)}
+    for name, said in scalars.items():
+        print(f"\ndy = {name}: {said}")
+    found = {
+        "verdicts": {k or "right": list(map(verdict, pair)) for k, pair in asked.items()},
+        "errors, all sizes 4": {
+            k or "right": dict(zip(PARAMS, off(pair[1]), strict=True)) for k, pair in asked.items()
+        },
+        "largest |dZ3 - (A3 - Y)|": gap,
+        "gradient at a logit of -120": {"long": str(float(long[0, 0])), "short": float(short[0, 0])},
+        "scalar": numbers,
+        "scalar verdicts": {name: verdict(said) for name, said in scalars.items()},
+    }
+    errors = np.array([off(pair[1]) for pair in asked.values()])
+    return deliver(
+        options, "wrong_equations", found, draw(errors, [verdict(pair[1]) for pair in asked.values()])
+    )
+
+
+def draw(errors: np.ndarray, verdicts: list[str]) -> Any:
+    """Draw which gradients each wrong line spoils (all sizes 4), last layer first as the backward goes."""
+    figure, axes = canvas(size=(9, 4.2))
+    order = [4, 5, 2, 3, 0, 1]
+    titles = ["all right", *(f"({k})  {line.name} = {line.wrong}" for k, line in WRONG.items())]
+    for i, row in enumerate(errors[:, order]):
+        for j, error in enumerate(row):
+            good = error < 1e-5
+            text = "right" if good else "no value" if np.isnan(error) else f"off by {error:.0%}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=9, color=COOL if good else WARM)
+        axes.text(len(order) - 0.4, i, verdicts[i], va="center", fontsize=9, color=INK, weight="bold")
+    axes.set(xlim=(-0.6, len(order) + 0.4), ylim=(len(errors) - 0.5, -0.5))
+    axes.set_xticks(range(len(order)), [f"d{PARAMS[j]}" for j in order])
+    axes.set_yticks(range(len(errors)), titles, family="monospace", fontsize=8)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    for i in range(1, len(errors)):
+        axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
+    axes.spines[:].set_visible(False)
+    axes.set_title(
+        "One wrong line spoils its own gradient and those of the layers below; fnn.check's verdict"
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

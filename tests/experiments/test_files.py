@@ -1,0 +1,18 @@
+"""A network, its params and its data come back from their files, and damage is found."""
+
+import pytest
+
+from answer import Options
+
+for package in ("onnx", "onnxruntime", "safetensors", "tfrecords"):
+    pytest.importorskip(package)
+
+
+def test_all_come_back(tmp_path):
+    import files
+
+    found = files.main(Options(results=tmp_path), steps=5)
+    assert found["data equal"] and found["params equal"]
+    assert max(found["largest difference"].values()) < 1e-6
+    assert "read_records: expected a whole record" in found["damage"]
+    assert (tmp_path / "files" / "files.png").is_file()
