@@ -1,6 +1,6 @@
 """The same layer n times: a scan over stacked params, so that 100 layers compile as fast as one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ class Repeat:
     layer's params that all n uses share. The boundary before each use is kept if the layer's backward
     reads it, once for both of its neighbours. `read` is applied inside the reverse scan, so that a stack
     of factors need not exist; shared params get one factor, the uses joined along the summed axis, and
-    `read` is applied to that.
+    `read` is applied to that. A reader that replaces the trees it reads by does so in place.
     """
 
     layer: Layer
@@ -85,19 +85,27 @@ class Repeat:
     ) -> tuple[Any, Any]:
         """dv[i] = the layer's backward at dv[i + 1], last use first; v[i + 1] is the next use's input."""
         self._check(params)
+        in_place = read.replaces and not self.shared  # then the trees are carried, not scanned over
 
-        def step(carry: tuple[Any, Any], xs: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], Any]:
-            dy, after = carry
-            trees, kept, extras = xs
-            own = Reading(unread, (params,)) if self.shared else Reading(read.reader, trees)
+        def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
+            dy, after, stacks = carry
+            i, trees, kept, extras = xs
+            if in_place:
+                trees = jax.tree.map(lambda stack: lax.dynamic_index_in_dim(stack, i, keepdims=False), stacks)
+            own = Reading(unread, (params,)) if self.shared else replace(read, trees=trees)
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
             with at(".layer"):
                 grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
-            return (dx, None if after is None else kept), grads
+            if in_place:
+                stacks, grads = replace(read, trees=stacks).written(grads, i), None
+            return (dx, None if after is None else kept, stacks), grads
 
-        trees = None if self.shared else read.trees
-        (dx, _), grads = lax.scan(step, (dy, y), (trees, *extras), self.n, reverse=True)
+        trees, stacks = None if self.shared or in_place else read.trees, read.trees if in_place else None
+        xs = (jnp.arange(self.n), trees, *extras)
+        (dx, _, stacks), grads = lax.scan(step, (dy, y, stacks), xs, self.n, reverse=True)
+        if in_place:
+            grads = jax.tree.map(lambda *row: row, *stacks)
         if self.shared:
             grads = read(jax.tree.map(join, grads, params, is_leaf=is_factor))
         return grads, dx
