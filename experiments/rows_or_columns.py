@@ -17,8 +17,13 @@ mean loss. With columns it is in dW and db: there each column of dA is the deriv
 loss, and the cotangents differ from those with rows by the factor m. Apply it in both places and every
 gradient is m times too small; in neither, m times too large. Columns have one thing for them: an example's
 cotangents are what per-example readers want, which fnn has with `reduction="sum"`.
+
+Both are fnn networks here: columns take a layer of their own, `Columns`, twenty lines long, and
+`fnn.explain` writes out what each computes, line by line, with shapes.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -31,17 +36,60 @@ from answer import Options, canvas, deliver, heading, run, table
 from figures import COOL, INK, SOFT, WARM
 from timing import race, speedup
 
-WIDTHS = (5, 4, 4, 3)
-Columns = list[tuple[Any, Any]]  # for each layer W (j, k) and b (j, 1)
+WIDTHS, M = (5, 4, 4, 3), 7
 
 
-def to_columns(params: Any) -> Columns:
+@dataclass(frozen=True)
+class Columns:
+    """A dense layer for examples in columns: (k, m) -> (j, m). params: `{"W": (j, k), "b": (j, 1)}`.
+
+    Its `equations` are what `fnn.explain` fills in; the factor 1/m is in its backward.
+    """
+
+    features: int
+    cheap = False
+    needs = frozenset({"input"})
+    equations = (
+        ("{y} = {W} {x} + {b}",),
+        ("d{W} = d{y} {x}^T / m", "d{b} = sum(d{y}) / m", "d{x} = {W}^T d{y}"),
+    )
+
+    def init(self, key: Any, x: Any) -> Any:
+        p = fnn.init(fnn.Dense(self.features), key, jax.ShapeDtypeStruct(x.shape[::-1], x.dtype))
+        return {"W": p["w"].T, "b": p["b"][:, None]}
+
+    def forward(self, params: Any, x: Any, key: Any) -> Any:
+        return self.recompute(params, x, ()), ()
+
+    def recompute(self, params: Any, x: Any, extras: Any) -> Any:
+        return params["W"] @ x + params["b"]
+
+    def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Any) -> Any:
+        """dW = dZ A^T / m, db = sum dZ / m, dA_prev = W^T dZ"""
+        m = x.shape[1]
+        gradients = {"W": dy @ x.T / m, "b": dy.sum(1, keepdims=True) / m}
+        return read(gradients), params["W"].T @ dy
+
+
+def network(widths: tuple[int, ...]) -> fnn.Serial:
+    """Make the network of `fnn.mlp(widths, fnn.tanh)` for examples in columns."""
+    first, *others = (Columns(j) for j in widths[1:])
+    return fnn.Serial(first, *(layer for dense in others for layer in (fnn.tanh, dense)))
+
+
+def to_columns(params: Any) -> Any:
     """Transpose fnn's params: w (k, j) to W (j, k), b (j,) to a column (j, 1)."""
-    return [(p["w"].T, p["b"][:, None]) for p in params if p]
+    return tuple({"W": p["w"].T, "b": p["b"][:, None]} if p else () for p in params)
 
 
-def columns(params: Columns, X: Any, Y: Any) -> tuple[Columns, Any]:
-    """Give the gradients and dX, by the four equations: X (k, m), Y (j, m), half squared error."""
+def columns(net: fnn.Serial, params: Any, X: Any, Y: Any) -> tuple[Any, Any]:
+    """Give the gradients and dX by fnn: X (k, m), Y (j, m), half squared error of each example by itself."""
+    A, residuals = fnn.forward(net, params, X)
+    return fnn.backward(net, params, residuals, A - Y)
+
+
+def four_equations(params: list[tuple[Any, Any]], X: Any, Y: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    """Give the same from the four equations alone, as they stand above, for params [(W, b), ...]."""
     values, m = [X], X.shape[1]
     for i, (W, b) in enumerate(params):
         Z = W @ values[-1] + b
@@ -62,64 +110,70 @@ def rows(net: fnn.Serial, params: Any, x: Any, t: Any) -> tuple[Any, Any]:
     return fnn.backward(net, params, residuals, dy)
 
 
-def equations(widths: tuple[int, ...], m: int) -> str:
-    """Write out the columns' equations with shapes, as `fnn.explain` does the rows'."""
-    last, lines = len(widths) - 1, []
-    for i in range(1, last + 1):
-        k, j = widths[i - 1 : i + 1]
-        f = "tanh" if i < last else "identity"
-        lines.append((f"Z{i} = W{i} A{i - 1} + b{i}", f"({j}, {m}) = ({j}, {k}) ({k}, {m}) + ({j}, 1)"))
-        lines.append((f"A{i} = {f}(Z{i})", f"({j}, {m}) = {f}(({j}, {m}))"))
-    for i in range(last, 0, -1):
-        k, j = widths[i - 1 : i + 1]
-        slope = f"dA{i} * tanh'(Z{i})" if i < last else f"dA{i}"
-        lines.append((f"dZ{i} = {slope}", f"({j}, {m}) = ({j}, {m})" + f" * ({j}, {m})" * (i < last)))
-        lines.append((f"dW{i} = dZ{i} A{i - 1}^T / m", f"({j}, {k}) = ({j}, {m}) ({k}, {m})^T / {m}"))
-        lines.append((f"db{i} = sum(dZ{i}) / m", f"({j}, 1) = sum(({j}, {m})) / {m}"))
-        lines.append((f"dA{i - 1} = W{i}^T dZ{i}", f"({k}, {m}) = ({j}, {k})^T ({j}, {m})"))
-    width = max(len(text) for text, _ in lines)
-    told = [f"{i:4}  {text:{width}}   {shapes}" for i, (text, shapes) in enumerate(lines, 1)]
-    return "\n".join(["forward", *told[: 2 * last], "backward", *told[2 * last :]])
+def by_name(explained: object) -> str:
+    """Give `fnn.explain`'s text with the names of the literature: its v0, v1, v2, ... are A0, Z1, A1, ..."""
+
+    def rename(found: re.Match[str]) -> str:
+        d, kind, number = found[1], found[2], int(found[3])
+        return f"{d}{'AZ'[number % 2] if kind == 'v' else kind}{(number + 1) // 2}"
+
+    return re.sub(r"(?<![a-zA-Z])(d?)([vWwb])(\d+)", rename, str(explained))
 
 
-def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, float]:
-    """Give the largest differences between the two, after transposition, relative to the largest entry."""
-    net = fnn.mlp(widths, fnn.tanh)
+def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Give how far rows are, transposed, from columns by fnn, and from the four equations: (both, both).
+
+    Each is the largest difference over the gradient's largest entry.
+    """
+    net, turned = fnn.mlp(widths, fnn.tanh, scan_from=len(widths)), network(widths)
     x_key, t_key, key = jax.random.split(jax.random.key(seed), 3)
     x, t = jax.random.normal(x_key, (n, widths[0])), jax.random.normal(t_key, (n, widths[-1]))
     params = fnn.init(net, key, x)
     grads, dx = rows(net, params, x, t)
-    theirs, dX = columns(to_columns(params), x.T, t.T)
-    found = {}
-    for i, (ours, (dW, db)) in enumerate(zip([g for g in grads if g], theirs, strict=True), 1):
-        found[f"dW{i}"] = float(abs(ours["w"].T - dW).max() / abs(dW).max())
-        found[f"db{i}"] = float(abs(ours["b"][:, None] - db).max() / abs(db).max())
-    found["n dx and dA0"] = float(abs(n * dx.T - dX).max() / abs(dX).max())
-    return found
+    by_fnn, dX = columns(turned, to_columns(params), x.T, t.T)
+    plain = [(p["W"], p["b"]) for p in to_columns(params) if p]
+    by_hand, dX_by_hand = four_equations(plain, x.T, t.T)
+
+    def far(ours: Any, *theirs: Any) -> tuple[float, ...]:
+        return tuple(float(abs(ours - other).max() / abs(other).max()) for other in theirs)
+
+    found: dict[str, Any] = {}
+    ours, others = ([g for g in gs if g] for gs in (to_columns(grads), by_fnn))
+    for i, (own, other, (dW, db)) in enumerate(zip(ours, others, by_hand, strict=True), 1):
+        found[f"dW{i}"] = far(own["W"], other["W"], dW)
+        found[f"db{i}"] = far(own["b"], other["b"], db)
+    return found | {"m dx and dA0": far(n * dx.T, dX, dX_by_hand)}
 
 
 def times(width: int, n: int, rounds: int) -> dict[str, np.ndarray]:
     """Give the seconds of a compiled gradient, rows and columns in turn."""
-    net = fnn.mlp([width] * 4, fnn.tanh)
+    net, turned = fnn.mlp([width] * 4, fnn.tanh), network((width,) * 4)
     x = jax.random.normal(jax.random.key(0), (n, width), jnp.float32)
     params = fnn.init(net, jax.random.key(1), x)
-    turned, X = to_columns(params), jnp.array(x.T)
-    by_rows, by_columns = jax.jit(rows, static_argnums=0), jax.jit(columns)
-    runners = {"rows": lambda: by_rows(net, params, x, x), "columns": lambda: by_columns(turned, X, X)}
+    other, X = to_columns(params), jnp.array(x.T)
+    by_rows, by_columns = (jax.jit(f, static_argnums=0) for f in (rows, columns))
+    runners = {
+        "rows": lambda: by_rows(net, params, x, x),
+        "columns": lambda: by_columns(turned, other, X, X),
+    }
     return race(runners, rounds)
 
 
 def main(options: Options, width: int = 512, n: int = 1024) -> dict[str, Any]:
     """Write out both, compare, time, draw, write."""
-    net = fnn.mlp(WIDTHS, fnn.tanh)
-    heading("Rows: fnn.explain, 7 examples (dv3 has the mean's 1/7 already)")
-    print(fnn.explain(net, jax.ShapeDtypeStruct((7, WIDTHS[0]), jnp.float32)))
-    heading("Columns: the same network, 7 examples")
-    print(equations(WIDTHS, 7))
+    heading(f"Rows: fnn.explain with n = {M} examples; A3 = Z3, and dZ3 has the mean loss's 1/n already")
+    rows_net, columns_net = fnn.mlp(WIDTHS, fnn.tanh), network(WIDTHS)
+    print(by_name(fnn.explain(rows_net, jax.ShapeDtypeStruct((M, WIDTHS[0]), jnp.float32))))
+    heading(f"Columns: fnn.explain with m = {M} examples; 1/m is in dW and db")
+    print(by_name(fnn.explain(columns_net, jax.ShapeDtypeStruct((WIDTHS[0], M), jnp.float32))))
     with jax.enable_x64(True):
-        same = compare(WIDTHS, 7, options.seed)
-    heading("Largest difference after transposition, relative to the largest entry, in float64")
-    print(table(("", "rows and columns"), [(name, f"{value:.1e}") for name, value in same.items()]))
+        same = compare(WIDTHS, M, options.seed)
+    heading("Rows, transposed: largest difference over the largest entry, in float64")
+    head = ("", "from columns by fnn", "from the four equations")
+    print(table(head, [(name, *(f"{v:.1e}" for v in values)) for name, values in same.items()]))
+    worst = max(max(values) for values in same.values())
+    print(f"\nRows and columns are each other's transpose, to {worst:.0e}. What does not turn over is 1/m:")
+    print(f"with rows every cotangent has it, with columns dW and db alone, and dA0 is {M} times dx.")
     seconds = times(width * (1 + options.full), n, 15)
     ratio = speedup(seconds["columns"], seconds["rows"])
     heading(f"Time of a compiled gradient, three layers of {width * (1 + options.full)}, {n} examples")
@@ -130,33 +184,29 @@ def main(options: Options, width: int = 512, n: int = 1024) -> dict[str, Any]:
 
 def draw() -> Any:
     """Draw the product that makes dW both ways, its sides to scale."""
-    figure, both = canvas(2, size=(10, 3))
+    figure, both = canvas(2, size=(11, 3.4))
     n, k, j = 7, 5, 3
-    made = {"rows:  dw = x^T dz": [(k, n, "x^T", COOL), (n, j, "dz", WARM), (k, j, "dw", INK)],
-            "columns:  dW = dZ A^T / m": [(j, n, "dZ", WARM), (n, k, "A^T", COOL), (j, k, "dW", INK)],
-            }  # fmt: skip
-    letters = [("k", "n", "n", "j", "k", "j"), ("j", "m", "m", "k", "j", "k")]
-    for axes, (title, parts), names in zip(both, made.items(), letters, strict=True):
+    sides = {"n": n, "m": n, "k": k, "j": j}
+    made = {
+        "rows:  dw = x^T dz": ("the factor 1/n is in dz already, from the mean loss",
+            [("k", "n", "x^T", COOL, ""), ("n", "j", "dz", WARM, "="), ("k", "j", "dw", INK, "")]),
+        "columns:  dW = dZ A^T / m": ("dZ is of each example's own loss: the factor 1/m is here",
+            [("j", "m", "dZ", WARM, ""), ("m", "k", "A^T", COOL, "/ m  ="), ("j", "k", "dW", INK, "")]),
+    }  # fmt: skip
+    for axes, (title, (note, parts)) in zip(both, made.items(), strict=True):
         left = 0.0
-        for i, (height, width, name, colour) in enumerate(parts):
+        for down, across, name, colour, sign in parts:
+            height, width = sides[down], sides[across]
             axes.add_patch(Rectangle((left, -height / 2), width, height, color=colour, alpha=0.25))
             axes.text(left + width / 2, 0, name, ha="center", va="center", fontsize=12, color=colour)
-            axes.text(left - 0.15, 0, names[2 * i], ha="right", va="center", color=SOFT)
-            axes.text(
-                left + width / 2, -height / 2 - 0.2, names[2 * i + 1], ha="center", va="top", color=SOFT
-            )
-            left += width + 2.4
-            if i < 2:
-                sign = "" if i == 0 else "=" if "rows" in title else "/ m ="
-                axes.text(left - 1.4, 0, sign, ha="center", va="center", fontsize=11)
-        axes.set(xlim=(-0.8, 21), ylim=(-4.8, 4), title=title, aspect="equal")
+            axes.text(left - 0.2, 0, down, ha="right", va="center", color=SOFT)
+            axes.text(left + width / 2, -height / 2 - 0.2, across, ha="center", va="top", color=SOFT)
+            left += width + (3.6 if sign else 1.6)
+            axes.text(left - 2.1, 0, sign, ha="center", va="center", fontsize=11)
+        middle = (left - 1.6) / 2
+        axes.text(middle, -5.6, note, ha="center", fontsize=9)
+        axes.set(xlim=(middle - 12, middle + 12), ylim=(-6, 4), title=title, aspect="equal")
         axes.set_axis_off()
-    note = (
-        "the factor 1/n is in dz already, from the mean loss",
-        "dZ is of each example's own loss: 1/m is here",
-    )
-    for axes, text in zip(both, note, strict=True):
-        axes.text(10, -4.7, text, ha="center", fontsize=9)
     return figure
 
 
