@@ -76,6 +76,19 @@ def label(axes: Any, at: tuple[float, float], text: str, colour: str = INK, **mo
     axes.annotate(text, at, color=colour, fontsize=9, **(place | more))
 
 
+def labels(axes: Any, ends: Sequence[tuple[tuple[float, float], str, str]], gap: float = 0.055) -> None:
+    """Write names (point, text, colour) beside curves' last points, apart by `gap` of the height at least.
+
+    To be called when the axes have their limits.
+    """
+    to_height = axes.transData + axes.transAxes.inverted()
+    below, height = -gap, axes.figure.get_figheight() * 72 * 0.8  # in points, nearly
+    for at, text, colour in sorted(ends, key=lambda end: end[0][1]):
+        own = float(to_height.transform(at)[1])
+        below = max(own, below + gap)
+        label(axes, at, text, colour, xytext=(6, (below - own) * height))
+
+
 def deliver(options: Options, name: str, figures: dict[str, Any], picture: Figure) -> dict[str, Any]:
     """Write `name`.png and figures.json into the question's folder, both or neither, and give the figures."""
     for axes in picture.axes:

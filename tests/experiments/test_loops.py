@@ -33,7 +33,8 @@ def test_a_difference_is_seen():
 
 def test_script_writes_what_it_prints(tmp_path, capsys):
     found = loops.main(Options(results=tmp_path), widths=(4, 8), n=4)
-    assert max(found["largest difference from the loops"].values()) < 1e-12
+    same = found["largest difference from the loops"]
+    assert set(same) == {4, 8} and max(max(forms.values()) for forms in same.values()) < 1e-12
     said = capsys.readouterr().out
     assert "about 300x" in said and "fnn compiled, batch" in said
     written = json.loads((tmp_path / "loops" / "figures.json").read_text())
