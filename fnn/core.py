@@ -153,18 +153,23 @@ def apply(net: Layer, params: Params, x: Any, key: Any = None) -> Any:
     return with_rule(run, pull, params, x, key)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def with_rule(run: Callable, pull: Callable, *args: Any) -> Any:
+def with_rule(run: Callable, pull: Callable, *args: Any, alone: Callable | None = None) -> Any:
     """Give `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
 
     `run(*args)` gives `(value, saved)`; `pull(saved, dvalue)` gives a cotangent for each of `args`.
+    `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
     """
-    return run(*args)[0]
+    return _with_rule(alone or (lambda *args: run(*args)[0]), run, pull, *args)
 
 
-with_rule.defvjp(
-    lambda run, pull, *args: run(*args),
-    lambda run, pull, saved, dvalue: pull(saved, dvalue),
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _with_rule(alone: Callable, run: Callable, pull: Callable, *args: Any) -> Any:
+    return alone(*args)
+
+
+_with_rule.defvjp(
+    lambda alone, run, pull, *args: run(*args),
+    lambda alone, run, pull, saved, dvalue: pull(saved, dvalue),
 )
 
 
@@ -173,7 +178,11 @@ def value_and_grad(net: Layer, loss: Any, read: Reader = gradient) -> Callable[.
 
     `loss` is one of `fnn.losses`; `weights` are per example, as the loss takes them. `grads` is what
     `read` makes of the factors of the loss's value (with reduction "none": of the sum of the values).
+    A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
+    `grads` are then pairs.
     """
+    if hasattr(loss, "through"):
+        return loss.through(net, read)
     if not hasattr(loss, "value_and_grad"):
         name = getattr(loss, "__name__", "loss")
         raise InputError("value_and_grad", "a loss", describe(loss), f"fnn.value_and_grad(net, {name}())")

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from fnn.errors import InputError, describe
-from fnn.factors import Factor, Outer, Rows, Scaled, Total, accumulator
+from fnn.factors import Factor, Outer, Rows, Scaled, Total, accumulator, chunkwise
 from fnn.readers.reading import reader
 
 
+@chunkwise("concatenate", linear=True)
 @reader
 def example_gradient(factor: Factor, param: Any) -> Any:
     """Read the gradient of each example's loss: (n, *param.shape), in the param's dtype.
@@ -24,6 +25,7 @@ def example_gradient(factor: Factor, param: Any) -> Any:
     return materialised(factor, param).astype(param.dtype)
 
 
+@chunkwise("concatenate")
 @reader
 def squared_norm(factor: Factor, param: Any) -> Any:
     """Read the squared norm of each example's gradient: (n,), float32 or wider, without the gradient.
@@ -44,6 +46,7 @@ def squared_norm(factor: Factor, param: Any) -> Any:
     return _squares(materialised(factor, param))
 
 
+@chunkwise("concatenate", linear=True)
 @reader
 def inner_product(factor: Factor, param: Any, direction: Any) -> Any:
     """Read each example's gradient times a direction of the param's shape: (n,), float32 or wider.
@@ -67,6 +70,7 @@ def inner_product(factor: Factor, param: Any, direction: Any) -> Any:
     return jnp.sum(along * dz, (1, 2))
 
 
+@chunkwise("sum", linear=True, sliced=True)
 @reader
 def weighted_gradient(factor: Factor, param: Any, weights: Any) -> Any:
     """Read the sum of the example gradients, each with its weight (n,): as the param, x^T (c * dz).

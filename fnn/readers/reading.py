@@ -15,15 +15,16 @@ import jax
 
 from fnn.core import Reader
 from fnn.errors import InputError, describe
-from fnn.factors import Factor, is_factor
+from fnn.factors import Chunked, Factor, how_chunkwise, is_factor
 
 
 def reader(rule: Callable[..., Any]) -> Reader:
     """Make a reader of a rule for one factor (n, t, ...) and one param (k, j) or (j,).
 
     All axes between the first and the last become the one axis of tokens. A factor with the stacked axes
-    of `Repeat` is read param by param, the readings stacked as the params are. Raises InputError where a
-    layer gave an array in place of a factor, and where there is no axis of examples.
+    of `Repeat` is read param by param, the readings stacked as the params are; one that is made in chunks is
+    read so if `fnn.chunkwise` says how, and else whole. Raises InputError where a layer gave an array in
+    place of a factor, and where there is no axis of examples.
     """
 
     @wraps(rule)
@@ -33,13 +34,17 @@ def reader(rule: Callable[..., Any]) -> Reader:
             raise InputError(rule.__name__, "a factor", describe(factor), fix)
         if param.ndim > factor.rank:
             return jax.vmap(read)(factor, param, *leaves)
+        if isinstance(factor, Chunked) and how_chunkwise(read):
+            return factor.read(read, param, *leaves)
         return rule(with_tokens(factor), param, *leaves)
 
     return read
 
 
-def with_tokens(factor: Factor) -> Factor:
+def with_tokens(factor: Factor | Chunked) -> Factor:
     """Give the factor with one axis of tokens: (n, ..., k) as (n, t, k), an index (n, ...) as (n, t)."""
+    if isinstance(factor, Chunked):
+        factor = factor.whole()
     batch = factor.dz.shape[:-1]
     if not batch:
         got = f"dz {describe(factor.dz)}"
@@ -56,7 +61,12 @@ def together(*readers: Reader) -> Reader:
 
     Each is called with the same leaves. Cost: one pass, and what each reader costs.
     """
-    return lambda factor, param, *leaves: tuple(read(factor, param, *leaves) for read in readers)
+
+    def read(factor: Any, param: Any, *leaves: Any) -> tuple[Any, ...]:
+        return tuple(one(factor, param, *leaves) for one in readers)
+
+    vars(read).update(readers=readers)  # so that each may read chunk by chunk, as it says
+    return read
 
 
 def apart(params: Any, readings: Any) -> tuple[Any, ...]:
