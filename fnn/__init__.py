@@ -4,7 +4,9 @@ from fnn.compose.branches import Parallel as Parallel
 from fnn.compose.branches import Skip as Skip
 from fnn.compose.networks import Gated as Gated
 from fnn.compose.networks import mlp as mlp
+from fnn.compose.recomputed import Recomputed as Recomputed
 from fnn.compose.repeat import Repeat as Repeat
+from fnn.compose.serial import Segment as Segment
 from fnn.compose.serial import Serial as Serial
 from fnn.core import Layer as Layer
 from fnn.core import Residuals as Residuals

@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import Dense, Dropout, Embedding, Gated, LayerNorm, Parallel, Repeat, RMSNorm, Scale, Serial, Skip
+from fnn import (
+    Dense,
+    Dropout,
+    Embedding,
+    Gated,
+    LayerNorm,
+    Parallel,
+    Recomputed,
+    Repeat,
+    RMSNorm,
+    Scale,
+    Segment,
+    Serial,
+    Skip,
+)
 
 VOCABULARY = 11
 
@@ -151,10 +165,25 @@ COMPOSITIONS = [
     ),
 ]
 
+CHAIN = (Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(6), fnn.relu, Dense(6), fnn.tanh, Dense(3))
+REMADE = [
+    Case("recomputed", Serial(Dense(4), Recomputed(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
+    Case("recomputed-embedding", Recomputed(Embedding(VOCABULARY, 3)), (7,), integer=True),
+    Case("plan", Serial(*CHAIN, plan=(Segment(1, 4), Segment(4, 8))), (7, 5)),
+    Case("plan-whole", Serial(*CHAIN, plan=(Segment(0, 9),)), (7, 5)),
+    Case("plan-in-plan", Serial(*CHAIN, plan=(Segment(0, 6, (Segment(1, 4), Segment(4, 6))),)), (2, 3, 5)),
+    Case("repeat-every-2", Repeat(Serial(Dense(5), Dropout(0.3), SINE), 5, every=2), (7, 5)),
+    Case("repeat-every-3", Serial(Repeat(_feed_forward(5, 4), 6, every=3), Dense(2)), (2, 3, 5)),
+    Case("repeat-every-all", Repeat(Skip(Serial(Dense(5), fnn.relu)), 3, every=3), (7, 5)),
+    Case("shared-every-2", Repeat(Serial(Dense(5), fnn.tanh), 4, shared=True, every=2), (7, 5)),
+    Case("every-of-every", Repeat(Repeat(Serial(Dense(5), SINE), 3, every=2), 3, every=2), (4, 5)),
+]
+
 ALONE = [Case(f"alone-{f}", f, (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
 CHAINS = [Case(f"dense-{f}-dense", Serial(Dense(4), f, Dense(3)), (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
-CASES = [*LAYERS, *COMPOSITIONS, *ALONE, *CHAINS]
+CASES = [*LAYERS, *COMPOSITIONS, *REMADE, *ALONE, *CHAINS]
 
+every_case_that_runs_once = pytest.mark.parametrize("case", [c for c in CASES if c not in REMADE], ids=repr)
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 every_case_though_chains_are_slow = pytest.mark.parametrize(
     "case",

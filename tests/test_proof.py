@@ -6,7 +6,13 @@ import numpy as np
 
 import fnn
 from fnn.factors import is_factor
-from tests.cases import Case, every_case, every_case_though_chains_are_slow, example
+from tests.cases import (
+    Case,
+    every_case,
+    every_case_that_runs_once,
+    every_case_though_chains_are_slow,
+    example,
+)
 from tests.proof import (
     assert_central_differences,
     assert_equal,
@@ -114,7 +120,7 @@ def test_factors_read_later_give_the_same_gradients(case):
     assert_equal(*run(drawn))
 
 
-@every_case
+@every_case_that_runs_once
 def test_no_matrix_product_more_than_autodiff(case):
     drawn = example(case)
     assert count_products(explicit, drawn) <= count_products(reference, drawn)

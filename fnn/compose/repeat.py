@@ -1,12 +1,13 @@
 """The same layer n times: a scan over stacked params, so that 100 layers compile as fast as one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.compose.segments import Segments
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, brief, check_size, describe
 from fnn.factors import is_factor, join, unread
@@ -21,31 +22,47 @@ class Repeat:
     reads it, once for both of its neighbours. `read` is applied inside the reverse scan, so that a stack
     of factors need not exist; shared params get one factor, the uses joined along the summed axis, and
     `read` is applied to that. A reader that replaces the trees it reads by does so in place.
+
+    `every=k` keeps every k-th boundary alone: the k uses between two of them are run again in the backward
+    (shared params want a k that divides n). It changes no params, no value and no gradient;
+    `fnn.fit_memory` finds k.
     """
 
     layer: Layer
     n: int
     shared: bool = False
+    every: int = 1
+    split: bool = field(default=True, repr=False)  # whether `key` is one key, to be split, or n of them
+    place: str = field(default=".layer", repr=False)
     __repr__ = brief
 
     def __post_init__(self):
         if not isinstance(self.layer, Layer):
             raise InputError("Repeat", "a layer", repr(self.layer), "fnn.Repeat(fnn.Serial(a, b), n)")
         check_size("Repeat", "n", self.n)
+        check_size("Repeat", "every", self.every)
+        if self.every > self.n or (self.shared and self.n % self.every):
+            wanted = f"every to divide n = {self.n}" if self.shared else f"every <= n = {self.n}"
+            raise InputError("Repeat", wanted, repr(self.every), f"fnn.Repeat(layer, {self.n})")
 
     @property
     def cheap(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.cheap
+        """Whether the layer is, where every boundary is kept."""
+        return self.layer.cheap and self.every == 1
 
     @property
     def needs(self) -> frozenset[str]:
         """The output, if the layer reads both sides: the uses' inputs are kept, the last output is not."""
-        return frozenset({"output"}) if len(self.layer.needs) == 2 else frozenset()
+        return frozenset({"output"}) if len(self.layer.needs) == 2 and self.every == 1 else frozenset()
 
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the one layer: place, layer, the params of one use, and the shape of its input."""
-        return [(".layer", self.layer, params if self.shared else jax.eval_shape(_first, params), x)]
+        """List the one layer: place, layer, the params of one use, and the shape of its input.
+
+        With `every`, list the stretches in its place.
+        """
+        if self.every > 1:
+            return Segments(self).parts(params, x)
+        return [(self.place, self.layer, params if self.shared else jax.eval_shape(_first, params), x)]
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
         """Make the layer's params, n times where they are not shared."""
@@ -60,15 +77,17 @@ class Repeat:
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """v[i + 1] = layer(params[i], v[i])"""
         self._check(params)
+        keys = jax.random.split(key, self.n) if self.split and key is not None else key
+        if self.every > 1:
+            return Segments(self).forward(params, x, keys)
 
         def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
             own, key = xs
-            with at(".layer"):
+            with at(self.place):
                 y, extras = self.layer.forward(params if self.shared else own, x, key)
             self._check_same(x, y)
             return y, (self._kept(x, y), extras)
 
-        keys = None if key is None else jax.random.split(key, self.n)
         return lax.scan(step, x, (None if self.shared else params, keys), self.n)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
@@ -85,6 +104,8 @@ class Repeat:
     ) -> tuple[Any, Any]:
         """dv[i] = the layer's backward at dv[i + 1], last use first; v[i + 1] is the next use's input."""
         self._check(params)
+        if self.every > 1:
+            return Segments(self).backward(params, x, None, extras, dy, read)
         in_place = read.replaces and not self.shared  # then the trees are carried, not scanned over
 
         def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
@@ -95,7 +116,7 @@ class Repeat:
             own = Reading(unread, (params,)) if self.shared else replace(read, trees=trees)
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
-            with at(".layer"):
+            with at(self.place):
                 grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
             if in_place:
                 stacks, grads = replace(read, trees=stacks).written(grads, i), None

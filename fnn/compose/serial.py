@@ -1,14 +1,23 @@
 """A chain of layers, described by its boundaries."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from fnn.compose.recomputed import Recomputed, after
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, describe
 
 Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of layer i
+
+
+class Segment(NamedTuple):
+    """Layers start .. stop - 1 of a chain: their inner boundaries are made again in the backward."""
+
+    start: int
+    stop: int
+    plan: tuple["Segment", ...] = ()  # of the segment as a chain, when it is run again
 
 
 def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
@@ -35,38 +44,69 @@ class Serial:
     A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`. So the
     choice of boundaries is made for the whole. The extras are the kept inner boundaries by their number,
     and the layers' extras; the two ends belong to whoever runs the chain.
+
+    `plan` names segments that keep nothing but their input and are run again in the backward, each as a
+    chain with a plan of its own (`fnn.fit_memory` finds one). It changes no params, no value, no gradient.
     """
 
     layers: tuple[Layer, ...]
+    plan: tuple[Segment, ...]
+    first: int  # the number of the first layer in the chain that this is a segment of
 
-    def __init__(self, *layers: Layer):
+    def __init__(self, *layers: Layer, plan: tuple[Segment, ...] = (), first: int = 0):
+        spliced, segments = [], []
         for layer in layers:
             if not isinstance(layer, Layer):
                 fix = "fnn.Serial(a, b)" if isinstance(layer, (list, tuple)) else "fnn.activation(f)"
                 raise InputError("Serial", "layers", repr(layer), fix)
-        spliced = (layer.layers if isinstance(layer, Serial) else (layer,) for layer in layers)
-        object.__setattr__(self, "layers", sum(spliced, ()))
+            chain = layer if isinstance(layer, Serial) else None
+            segments += [s._replace(start=s.start + len(spliced), stop=s.stop + len(spliced))
+                         for s in (chain.plan if chain else ())]  # fmt: skip
+            spliced += chain.layers if chain else (layer,)
+        segments += [Segment(*segment) for segment in plan]
+        _check_plan(sorted(segments), len(spliced))
+        object.__setattr__(self, "layers", tuple(spliced))
+        object.__setattr__(self, "plan", tuple(sorted(segments)))
+        object.__setattr__(self, "first", first)
 
     def __repr__(self) -> str:
-        return f"Serial({', '.join(map(repr, self.layers))})"
+        plan = (f"plan={[tuple(s) if s.plan else s[:2] for s in self.plan]}",) if self.plan else ()
+        return f"Serial({', '.join((*map(repr, self.layers), *plan))})"
+
+    @property
+    def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
+        """What is run one after the other: a layer, with its number, or a segment, with its slice."""
+        found, i = [], 0
+        for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
+            found += [(j, self.layers[j]) for j in range(i, start)]
+            if start < stop:
+                chain = Serial(*self.layers[start:stop], plan=plan, first=self.first + start)
+                found.append((slice(start, stop), Recomputed(chain, place="")))
+            i = stop
+        return tuple(found)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The kept boundaries, numbered by the blocks."""
+        return kept_boundaries(tuple(layer for _, layer in self.blocks))
 
     @property
     def cheap(self) -> bool:
-        """Whether every layer is."""
-        return all(layer.cheap for layer in self.layers)
+        """Whether every block is."""
+        return all(layer.cheap for _, layer in self.blocks)
 
     @property
     def needs(self) -> frozenset[str]:
         """The ends among the kept boundaries."""
-        kept, ends = kept_boundaries(self.layers), {0: "input", len(self.layers): "output"}
-        return frozenset(ends[i] for i in kept if i in ends)
+        ends = {0: "input", len(self.blocks): "output"}
+        return frozenset(ends[i] for i in self.kept if i in ends)
 
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the layers: place, layer, its params, and the shape of its input."""
+        """List the blocks: place, layer, its params, and the shape of its input."""
         found = []
-        for i, layer in enumerate(self.layers):
-            found.append((f".layers[{i}]", layer, params[i], x))
-            x, _ = jax.eval_shape(layer.forward, params[i], x, None)
+        for where, layer in self.blocks:
+            found.append((self._place(where), layer, params[where], x))
+            x, _ = jax.eval_shape(layer.forward, params[where], x, None)
         return found
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
@@ -79,50 +119,72 @@ class Serial:
         return tuple(params)
 
     def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Boundaries, Any]]:
-        """v[i + 1] = layer i of v[i]"""
+        """v[i + 1] = block i of v[i]"""
         self._check(params)
-        kept, inner, extras = kept_boundaries(self.layers), {}, []
-        for i, layer in enumerate(self.layers):
+        kept, inner, extras = self.kept, {}, []
+        for i, (where, layer) in enumerate(self.blocks):
             if i in kept and i > 0:
                 inner[i] = x
-            with at(f".layers[{i}]"):
-                x, extra = layer.forward(params[i], x, None if key is None else jax.random.fold_in(key, i))
+            with at(self._place(where)):
+                x, extra = layer.forward(params[where], x, self._key(where, key))
             extras.append(extra)
         return x, (inner, tuple(extras))
 
     def recompute(self, params: tuple[Any, ...], x: Any, extras: tuple[Boundaries, Any]) -> Any:
-        """v[i + 1] = layer i of v[i]"""
-        for layer, param, extra in zip(self.layers, params, extras[1], strict=True):
-            x = layer.recompute(param, x, extra)
+        """v[i + 1] = block i of v[i]"""
+        for (where, layer), extra in zip(self.blocks, extras[1], strict=True):
+            x = layer.recompute(params[where], x, extra)
         return x
 
     def backward(
         self, params: tuple[Any, ...], x: Any, y: Any, extras: tuple[Boundaries, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
-        """dv[i] = the backward of layer i at dv[i + 1]: the chain rule, last layer first."""
+        """dv[i] = the backward of block i at dv[i + 1]: the chain rule, last block first."""
         self._check(params)
-        inner, extras = extras
-        known = {0: x, len(self.layers): y} | inner
+        blocks, (inner, extras) = self.blocks, extras
+        known = {0: x, len(blocks): y} | inner
         known = {i: v for i, v in known.items() if v is not None}
 
-        def boundary(i: int) -> Any:
-            """Give v[i], run again by cheap layers from the kept boundary before it where need be."""
+        def boundary(i: int, dy: Any) -> tuple[Any, Any]:
+            """Give v[i], run again by cheap layers from the kept boundary before it where need be; and dy."""
             start = max(j for j in known if j <= i)
-            for j in range(start, i):
-                known[j + 1] = self.layers[j].recompute(params[j], known[j], extras[j])
-            return known[i]
+            for j, (where, layer) in enumerate(blocks[start:i], start):
+                known[j], dy = after(known[j], dy)
+                known[j + 1] = layer.recompute(params[where], known[j], extras[j])
+            return known[i], dy
 
         grads = []
-        for i, layer in reversed(list(enumerate(self.layers))):
-            v_in = boundary(i) if "input" in layer.needs else None
-            v_out = boundary(i + 1) if "output" in layer.needs else None
-            with at(f".layers[{i}]"):
-                grad, dy = layer.backward(params[i], v_in, v_out, extras[i], dy, read[i])
+        for i, (where, layer) in reversed(list(enumerate(blocks))):
+            v_out, dy = boundary(i + 1, dy) if "output" in layer.needs else (None, dy)
+            v_in, dy = boundary(i, dy) if "input" in layer.needs else (None, dy)
+            with at(self._place(where)):
+                grad, dy = layer.backward(params[where], v_in, v_out, extras[i], dy, read[where])
             known.pop(i + 1, None)  # its last use: it may be freed
-            grads.append(grad)
-        return tuple(reversed(grads)), dy
+            grads.append((grad,) if isinstance(where, int) else grad)
+        return sum(reversed(grads), ()), dy
+
+    def _key(self, where: int | slice, key: Any) -> Any:
+        """Give a layer its own key by its number, a segment the chain's: a plan changes no noise."""
+        if key is None or isinstance(where, slice):
+            return key
+        return jax.random.fold_in(key, self.first + where)
+
+    def _place(self, where: int | slice) -> str:
+        """Give a layer's place in the whole chain; a segment has none, its layers have theirs."""
+        return "" if isinstance(where, slice) else f".layers[{self.first + where}]"
 
     def _check(self, params: Any) -> None:
         if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
             wanted = f"a tuple of params for {len(self.layers)} layers"
             raise InputError("Serial", wanted, describe(params), "params = fnn.init(net, key, x)")
+
+
+def _check_plan(plan: list[Segment], layers: int) -> None:
+    """Raise unless the segments lie in the chain, one behind the other."""
+    end = 0
+    for start, stop, _ in plan:
+        if not end <= start < stop <= layers:
+            wanted = f"a plan of segments of the {layers} layers, one behind the other"
+            got = str([tuple(segment[:2]) for segment in plan])
+            raise InputError("Serial", wanted, got, "fnn.fit_memory(net, x, budget)")
+        end = stop

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from fnn.compose.branches import Parallel, Skip
+from fnn.compose.recomputed import Recomputed
 from fnn.compose.repeat import Repeat
-from fnn.compose.serial import Serial, kept_boundaries
+from fnn.compose.serial import Serial
 
 
 class Value(NamedTuple):
@@ -78,6 +80,8 @@ class Program:
                 return self._parallel(layer, params, x_shape, x)
             case Repeat():
                 return self._repeat(layer, params, x_shape, x)
+            case Recomputed():
+                return self._recomputed(layer, params, x_shape, x)
         return self._leaf(layer, params, x_shape, x)
 
     def _leaf(self, layer: Any, params: Any, x_shape: Any, x: Value) -> Part:
@@ -110,7 +114,7 @@ class Program:
         for _, child, p, shape in layer.parts(params, x_shape):
             parts.append(self.forward(child, p, shape, values[-1]))
             values.append(parts[-1].y)
-        kept = {*kept_boundaries(layer.layers)}
+        kept = {*layer.kept}
         self.kept |= {values[i].name for i in kept if 0 < i < len(parts)}
 
         def again() -> None:
@@ -127,7 +131,7 @@ class Program:
                     known.add(i)
 
             for i in reversed(range(len(parts))):
-                for side in sorted(layer.layers[i].needs):
+                for side in sorted(layer.blocks[i][1].needs):
                     reach(i + (side == "output"))
                 parts[i].back()
 
@@ -180,6 +184,8 @@ class Program:
         return Part(values["y"], again, back)
 
     def _repeat(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:
+        if layer.every > 1:
+            return self._stretches(layer, params, x_shape, x)
         ((_, child, p, _),) = layer.parts(params, x_shape)
         shared = " with the same params" if layer.shared else ""
         self.line(f"{layer.n} times{shared}, each from the last one's output:", {})
@@ -200,6 +206,30 @@ class Program:
             lambda: loop(f"{layer.n} times, again:", inner.again),
             lambda: loop(f"{layer.n} times, the last first:", inner.back),
         )
+
+    def _stretches(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:
+        values, parts = [x], []
+        for _, stretch, p, shape in layer.parts(params, x_shape):
+            self.kept |= {values[-1].name} if "input" in stretch.needs else set()
+            parts.append(self.forward(stretch, p, shape, values[-1]))
+            values.append(parts[-1].y)
+
+        def each(act: str) -> None:
+            for part in parts if act == "again" else reversed(parts):
+                getattr(part, act)()
+
+        return Part(values[-1], partial(each, "again"), partial(each, "back"))
+
+    def _recomputed(self, layer: Recomputed, params: Any, x_shape: Any, x: Value) -> Part:
+        kept = set(self.kept)
+        inner = self.forward(layer.layer, params, x_shape, x)
+        self.kept = kept  # what the layer keeps, it keeps from its second run to its backward
+
+        def back() -> None:
+            inner.again()
+            inner.back()
+
+        return Part(inner.y, inner.again, back)
 
     def _accumulate(self, part: Part, x: Value) -> None:
         """Write a part's backward where dx has a value already: its dx is added."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from fnn.compose.branches import Parallel, Skip
+from fnn.compose.recomputed import Recomputed
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
 from fnn.core import forward, init
@@ -116,6 +117,15 @@ def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, 
         row.keep("extras", extras, times)
         yield row
         return
+    if isinstance(layer, Recomputed):  # what the layer keeps, it keeps in its second run
+        made = jax.eval_shape(layer.layer.forward, params, x, None)[1]
+        rows = list(_rows(place + layer.place, layer.layer, params, x, made, times, copies))
+        for row in rows:
+            row.kept, row.kept_bytes = [], 0
+        if rows:
+            rows[0].keep("key", extras, times)
+        yield from rows
+        return
     inner, own = [extras], {}  # the parts' extras, and what is kept beside them, by the part's number
     match layer:
         case Serial():
@@ -124,6 +134,8 @@ def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, 
             own, inner = {0: extras[0]}, [extras[1]]
         case Parallel():
             own, inner = dict(enumerate(extras[0])) if layer.join == "sum" else {}, extras[1]
+        case Repeat() if layer.every > 1:
+            own, inner = {i: kept for i, (kept, _) in enumerate(extras)}, [extra for _, extra in extras]
         case Repeat():
             own, inner = {0: _unstacked(extras[0])}, [_unstacked(extras[1])]
             times, copies = times * layer.n, copies * (1 if layer.shared else layer.n)

@@ -1,0 +1,65 @@
+"""A layer that is run again in the backward, so that its forward leaves its input alone."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax import lax
+
+from fnn.core import Layer, Reading
+from fnn.errors import InputError, at, brief
+
+
+@dataclass(frozen=True, repr=False)
+class Recomputed:
+    """Keep a layer's input alone, and run its forward again when its backward comes. params: the layer's.
+
+    What the layer would have kept is alive while its own backward runs, and at no other time. The price is
+    a second forward; gradients are the same. With a key, the key is kept, and the noise is drawn again.
+    Source: Griewank, Walther 2000; Chen et al. 2016.
+    """
+
+    layer: Layer
+    place: str = field(default=".layer", repr=False)
+    __repr__ = brief
+    cheap = False
+    needs = frozenset({"input"})
+
+    def __post_init__(self):
+        if not isinstance(self.layer, Layer):
+            raise InputError("Recomputed", "a layer", repr(self.layer), "fnn.Recomputed(fnn.Serial(a, b))")
+
+    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
+        """List the one layer: place, layer, its params, and the shape of its input."""
+        return [(self.place, self.layer, params, x)]
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
+        """Make the layer's params."""
+        with at(self.place):
+            return self.layer.init(key, x)
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+        """y = f(x), and the key"""
+        with at(self.place):
+            return self.layer.forward(params, x, key)[0], key
+
+    def recompute(self, params: Any, x: Any, extras: Any) -> Any:
+        """y = f(x)"""
+        return self.layer.forward(params, x, extras)[0]
+
+    def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
+        """dx = the layer's dx, from residuals that are made again here"""
+        x, dy = after(x, dy)
+        y, extras = self.layer.forward(params, x, extras)
+        v_in, v_out = (v if side in self.layer.needs else None for v, side in ((x, "input"), (y, "output")))
+        with at(self.place):
+            return self.layer.backward(params, v_in, v_out, extras, dy, read)
+
+
+def after(x: Any, dy: Any) -> tuple[Any, Any]:
+    """Give both back, `x` not before `dy` is there.
+
+    What is made again from such an x cannot be merged by the compiler with what the forward made, which
+    would keep that alive: the memory would be spent after all. (XLA on a CPU ignores it.)
+    """
+    return lax.optimization_barrier((x, dy))
