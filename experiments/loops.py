@@ -184,7 +184,7 @@ def main(options: Options, widths: tuple[int, ...] = (32, 64, 128, 256, 512, 102
         heading("The same gradients, whatever the form: largest difference from the loops', relative")
         few = {w: differences(w, 3 if w < 256 else 1, options.seed) for w in widths}
         rows = [(form, *(f"{few[w][form]:.1e}" for w in widths)) for form in few[widths[0]]]
-        print(table(("width w of the network w-w-10", *widths), rows))
+        print(table(("width w of the network w-w-10", *map(str, widths)), rows))
         measured = {
             w: times(w, n, (9 if w < 256 else 3) * (1 + 4 * options.full), options.seed) for w in widths
         }

@@ -134,10 +134,10 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float
     plain = [(p["W"], p["b"]) for p in to_columns(params) if p]
     by_hand, dX_by_hand = four_equations(plain, x.T, t.T)
 
-    def far(ours: Any, *theirs: Any) -> tuple[float, ...]:
-        return tuple(float(abs(ours - other).max() / abs(other).max()) for other in theirs)
+    def far(ours: Any, a: Any, b: Any) -> tuple[float, float]:
+        return float(abs(ours - a).max() / abs(a).max()), float(abs(ours - b).max() / abs(b).max())
 
-    found: dict[str, Any] = {}
+    found: dict[str, tuple[float, float]] = {}
     ours, others = ([g for g in gs if g] for gs in (to_columns(grads), by_fnn))
     for i, (own, other, (dW, db)) in enumerate(zip(ours, others, by_hand, strict=True), 1):
         found[f"dW{i}"] = far(own["W"], other["W"], dW)
