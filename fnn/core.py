@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from fnn.errors import InputError, describe
 from fnn.factors import gradient, is_factor
@@ -78,9 +77,8 @@ class Residuals(NamedTuple):
 class Reading:
     """A reader with the trees that it reads by: the params first, then the further trees.
 
-    A reader that `replaces` gives the tuple of what takes the leaves' places in the trees. A composition
-    that reads in a loop then carries the trees and writes into them, so that no second copy exists; what
-    the backward of a layer reads of its params, it has read before.
+    A reader that `replaces` gives the tuple of what takes the leaves' places in the trees: a composition that
+    reads in a loop writes it into them, once the layer's backward has read its params.
     """
 
     reader: Reader
@@ -94,14 +92,6 @@ class Reading:
     def __call__(self, factors: Any) -> Any:
         """Read a tree of factors."""
         return jax.tree.map(self.reader, factors, *self.trees, is_leaf=is_factor)
-
-    def written(self, readings: Any, i: Any) -> tuple[Any, ...]:
-        """Give the stacked trees with the readings of one layer at place `i`, for a reader that replaces."""
-        count, params = range(len(self.trees)), self.trees[0]
-        news = tuple(jax.tree.map(lambda _, row, k=k: row[k], params, readings) for k in count)
-        return jax.tree.map(
-            lambda old, new: lax.dynamic_update_index_in_dim(old, new, i, 0), self.trees, news
-        )
 
 
 def init(net: Layer, key: Any, x: Any) -> Params:

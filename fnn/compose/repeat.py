@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.compose.in_place import replaced, taken
 from fnn.compose.segments import Segments
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, brief, check_size, describe
@@ -111,22 +112,23 @@ class Repeat:
         def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
             dy, after, stacks = carry
             i, trees, kept, extras = xs
-            if in_place:
-                trees = jax.tree.map(lambda stack: lax.dynamic_index_in_dim(stack, i, keepdims=False), stacks)
             own = Reading(unread, (params,)) if self.shared else replace(read, trees=trees)
+            if in_place:
+                own = Reading(unread, (jax.tree.map(lambda _, row: taken(row[0], (i,)), params, stacks),))
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):
                 grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
             if in_place:
-                stacks, grads = replace(read, trees=stacks).written(grads, i), None
+                stacks, grads = _replaced(read, grads, own.trees[0], stacks, i), None
             return (dx, None if after is None else kept, stacks), grads
 
-        trees, stacks = None if self.shared or in_place else read.trees, read.trees if in_place else None
+        trees = None if self.shared or in_place else read.trees
+        stacks = jax.tree.map(lambda *row: row, *read.trees) if in_place else None
         xs = (jnp.arange(self.n), trees, *extras)
         (dx, _, stacks), grads = lax.scan(step, (dy, y, stacks), xs, self.n, reverse=True)
         if in_place:
-            grads = jax.tree.map(lambda *row: row, *stacks)
+            return stacks, dx
         if self.shared:
             grads = read(jax.tree.map(join, grads, params, is_leaf=is_factor))
         return grads, dx
@@ -150,6 +152,16 @@ class Repeat:
             wanted = f"the layer's output like its input, {describe(x)}"
             fix = f"a last layer of {x.shape[-1]} features" if x.shape else "a layer that keeps shape"
             raise InputError(f"Repeat(n={self.n})", wanted, describe(y), fix)
+
+
+def _replaced(read: Reading, factors: Any, params: Any, stacks: Any, i: Any) -> Any:
+    """Give the stacks with what `read` makes of the factors of use `i`, whose params have been taken."""
+
+    def one(factor: Any, param: Any, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        axes = param.ndim - factor.rank if is_factor(factor) else 0
+        return replaced(read.reader, factor, row, (i,), axes, param)
+
+    return jax.tree.map(one, factors, params, stacks, is_leaf=is_factor)
 
 
 def _first(params: Any) -> Any:
