@@ -20,12 +20,15 @@ from fnn.describe.explain import explain as explain
 from fnn.describe.summary import Summary as Summary
 from fnn.describe.summary import summary as summary
 from fnn.errors import InputError as InputError
+from fnn.factors import Chunked as Chunked
 from fnn.factors import Outer as Outer
 from fnn.factors import Rows as Rows
 from fnn.factors import Scaled as Scaled
 from fnn.factors import Total as Total
+from fnn.factors import chunkwise as chunkwise
 from fnn.factors import gradient as gradient
 from fnn.factors import unread as unread
+from fnn.head.linear import LinearCrossEntropy as LinearCrossEntropy
 from fnn.layers.activation import Activation as Activation
 from fnn.layers.activation import Softmax as Softmax
 from fnn.layers.activation import activation as activation
@@ -113,3 +116,5 @@ from fnn.readers.reading import apart as apart
 from fnn.readers.reading import over_params as over_params
 from fnn.readers.reading import together as together
 from fnn.readers.seeding import losses_and_readings as losses_and_readings
+from fnn.readers.update import Update as Update
+from fnn.readers.update import update_in_backward as update_in_backward

@@ -18,6 +18,7 @@ RANKS = [
     ["layers", "losses"],
     ["compose"],
     ["describe", "readers", "memory"],
+    ["head"],
     ["train", "export"],
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}

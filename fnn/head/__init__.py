@@ -1,0 +1,1 @@
+"""Heads: a last layer and its loss in one."""
