@@ -35,7 +35,7 @@ def influence(net: Layer, loss: Loss, inverse: Callable[[Any], Any]) -> Callable
     for the test loss, `inverse` once, and one pass over the training examples, 2ntkj flops a layer.
     Source: Koh, Liang 2017 (whose score has the other sign); Bae et al. 2022 for what it means.
     """
-    check_loss("influence", loss)
+    check_loss("influence", loss, heads=True)
     products = losses_and_readings(net, loss, inner_product)
 
     def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:
@@ -72,7 +72,7 @@ def tracin(net: Layer, loss: Loss) -> Callable[..., Any]:
     j for the whole test set. Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
     Source: Pruthi et al. 2020.
     """
-    check_loss("tracin", loss)
+    check_loss("tracin", loss, heads=True)
     factors_of, pairs_of = losses_and_readings(net, loss, unread), losses_and_readings(net, loss, gram)
 
     def run(
@@ -96,7 +96,7 @@ def grand(net: Layer, loss: Loss) -> Callable[..., Any]:
     To be averaged over several initializations. Cost: one pass, 2n(k + j) flops a layer, no gradient.
     Source: Paul, Ganguli, Dziugaite 2021.
     """
-    check_loss("grand", loss)
+    check_loss("grand", loss, heads=True)
     squares = losses_and_readings(net, loss, squared_norm)
     return lambda params, x, target: jnp.sqrt(over_params(squares(params, x, target)[1]))
 

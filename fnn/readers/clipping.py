@@ -51,7 +51,7 @@ def clipped_gradient(
     live until the norms are known: n j numbers a layer more than for the gradient, as x is kept anyway.
     Raises InputError as `losses_and_readings` does, and where `microbatch` does not divide n.
     """
-    check_loss("clipped_gradient", loss)
+    check_loss("clipped_gradient", loss, heads=True)
     if not norm > 0:
         raise InputError("clipped_gradient", "norm > 0", repr(norm), "fnn.clipped_gradient(net, loss, 1.0)")
     if per not in ("network", "layer"):

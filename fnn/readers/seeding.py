@@ -20,6 +20,8 @@ def losses_and_readings(net: Layer, loss: Loss, read: Reader) -> Callable[..., t
     so the dz of an example is that of its own loss and no reader meets a division by n.
     `weights` are per row, as the loss takes them, or (n,), per example. `readings` is what
     `read(factor, param, *leaves)` makes of every factor; `trees` are the further trees with these leaves.
+    With `fnn.LinearCrossEntropy` as the loss, `params`, `trees` and `readings` are pairs, the network's and
+    the head's.
 
     Cost: one forward and one backward pass without the products that make gradients, and the reader's.
     Raises InputError for a layer that couples examples (it has a true attribute `couples_examples`), an
@@ -33,14 +35,19 @@ def losses_and_readings(net: Layer, loss: Loss, read: Reader) -> Callable[..., t
     >>> losses.shape, fnn.over_params(readings).shape
     ((4,), (4,))
     """
-    check_loss("losses_and_readings", loss)
+    check_loss("losses_and_readings", loss, heads=True)
 
     def run(
         params: Params, x: Any, target: Any, key: Any = None, *, weights: Any = None, trees: tuple = ()
     ) -> tuple[Any, Any]:
-        check_apart("losses_and_readings", net, params, x)
+        has_params = hasattr(loss, "through")
+        check_apart("losses_and_readings", net, params[0] if has_params else params, x)
         for tree in trees:
             check_begins("losses_and_readings", tree, params)
+        if has_params:
+            own = dataclasses.replace(loss, reduction="none").through(net, read)
+            losses, readings = own(params, x, target, key, _by_row(weights, target.shape), trees)
+            return losses.sum(tuple(range(1, losses.ndim))), readings
         y, residuals = forward(net, params, x, key)
         losses, dy = row_losses(loss, y, target, weights)
         readings, _ = backward(net, params, residuals, dy, *trees, read=read)
@@ -55,15 +62,21 @@ def row_losses(loss: Loss, y: Any, target: Any, weights: Any = None) -> tuple[An
         raise InputError(
             "losses_and_readings", "examples on axis 0 of x, outputs (n, ..., k)", describe(y), "x[None]"
         )
-    if weights is not None and weights.shape == y.shape[:1]:  # one for each example
-        weights = jnp.broadcast_to(weights.reshape(-1, *(1,) * (y.ndim - 2)), y.shape[:-1])
+    weights = _by_row(weights, y.shape[:-1])
     losses, dy = dataclasses.replace(loss, reduction="none").value_and_grad(y, target, weights)
     return losses.sum(tuple(range(1, losses.ndim))), dy
 
 
-def check_loss(who: str, loss: Any) -> None:
-    """Raise unless `loss` is one of `fnn.losses`."""
-    if not isinstance(loss, Loss):
+def _by_row(weights: Any, rows: tuple[int, ...]) -> Any:
+    """Give weights that are one for each example, (n,), as those of its rows, (n, ...)."""
+    if weights is None or weights.shape != rows[:1]:
+        return weights
+    return jnp.broadcast_to(weights.reshape(-1, *(1,) * (len(rows) - 1)), rows)
+
+
+def check_loss(who: str, loss: Any, heads: bool = False) -> None:
+    """Raise unless `loss` is one of `fnn.losses` or, where `heads`, one that has params."""
+    if not isinstance(loss, Loss) and not (heads and hasattr(loss, "through")):
         name = getattr(loss, "__name__", "softmax_cross_entropy")
         raise InputError(who, "a loss", describe(loss), f"fnn.{who}(net, fnn.{name}(), ...)")
 
