@@ -3,9 +3,9 @@
     python experiments/batch_size.py
 
 Batch size and learning rate are data here, so that every pair of them is one run of a single vmapped
-experiment on scikit-learn's digits. All runs walk through the examples in ticks of the smallest batch and
-add up gradients; a run whose batch is full makes its step and begins a new sum. So each sees the same
-examples at the same tick, and costs the same.
+experiment on scikit-learn's digits: stochastic (one example a step), mini-batch, and full batch. All runs
+walk through the examples in ticks of the smallest batch and add up gradients; a run whose batch is full makes
+its step and begins a new sum. So each sees the same examples at the same tick, and costs the same.
 
 What the vmapped run cannot tell is time: one product over 256 examples is much faster than 256 products.
 That is timed apart, for each batch size by itself as a scan over steps, and turns examples seen into
@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, label, run, table
+from answer import Options, canvas, deliver, heading, labels, run, table
 from data import from_scikit_learn
 from figures import COOL, INK, SOFT, WARM
 from timing import quartiles, race
 
 LOSS = fnn.softmax_cross_entropy()
-BATCHES = (4, 16, 64, 256, 1436)
+BATCHES = (1, 4, 16, 64, 256, 1437)  # one example; all of them
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -88,7 +88,7 @@ def main(options: Options, epochs: int = 30, batches: tuple[int, ...] = BATCHES)
     net = fnn.mlp([64, 32, 10])
     epochs *= 1 + 4 * options.full
     losses = learn(net, x, t, batches, RATES, epochs, batches[0], options.seed)
-    seconds = {b: quartiles(v) for b, v in seconds_per_epoch(net, x, t, batches, 9).items()}
+    seconds = {b: quartiles(v) for b, v in seconds_per_epoch(net, x, t, batches, 31).items()}
     heading(f"Loss over all {len(x):,} digits after {epochs} epochs, {losses[..., 0].size} runs as one")
     rows = [(b, *(f"{v:.4f}" for v in losses[i, :, -1])) for i, b in enumerate(batches)]
     print(table(("batch", *(f"rate {r:g}" for r in RATES)), rows, left=0))
@@ -106,6 +106,15 @@ def main(options: Options, epochs: int = 30, batches: tuple[int, ...] = BATCHES)
         )
     heading(f"Each batch size at its best rate, and what it takes to a loss below {goal}")
     print(table(("batch", "rate", "last loss", "examples seen", "ms per epoch", "ms"), told, left=0))
+    took = {b: epoch * seconds[b].median for b, epoch in reached.items() if epoch is not None}
+    if took:
+        first, fastest = min(took, key=lambda b: (reached[b], b)), min(took, key=lambda b: took[b])
+        slow = seconds[batches[0]].median / seconds[fastest].median
+        print(f"\nFewest examples to there: batch {first}. Least time: batch {fastest}: an epoch of batch")
+        print(
+            f"{batches[0]} takes {slow:.1f} times as long as of {fastest}. Full batch, an epoch is one step:"
+        )
+        print(f"after {epochs} of them the loss is {losses[-1, best[-1], -1]:.2f}, at its best rate.")
     found = {
         "loss after each epoch": {b: losses[i].tolist() for i, b in enumerate(batches)},
         "best rate": {b: RATES[best[i]] for i, b in enumerate(batches)},
@@ -119,20 +128,24 @@ def main(options: Options, epochs: int = 30, batches: tuple[int, ...] = BATCHES)
 def draw(losses: np.ndarray, best: np.ndarray, seconds: dict[int, Any], n: int) -> Any:
     """Draw each batch size at its best rate, over examples and over time, and the loss of every run."""
     figure, (left, middle, right) = canvas(3, size=(14, 4))
-    shades = (WARM, "#e09f3e", "#7a9e7e", COOL, INK)
+    shades = ("#7b1e3b", WARM, "#e09f3e", "#7a9e7e", COOL, INK)
+    ends = []
     for (batch, q), i, colour in zip(seconds.items(), range(len(best)), shades, strict=False):
         curve = losses[i, best[i]]
         epochs = np.arange(len(curve))
-        left.plot(epochs * n, curve, color=colour)
-        label(left, (epochs[-1] * n, curve[-1]), f"{batch}, rate {RATES[best[i]]:g}", colour)
+        left.plot(epochs * n / 1000, curve, color=colour)
+        ends.append(((epochs[-1] * n / 1000, curve[-1]), f"batch {batch}, rate {RATES[best[i]]:g}", colour))
         middle.plot(epochs[1:] * q.median * 1e3, curve[1:], color=colour)
         right.plot(RATES, losses[i, :, -1], color=colour, marker="o", markersize=3, label=f"batch {batch}")
-    left.set(yscale="log", xlabel="examples seen", title="Loss at the best rate, over examples")
-    left.set_xlim(right=left.get_xlim()[1] * 1.3)
-    middle.set(yscale="log", xscale="log", xlabel="milliseconds", title="the same, over time")
+    left.set(yscale="log", xlabel="examples seen, in thousands", title="At its best rate, over examples")
+    left.set_xlim(right=left.get_xlim()[1] * 1.45)
+    labels(left, ends)
+    middle.set(yscale="log", xscale="log", xlabel="milliseconds", title="The same runs, over time")
     right.set(yscale="log", xscale="log", xlabel="learning rate", title="Loss at the end, every run")
     right.legend(frameon=False, fontsize=8)
     right.grid(color=SOFT, alpha=0.2)
+    for axes in (left, middle, right):
+        axes.set_ylabel("loss over all digits")
     return figure
 
 

@@ -7,7 +7,8 @@ depth. Then whether a hundred layers learn is decided before the first step, by 
 on its way down: in each layer it is multiplied by W^T and f', and a factor of 0.9 or 1.1 becomes 3e-5 or
 1e4. Drawn are the norms of dW by layer, for six initializations and four activations: plain; with a skip
 around each block, where the gradient has a way past it; with skip and norm, where no block's input can
-grow.
+grow. They are computed in float64, whose numbers reach further than what becomes of them: beyond 1e-45 and
+3e38, float32 has nothing left but zero and infinity.
 
 Last a sweep of learning rates, as one vmapped run, of the plain network with the best of its
 initializations and of the one with skips and norms.
@@ -25,13 +26,16 @@ from jax.nn import initializers
 import fnn
 from answer import Options, canvas, deliver, heading, run, table
 from data import from_scikit_learn
-from figures import COOL, SOFT, WARM
+from figures import COOL, INK, SOFT, WARM
 
 INITS = {
-    "normal 0.01": initializers.normal(0.01), "normal 1/10": initializers.normal(0.1),
-    "LeCun": initializers.lecun_normal(), "Glorot": initializers.glorot_normal(),
-    "He": initializers.he_normal(), "orthogonal": initializers.orthogonal(),
-}  # fmt: skip
+    "normal 0.01": initializers.normal(0.01),
+    "normal 0.1": initializers.normal(0.1),
+    "normal 1": initializers.normal(1.0),
+    "Glorot": initializers.glorot_normal(),
+    "He": initializers.he_normal(),
+    "orthogonal": initializers.orthogonal(),
+}  # fmt: skip  (LeCun's is Glorot's where a layer has as many inputs as outputs)
 ACTIVATIONS = {"relu": fnn.relu, "tanh": fnn.tanh, "gelu": fnn.gelu, "sigmoid": fnn.sigmoid}
 KINDS = ("plain", "skip", "skip and norm")
 RATES = np.logspace(-4, 0.5, 10)
@@ -82,6 +86,18 @@ def gradient_norms(net: fnn.Serial, x: Any, t: Any, seed: int, like: fnn.Serial 
     return np.asarray(weights[0])
 
 
+def every_norm(depth: int, width: int, x: Any, t: Any, seed: int) -> dict[str, np.ndarray]:
+    """Give the norms of dW by layer for every kind, activation and initializer."""
+    norms: dict[str, np.ndarray] = {}
+    for kind in KINDS:
+        for name, activation in ACTIVATIONS.items():
+            like = network(depth, width, activation, None, kind)
+            for init_name, init in INITS.items():
+                net = network(depth, width, activation, init, kind)
+                norms[f"{kind}, {name}, {init_name}"] = gradient_norms(net, x, t, seed, like)
+    return norms
+
+
 def sweep(net: fnn.Serial, x: Any, t: Any, steps: int, seed: int) -> np.ndarray:
     """Learn at every rate at once, in one vmapped run: give the loss of each step, (rates, steps)."""
     value_and_grad = fnn.value_and_grad(net, fnn.softmax_cross_entropy())
@@ -103,87 +119,82 @@ def main(options: Options, depth: int = 100, width: int = 32, steps: int = 150) 
     digits = from_scikit_learn(options.seed)
     x, t = jnp.asarray(digits.x), jnp.asarray(digits.t)
     depths = [d for d in (1, 4, 16, depth) if d <= depth]
-    unrolled_to = depth if options.full else 16
+    compile_seconds(1, width, False)  # what comes first pays for what all need
     seconds = {
-        "scanned": {d: compile_seconds(d, width, True) for d in depths},
-        "unrolled": {d: compile_seconds(d, width, False) for d in depths if d <= unrolled_to},
+        name: {d: compile_seconds(d, width, scan) for d in depths}
+        for name, scan in (("scanned", True), ("unrolled", False))
     }
     heading("Seconds to compile a gradient, over depth")
-    print(
-        table(
-            ("", *map(str, depths)),
-            [(n, *(f"{s[d]:.2f}" if d in s else "-" for d in depths)) for n, s in seconds.items()],
-        )
-    )
-    norms: dict[str, np.ndarray] = {}
-    for kind in KINDS:
-        for name, activation in ACTIVATIONS.items():
-            like = network(depth, width, activation, None, kind)
-            for init_name, init in INITS.items():
-                net = network(depth, width, activation, init, kind)
-                norms[f"{kind}, {name}, {init_name}"] = gradient_norms(
-                    net, x[:64], t[:64], options.seed, like
-                )
-    heading(f"Norm of dW in the first of {depth} layers over that in the last (0: nothing arrives there)")
+    print(table(("", *map(str, depths)), [(n, *(f"{s[d]:.2f}" for d in depths)) for n, s in seconds.items()]))
+    with jax.enable_x64(True):
+        norms = every_norm(depth, width, jnp.asarray(x[:64], jnp.float64), t[:64], options.seed)
+    heading(f"Norm of dW in the first and in the last of {depth} layers")
     for kind in KINDS:
         rows = []
         for name in ACTIVATIONS:
-            ends = [norms[f"{kind}, {name}, {init}"][[0, -1]] for init in INITS]
-            rows.append((name, *(f"{a / b:.1e}" if b > 0 and np.isfinite(a) else str(a) for a, b in ends)))
+            ends = (norms[f"{kind}, {name}, {init}"][[0, -1]] for init in INITS)
+            rows.append((name, *(f"{a:.0e} {b:.0e}" for a, b in ends)))
         print(table((kind, *INITS), rows), "\n")
+    for kind in KINDS:
+        first = np.array([values[0] for name, values in norms.items() if name.startswith(f"{kind},")])
+        lost, burst = np.sum(first < 1e-6), np.sum(~(first < 1e6))
+        told = f"{lost} have a gradient below 1e-6, {burst} one above 1e6"
+        print(f"{kind:13}  of {len(first)} first layers, {told}")
     nets = {
-        "plain": network(depth, width, fnn.tanh, INITS["orthogonal"], "plain"),
-        "skip and norm": network(depth, width, fnn.relu, INITS["LeCun"], "skip and norm"),
+        "plain, tanh, orthogonal": network(depth, width, fnn.tanh, INITS["orthogonal"], "plain"),
+        "skip and norm, relu, Glorot": network(depth, width, fnn.relu, INITS["Glorot"], "skip and norm"),
     }
     steps *= 1 + 4 * options.full
     curves = {name: sweep(net, x, t, steps, options.seed) for name, net in nets.items()}
     last = {name: c[:, -20:].mean(1) for name, c in curves.items()}
-    heading(f"Loss after {steps} steps of gradient descent, {depth} layers, ten rates in one vmapped run")
-    print(
-        table(
-            ("rate", *(f"{r:.1e}" for r in RATES)), [(n, *(f"{v:.2f}" for v in vs)) for n, vs in last.items()]
-        )
+    heading(
+        f"Loss after {steps} steps of gradient descent, {depth} layers, {len(RATES)} rates in one vmapped run"
     )
+    rows = [(f"{r:.1e}", *(f"{losses[i]:.2f}" for losses in last.values())) for i, r in enumerate(RATES)]
+    print(table(("rate", *last), rows))
     found = {
         "seconds to compile": seconds,
         "norm of dW, first and last layer": {k: [float(v[0]), float(v[-1])] for k, v in norms.items()},
         "loss at each rate": {name: values.tolist() for name, values in last.items()},
         "rates": RATES.tolist(),
     }
-    return deliver(options, "deep", found, draw(norms, last))
+    return deliver(options, "deep", found, draw(norms, last, seconds))
 
 
-def draw(norms: dict[str, np.ndarray], last: dict[str, np.ndarray]) -> Any:
-    """Draw the gradient norms by layer, a row for each kind, and the loss over the rate."""
-    figure, axes = canvas(5, 3, size=(15, 8))
-    layers = max(map(len, norms.values()))
-    shades = dict(zip(INITS, (SOFT, "#7a9e7e", COOL, "#6a4c93", WARM, "#222222"), strict=True))
+def draw(
+    norms: dict[str, np.ndarray], last: dict[str, np.ndarray], seconds: dict[str, dict[int, float]]
+) -> Any:
+    """Draw the gradient norms by layer, a row for each kind; compile times; the loss over the rate."""
+    figure, axes = canvas(5, 3, size=(15, 8.5))
+    shades = dict(zip(INITS, ("#e09f3e", "#7a9e7e", "#6a4c93", COOL, WARM, INK), strict=True))
     for i, kind in enumerate(KINDS):
+        seen = np.concatenate([values for name, values in norms.items() if name.startswith(f"{kind},")])
+        least, most = seen[seen > 0].min() / 10, seen.max() * 10
         for j, name in enumerate(ACTIVATIONS):
             part = axes[i, j]
             for init, colour in shades.items():
                 values = norms[f"{kind}, {name}, {init}"]
-                seen = np.where((values > 1e-38) & np.isfinite(values), values, np.nan)
-                part.plot(range(1, len(values) + 1), seen, color=colour, linewidth=1.4, label=init)
-            part.set(yscale="log", ylim=(1e-38, 1e38), xlim=(1, layers))
-            if i == 0:
-                part.set_title(name)
-            if j == 0:
-                part.set_ylabel(f"{kind}\nnorm of dW")
-            else:
+                part.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.4, label=init)
+            part.axhspan(0, 1e-45, color=SOFT, alpha=0.25, linewidth=0)  # here float32 ends
+            part.axhspan(3e38, 1e300, color=SOFT, alpha=0.25, linewidth=0)
+            part.set(yscale="log", ylim=(least, most), xlim=(1, len(next(iter(norms.values())))))
+            part.set_title(name if i == 0 else "")
+            if j:
                 part.set_yticklabels([])
-            if i == 2:
-                part.set_xlabel("layer")
-        axes[i, 4].set_axis_off()
-    axes[0, 4].legend(
-        *axes[0, 0].get_legend_handles_labels(), frameon=False, title="initialization", loc="center"
-    )
-    part = axes[2, 4]
-    part.set_axis_on()
+        axes[i, 0].set_ylabel(f"{kind}\nnorm of dW")
+    for part in axes[2, :4]:
+        part.set_xlabel("layer")
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    axes[0, 4].set_axis_off()
+    axes[0, 4].legend(lines, names, frameon=False, title="initialization\n(grey: no float32)", loc="center")
+    for (name, told), colour in zip(seconds.items(), (COOL, SOFT), strict=True):
+        axes[1, 4].plot(list(told), list(told.values()), color=colour, marker="o", markersize=3, label=name)
+    axes[1, 4].set(xscale="log", xlabel="layers", title="seconds to compile", ylim=0)
+    axes[1, 4].legend(frameon=False, fontsize=8)
     for (name, losses), colour in zip(last.items(), (WARM, COOL), strict=True):
-        part.plot(RATES, losses, color=colour, marker="o", markersize=3, label=name)
-    part.set(xscale="log", xlabel="learning rate", title="loss after the sweep", ylim=(0, 3))
-    part.legend(frameon=False, fontsize=8)
+        axes[2, 4].plot(RATES, losses, color=colour, marker="o", markersize=3, label=name)
+    axes[2, 4].set(xscale="log", xlabel="learning rate", title="loss after the sweep", ylim=(0, 4))
+    axes[2, 4].legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -45,6 +45,24 @@ def first_damage(path: Path, bit: int) -> str:
         return str(error).replace(str(path), path.name)
 
 
+def graph_nodes(path: Path) -> list[tuple[str, str, str, str]]:
+    """List an ONNX file's nodes: operator, value in, value out, and the tensor with its shape."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return [
+        (
+            node.op_type,
+            node.input[0],
+            node.output[0],
+            *(f"{t} {shapes[t]}" for t in node.input if t in shapes),
+        )
+        + ("",) * (len(node.input) == 1)
+        for node in graph.node
+    ]  # pyright: ignore[reportReturnType]
+
+
 def main(options: Options, steps: int = 200) -> dict[str, Any]:
     """Learn from a TFRecord file, write and read the network in each format, print, draw, write."""
     import onnxruntime
@@ -72,6 +90,7 @@ def main(options: Options, steps: int = 200) -> dict[str, Any]:
         ours = np.asarray(fnn.apply(net, params, x_test))
 
         export.onnx(net, params, x_test, graph)
+        nodes = graph_nodes(graph)
         session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         theirs: Any = session.run(None, {"x": digits.x_test})[0]
         again, read = export.from_onnx(graph)
@@ -85,6 +104,7 @@ def main(options: Options, steps: int = 200) -> dict[str, Any]:
     off = {"onnxruntime": np.abs(theirs - ours) / size, "from_onnx": np.abs(back - ours) / size}
     right = float(np.mean(ours.argmax(-1) == digits.t_test))
     heading(f"{net}, {right:.1%} of held-out digits right")
+    print(table(("node", "in", "out", "tensor"), nodes, left=4), "\n")
     print(table(("file", "bytes"), [(name, f"{n:,}") for name, n in sizes.items()]))
     print(f"\nTFRecord: {len(x):,} digits read back, {'equal' if same_data else 'DIFFERENT'}")
     print(f"          one bit turned around in the middle: {damage}")
@@ -109,7 +129,7 @@ def draw(ours: np.ndarray, theirs: np.ndarray, sizes: dict[str, int]) -> Any:
     left.set(
         xlabel="fnn",
         ylabel="onnxruntime",
-        title=f"Logits: apart by {np.abs(ours - theirs).max():.0e} at most",
+        title=f"Logits: apart by {np.abs(ours - theirs).max() / np.abs(ours).max():.0e} of the largest",
     )
     right.barh(list(sizes), [n / 1024 for n in sizes.values()], color=WARM, height=0.5)
     right.set(title="Size of the files", xlabel="KiB")

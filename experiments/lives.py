@@ -4,7 +4,8 @@
 
 A layer's Z = A W + b and A' = f(Z) are both made on the way forward. The backward of the dense layer reads
 its input A, that of an activation one of its two sides: Z for gelu, A' for relu, whose slope its output
-tells. A chain is described by its boundaries, and what must be kept is the smallest set of them from which
+tells. (A tanh's slope is 1 - A'^2, and could be read there; but where A' has rounded to 1 it is lost, so fnn
+reads Z.) A chain is described by its boundaries, and what must be kept is the smallest set of them from which
 the others follow without a matrix product: with relu each A (the next dense layer reads it anyway), with
 gelu each Z (the next layer's A is made again from it).
 
@@ -31,10 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, label, run, table
+from answer import Options, canvas, deliver, heading, run, table
 from figures import COOL, INK, SOFT, WARM
 
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu", "silu", "gelu", "mish", "softmax")
+ACTIVATIONS = [name for name, f in vars(fnn).items() if isinstance(f, fnn.Activation | fnn.Softmax)]
 POLICIES = {"a": "freed as the backward goes", "b": "freed at its end", "c": "given to the next step"}
 
 
@@ -45,7 +46,10 @@ def sides(activation: fnn.Layer) -> tuple[str, str]:
     params = jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
     _, residuals = jax.eval_shape(lambda p, x: fnn.forward(net, p, x), params, x)
     kept = {1: "Z", 2: "A"}
-    return "Z" if "input" in activation.needs else "A", ", ".join(kept[i] for i in residuals.extras[0])
+    reads = {"input": "Z", "output": "A"}
+    return ", ".join(reads[s] for s in activation.needs) or "neither", ", ".join(
+        kept[i] for i in residuals.extras[0]
+    )
 
 
 def values(net: fnn.Serial, params: Any, x: Any) -> dict[str, Any]:
@@ -175,9 +179,11 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
     """Print what is needed and where it is freed; measure the three policies; draw, write."""
     heading("Which of Z and A each activation's backward reads, and what dense-activation-dense keeps")
     needs = {name: sides(getattr(fnn, name)) for name in ACTIVATIONS}
-    print(
-        table(("A = f(Z)", "reads", "kept inside"), [(name, *told) for name, told in needs.items()], left=3)
-    )
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for name, told in needs.items():
+        grouped.setdefault(told, []).append(name)
+    rows = [(*told, ", ".join(names)) for told, names in sorted(grouped.items())]
+    print(table(("reads", "kept inside", "A = f(Z) with f one of"), rows, left=3))
     for activation in (fnn.relu, fnn.gelu):
         heading(f"A network with {activation}: where each boundary is kept and freed (v are A and Z in turn)")
         print(fnn.explain(fnn.mlp([5, 4, 4, 3], activation), jax.ShapeDtypeStruct((7, 5), jnp.float32)))
@@ -211,6 +217,12 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
             [(f"({p}) {POLICIES[p]}", *(f"{v / unit:.2f}" for v in b.values())) for p, b in buffers.items()],
         )
     )
+    told = (f"{p}: {max(v for _, v in lives[p]) / unit:.2f}, {lives[p][-2][1] / unit:.2f}" for p in "abc")
+    print(f"\nMost boundaries alive, and at the end of the backward: {'; '.join(told)}.")
+    print("To free residuals as the backward goes leaves the peak where it is, at the turn, but makes room")
+    print(
+        "on the way down. Compiled as a scan, they are one stack until it ends; donated, it is the last one."
+    )
     found = {
         "reads, keeps": needs,
         "bytes of a boundary": unit,
@@ -224,22 +236,22 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
 
 def draw(found: dict[str, Any]) -> Any:
     """Draw the live bytes over time, and the compiler's buffers."""
-    figure, (left, right) = canvas(2, size=(11, 4.2))
+    figure, (left, right) = canvas(2, size=(12, 4.4))
     colours, unit = {"a": COOL, "b": WARM, "c": SOFT}, found["bytes of a boundary"]
     steps = np.arange(len(found["moments"]))
-    for (policy, told), offset in zip(found["live bytes"].items(), (12, 7, 9), strict=True):
-        level = np.array(told) / unit
-        left.step(steps, level, where="mid", color=colours[policy], linewidth=2)
-        middle = {"a": len(steps) - 5, "b": len(steps) - 4, "c": 0}[policy]
-        place = {"a": "left", "b": "right", "c": "left"}[policy]
-        label(left, (middle, level[middle]), f"({policy}) {POLICIES[policy]}", colours[policy],
-              xytext=(0, offset), ha=place)  # fmt: skip
+    for policy, width, style in (("c", 2, "-"), ("b", 4.5, "-"), ("a", 2, "--")):
+        level = np.array(found["live bytes"][policy]) / unit
+        left.step(steps, level, where="mid", color=colours[policy], linewidth=width, linestyle=style,
+                  label=f"({policy}) {POLICIES[policy]}")  # fmt: skip
     half = len(steps) // 2
     left.axvline(half - 0.5, color=INK, linewidth=0.8, linestyle=":")
     left.text(half - 0.7, 0.2, "forward", ha="right", fontsize=9)
     left.text(half - 0.3, 0.2, "backward", fontsize=9)
     left.set(title="Live arrays, eager, block by block", ylabel="bytes, in boundaries", xticks=[], ylim=0)
     left.set_xlabel("time")
+    lines, names = left.get_legend_handles_labels()
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
+    left.legend(lines[::-1], names[::-1], frameon=False, fontsize=9, **place)
     names = [f"({policy}) {text}" for policy, text in POLICIES.items()]
     start = np.zeros(len(names))
     for kind, shade in {"temporaries": COOL, "outputs": WARM, "reused": SOFT}.items():

@@ -103,6 +103,12 @@ def main(options: Options, steps: int = 150) -> dict[str, Any]:
     said |= {f"{name}, {words}": ask(a, options.seed) for name, (words, a) in WRONG.items()}
     heading("What fnn.check says of each pair")
     print(table(("pair", "verdict"), [(name, verdict(report)) for name, report in said.items()], left=2))
+    wrong = [report for report in said.values() if report.verdict is not check.Verdict.PASS]
+    named = sum(report.mistake is not None for report in wrong)
+    right = len(said) - len(wrong)
+    print(
+        f"\n{right} right pairs pass, {len(wrong)} wrong ones fail; of {named} the checker names the mistake."
+    )
     for name, report in said.items():
         if report.verdict is not check.Verdict.PASS:
             heading(name)
@@ -117,7 +123,7 @@ def main(options: Options, steps: int = 150) -> dict[str, Any]:
 
 def draw(curves: dict[str, np.ndarray], verdicts: dict[str, str]) -> Any:
     """Draw each pair with its wrong derivative, and the loss with right and with wrong ones."""
-    figure, axes = canvas(5, size=(14, 3.2))
+    figure, axes = canvas(5, size=(15, 3.4))
     z = jnp.linspace(-3, 3, 200)
     for part, (name, right) in zip(axes, RIGHT.items(), strict=False):
         wrong = WRONG[name][1]
@@ -128,7 +134,7 @@ def draw(curves: dict[str, np.ndarray], verdicts: dict[str, str]) -> Any:
         words = next(v for k, v in verdicts.items() if k.startswith(f"{name}, {WRONG[name][0]}"))
         part.set_title(f"{name}\n{words}", fontsize=9, color=INK)
         part.set_xlabel("z")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="lower left")
     for (name, losses), colour in zip(curves.items(), (COOL, WARM), strict=True):
         axes[4].plot(losses, color=colour, label=name)
     axes[4].set(xlabel="step", yscale="log")

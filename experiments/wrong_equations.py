@@ -23,8 +23,8 @@ are 4 x 4, so that every line fits and only its values are wrong: that is how su
 
 Last, two things fall out. With the right (a) and (b), dZ3 = dA3 A3 (1 - A3) is just A3 - Y: fnn's loss takes
 the logits Z3 and starts there, where the longer way divides by a probability that may have rounded to zero.
-And in the scalar network y = f2(w2 f1(w1 x)) every number can be followed by hand. Its usual derivation has a
-sign that is right for a performance to climb, -(d - y)^2 / 2; copied beside a loss to descend, (y - d)^2 / 2,
+And in the scalar network z = f2(w2 f1(w1 x)) every number can be followed by hand. Its usual derivation has a
+sign that is right for a performance to climb, -(d - z)^2 / 2; copied beside a loss to descend, (z - d)^2 / 2,
 it turns every gradient around.
 """
 
@@ -150,29 +150,29 @@ def off(said: check.Report | str) -> list[float]:
 def scalar(x: float, w1: float, w2: float, d: float, sign: int = 1) -> dict[str, float]:
     """Work out the scalar network with sigmoids, and its gradients, number by number."""
     p1 = w1 * x
-    a1 = float(fnn.sigmoid(jnp.asarray(p1)))
-    p2 = w2 * a1
-    y = float(fnn.sigmoid(jnp.asarray(p2)))
-    dy = sign * (y - d)
-    dp2 = dy * y * (1 - y)
-    dw2, da1 = dp2 * a1, dp2 * w2
-    dp1 = da1 * a1 * (1 - a1)
-    return {"p1": p1, "a1": a1, "p2": p2, "y": y, "loss": (y - d) ** 2 / 2, "dy": dy, "dp2": dp2,
-            "dw2": dw2, "da1": da1, "dp1": dp1, "dw1": dp1 * x}  # fmt: skip
+    y = float(fnn.sigmoid(jnp.asarray(p1)))
+    p2 = w2 * y
+    z = float(fnn.sigmoid(jnp.asarray(p2)))
+    dz = sign * (z - d)
+    dp2 = dz * z * (1 - z)
+    dw2, dy = dp2 * y, dp2 * w2
+    dp1 = dy * y * (1 - y)
+    return {"p1": p1, "y": y, "p2": p2, "z": z, "loss": (z - d) ** 2 / 2, "dz": dz, "dp2": dp2,
+            "dw2": dw2, "dy": dy, "dp1": dp1, "dw1": dp1 * x}  # fmt: skip
 
 
 def ask_scalar(sign: int) -> check.Report:
-    """Ask the checker about the scalar network's gradients, with dy = y - d (1) or d - y (-1)."""
+    """Ask the checker about the scalar network's gradients, with dz = z - d (1) or d - z (-1)."""
 
     def loss(w1: Any, w2: Any) -> tuple[Any, Any]:
-        a1 = fnn.sigmoid(w1 * 1.5)
-        y = fnn.sigmoid(w2 * a1)
-        return (y - 1.0) ** 2 / 2, (w2, a1, y)
+        y = fnn.sigmoid(w1 * 1.5)
+        z = fnn.sigmoid(w2 * y)
+        return (z - 1.0) ** 2 / 2, (w2, y, z)
 
     def backward(residuals: Any, dL: Any) -> tuple[Any, Any]:
-        w2, a1, y = residuals
-        dp2 = dL * sign * (y - 1.0) * y * (1 - y)
-        return dp2 * w2 * a1 * (1 - a1) * 1.5, dp2 * a1
+        w2, y, z = residuals
+        dp2 = dL * sign * (z - 1.0) * z * (1 - z)
+        return dp2 * w2 * y * (1 - y) * 1.5, dp2 * y
 
     return check.pair(loss, backward, jnp.float32(0.8), jnp.float32(-0.6), level="quick")
 
@@ -189,6 +189,8 @@ def main(options: Options) -> dict[str, Any]:
     for letter, line in WRONG.items():
         heading(f"({letter}) {line.name} = {line.wrong}, instead of {line.right}: what the checker says")
         print(asked[letter][1])
+        if isinstance(asked[letter][0], str):
+            print(f"  where sizes differ, its shapes say it first: {asked[letter][0]}")
     heading("What falls out: dZ3 = A3 - Y")
     _, s = forward_pass(*differ)
     backward_pass(s)
@@ -203,25 +205,17 @@ def main(options: Options) -> dict[str, Any]:
         f"at a logit of -120 and Y = 1, in float32: by (a) and (b) {float(long[0, 0])}, "
         f"by A3 - Y {float(short[0, 0])}"
     )
-    heading("The scalar network, y = f2(w2 f1(w1 x)), x = 1.5, w1 = 0.8, w2 = -0.6, d = 1, f1 = f2 = sigmoid")
+    heading("The scalar network, z = f2(w2 f1(w1 x)), x = 1.5, w1 = 0.8, w2 = -0.6, d = 1, f1 = f2 = sigmoid")
     numbers, turned = scalar(1.5, 0.8, -0.6, 1.0), scalar(1.5, 0.8, -0.6, 1.0, sign=-1)
-    texts = (
-        "w1 x",
-        "f1(p1)",
-        "w2 a1",
-        "f2(p2)",
-        "(y - d)^2 / 2",
-        "y - d",
-        "dy y (1 - y)",
-        "dp2 a1",
-        "dp2 w2",
-    )
-    meaning = dict(zip(numbers, (*texts, "da1 a1 (1 - a1)", "dp1 x"), strict=True))
-    rows = [(n, meaning[n], f"{numbers[n]:+.6f}", f"{turned[n]:+.6f}") for n in numbers]
-    print(table(("", "", "dy = y - d", "dy = d - y, wrong"), rows, left=2))
-    scalars = {"y - d": ask_scalar(1), "d - y": ask_scalar(-1)}
+    texts = ("w1 x", "f1(p1)", "w2 y", "f2(p2)", "(z - d)^2 / 2", "z - d", "dz f2'(p2) = dz z (1 - z)",
+             "dp2 y", "dp2 w2", "dy f1'(p1) = dy y (1 - y)", "dp1 x")  # fmt: skip
+    rows = [
+        (n, text, f"{numbers[n]:+.6f}", f"{turned[n]:+.6f}") for n, text in zip(numbers, texts, strict=True)
+    ]
+    print(table(("", "", "dz = z - d", "dz = d - z, wrong"), rows, left=2))
+    scalars = {"z - d": ask_scalar(1), "d - z": ask_scalar(-1)}
     for name, said in scalars.items():
-        print(f"\ndy = {name}: {said}")
+        print(f"\ndz = {name}: {said}")
     found = {
         "verdicts": {k or "right": list(map(verdict, pair)) for k, pair in asked.items()},
         "errors, all sizes 4": {
@@ -257,7 +251,7 @@ def draw(errors: np.ndarray, verdicts: list[str]) -> Any:
         axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
     axes.spines[:].set_visible(False)
     axes.set_title(
-        "One wrong line spoils its own gradient and those of the layers below; fnn.check's verdict"
+        "One wrong line spoils its own gradient and those below it; on the right, fnn.check", pad=14
     )
     return figure
 

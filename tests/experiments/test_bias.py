@@ -29,6 +29,8 @@ def test_augmented_layer_gives_per_example_norms_with_the_bias_included():
 def test_an_update_of_the_one_spoils_it():
     told = bias.carried(steps=30, rate=0.1, seed=0)
     assert told["never made: the one, first and last example"] == [1.0, 1.0]
+    assert told["undone: loss"] == told["never made: loss"]
+    assert told["undone: the one, first and last example"] == [1.0, 1.0]
     assert told["made: loss"][0] == told["never made: loss"][0]
     first, last = told["made: the one, first and last example"]
     assert first != 1.0 and last != 1.0 and first != last

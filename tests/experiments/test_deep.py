@@ -24,14 +24,14 @@ def test_norms_are_those_of_the_gradients():
 def test_script_writes_what_it_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(deep, "ACTIVATIONS", {"sigmoid": fnn.sigmoid})
     monkeypatch.setattr(
-        deep, "INITS", {k: deep.INITS[k] for k in ("normal 0.01", "LeCun", "He", "orthogonal")}
+        deep, "INITS", {k: deep.INITS[k] for k in ("normal 0.01", "Glorot", "He", "orthogonal")}
     )
-    monkeypatch.setattr(deep, "draw", lambda norms, last: deep.canvas()[0])
+    monkeypatch.setattr(deep, "draw", lambda norms, last, seconds: deep.canvas()[0])
     found = deep.main(Options(results=tmp_path), depth=12, width=8, steps=20)
     first, last = found["norm of dW, first and last layer"]["plain, sigmoid, normal 0.01"]
     assert first < 1e-12 * last  # nothing arrives
     first, last = found["norm of dW, first and last layer"]["skip, sigmoid, normal 0.01"]
     assert first > 0.1 * last  # a skip is a way past
     assert set(found["seconds to compile"]["scanned"]) == {1, 4, 12}
-    assert len(found["loss at each rate"]["plain"]) == len(found["rates"])
+    assert len(found["loss at each rate"]["plain, tanh, orthogonal"]) == len(found["rates"])
     assert json.loads((tmp_path / "deep" / "figures.json").read_text())["rates"] == found["rates"]

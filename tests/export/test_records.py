@@ -9,7 +9,6 @@ import fnn
 pytest.importorskip("tfrecords")
 import fnn.export as export
 
-
 EXAMPLES = [{"x": np.arange(4, dtype=np.float32) + i, "t": np.array([i]), "name": f"é{i}"} for i in range(5)]
 
 
