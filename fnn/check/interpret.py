@@ -7,6 +7,7 @@ derivative. Rules written by hand (`custom_vjp`) are not followed: what runs is 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -30,8 +31,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: its place in the trace, its equation, the function that runs it, its jaxpr, and all
-    values so far.
+    """One operation: its place in the trace, its equation, the function that runs it, its jaxpr, all values
+    so far, and a function that gives those that come after it too.
     """
 
     place: tuple[int, ...]
@@ -39,6 +40,7 @@ class Operation:
     run: Run
     program: Jaxpr | Program
     values: dict[Any, Any]
+    complete: Callable[[], dict[Any, Any]]
 
     @property
     def name(self) -> str:
@@ -68,22 +70,32 @@ def evaluate(
     place: tuple[int, ...] = (),
 ) -> list[Any]:
     """Run `jaxpr` on `inputs`, every operation through `step`; `wide` runs all of it in float64."""
-    values: dict[Any, Any] = {}
+    start = dict(zip(jaxpr.constvars, map(widen, constants) if wide else constants, strict=True))
+    start |= dict(zip(jaxpr.invars, map(widen, inputs) if wide else inputs, strict=True))
 
-    def read(atom: Any) -> Any:
-        if isinstance(atom, Literal):
-            value = np.asarray(atom.val, atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-            return widen(value) if wide else value
+    def run(step: Step) -> dict[Any, Any]:
+        values = dict(start)
+        for i, equation in enumerate(jaxpr.eqns):
+            here = (*place, i)
+            runner = _runner(equation, step, wide, here)
+            operation = Operation(here, equation, runner, jaxpr, values, complete)
+            outputs = step(operation, [_read(values, v, wide) for v in equation.invars])
+            values.update(zip(equation.outvars, outputs, strict=True))
+        return values
+
+    @cache
+    def complete() -> dict[Any, Any]:
+        return run(as_is)
+
+    values = run(step)
+    return [_read(values, v, wide) for v in jaxpr.outvars]
+
+
+def _read(values: dict[Any, Any], atom: Any, wide: bool) -> Any:
+    if not isinstance(atom, Literal):
         return values[atom]
-
-    values.update(zip(jaxpr.constvars, map(widen, constants) if wide else constants, strict=True))
-    values.update(zip(jaxpr.invars, map(widen, inputs) if wide else inputs, strict=True))
-    for i, equation in enumerate(jaxpr.eqns):
-        here = (*place, i)
-        operation = Operation(here, equation, _runner(equation, step, wide, here), jaxpr, values)
-        outputs = step(operation, [read(v) for v in equation.invars])
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+    value = np.asarray(atom.val, atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    return widen(value) if wide else value
 
 
 def widen(value: Any) -> Any:
@@ -133,6 +145,8 @@ def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         return []
     if name in _SCATTERS:
         return [_SCATTERS[name](equation.params, *inputs)]
+    if name == "custom_linear_solve":
+        return _solve(equation.params, inputs)
     if name == "bitcast_convert_type":
         return _run_narrow(equation, inputs)
     changed = {k: _wide(v) for k, v in equation.params.items() if _is_dtype(v)}
@@ -154,6 +168,20 @@ def _run_narrow(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         for x, v in zip(inputs, equation.invars, strict=True)
     ]
     return [widen(y) for y in _bind(equation, as_traced)]
+
+
+def _solve(params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    """Solve a linear system again, its product and its solvers in float64."""
+    lengths, (matvec, vecmat, solve, transpose_solve) = params["const_lengths"], params["jaxprs"]
+    rest = iter(inputs)
+    constants = [[next(rest) for _ in range(n)] for n in lengths]
+
+    def of(jaxpr: ClosedJaxpr | None, n: int) -> Callable[..., Any]:
+        run = lambda xs: evaluate(jaxpr.jaxpr, jaxpr.consts, [*constants[n], *xs]) if jaxpr else None  # noqa: E731
+        return (lambda xs: run(xs)) if n < 2 else (lambda _, xs: run(xs))
+
+    back = of(transpose_solve, 3) if transpose_solve is not None else None
+    return lax.custom_linear_solve(of(matvec, 0), list(rest), of(solve, 2), back, vecmat is matvec)
 
 
 def _scatter(function: Callable[..., Any]) -> Callable[..., Any]:

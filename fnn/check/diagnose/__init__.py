@@ -50,11 +50,11 @@ def diagnose(
     trials = [evidence(bench, bench.measure(others, bench.cotangents(rng)))]
     trials += [evidence(*passed)] if passed is not None else []
     matches = [m for h in _plain(e, wrong) if (m := match(h, e, wrong))]
-    found = cover([m for m in matches if m.hypothesis.cost < _PLAIN], wrong, trials)
-    if not found:
+    found, complete = cover([m for m in matches if m.hypothesis.cost < _PLAIN], wrong, trials)
+    if not complete:
         panel = Panel(bench.traced)
         matches += explanations(panel, e, wrong)
-        found = cover(matches, wrong, trials)
+        found, _ = cover(matches, wrong, trials)
         if not found and probe not in _RANGES:
             p.where = begins(panel, e, wrong)
     if not found and probe in _RANGES:

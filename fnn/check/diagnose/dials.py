@@ -11,13 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import Literal
 
 from fnn.check.arguments import exact, is_inexact
 from fnn.check.diagnose.altered import alterations, altered
 from fnn.check.diagnose.backward import Back, Fault
 from fnn.check.diagnose.faults import faults
-from fnn.check.diagnose.regions import Region, region_faults, regions
+from fnn.check.diagnose.regions import CURVED, Region, region_faults, regions
 from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.interpret import Operation
 from fnn.check.reference import Arrays, Trace, pull
@@ -25,6 +26,7 @@ from fnn.check.source import source
 
 LIMIT = 2000  # dials; a longer forward pass is searched up to there
 OTHERS = 6  # values that an operand may be mistaken for
+LATER = 3  # and such that come after it
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,7 @@ class Panel:
         if len(self.dials) > LIMIT:
             return outputs
         others = tuple(_others(operation))
-        rules = (
-            tuple(faults(operation, inputs, [operation.values[v] for v in others]))
-            if not operation.is_call
-            else ()
-        )
+        rules = tuple(faults(operation, inputs, [v.aval for v in others])) if not operation.is_call else ()
         region = self._region(operation)
         region_rules = tuple(region_faults(region, lambda x: x)) if region else ()
         bypass = None if region else _bypass(operation)
@@ -137,7 +135,7 @@ class Panel:
                 inputs, shortcut = altered(operation, inputs, board.values, t[n + m :])
             else:
                 shortcut = None
-            others = tuple(operation.values[v] for v in board.others)
+            others = tuple(_value(operation, v) for v in board.others)
             outputs = (
                 _with_rules(operation, board.rules, t[:n], others, inputs) if n else operation.run(*inputs)
             )
@@ -190,16 +188,28 @@ _bypassed.defvjp(
 
 
 def _others(operation: Operation) -> list[Any]:
-    """Give the last few values before an operation that have the shape of one of its operands, and its
-    own excluded.
+    """Give the values that have the shape of an operand and may be mistaken for it: arguments, the last few
+    before the operation, and from behind it the results and the activations, which are what rules keep.
     """
-    own = [v for v in operation.equation.invars if not isinstance(v, Literal)]
-    shapes = {v.aval.shape for v in own if len(v.aval.shape) > 0}  # pyright: ignore[reportAttributeAccessIssue]
-    if operation.equation.primitive.name not in ("mul", "dot_general"):
+    equation, program = operation.equation, operation.program
+    own = [v for v in (*equation.invars, *equation.outvars) if not isinstance(v, Literal)]
+    shapes = {v.aval.shape for v in own[: len(own) - 1] if len(v.aval.shape) > 0}  # pyright: ignore[reportAttributeAccessIssue]
+    if equation.primitive.name not in ("mul", "dot_general"):
         return []
-    found = [v for v, x in operation.values.items() if v not in own and is_inexact(x) and x.shape in shapes]
-    given = [v for v in found if v in operation.program.invars]
-    return [*given[:OTHERS], *[v for v in found if v not in given][-OTHERS:]]
+    fits = lambda v: is_inexact(v.aval) and v.aval.shape in shapes and v not in own  # noqa: E731
+    found = [v for v in operation.values if fits(v)]
+    given = [v for v in found if v in program.invars]
+    kept = {v for v in program.outvars if not isinstance(v, Literal)}
+    later = [v for q in program.eqns for v in q.outvars if v not in operation.values and fits(v)]
+    curved = {v for q in program.eqns if q.primitive.name in CURVED for v in q.outvars}
+    behind = [v for v in later if v in kept or v in curved][:LATER]
+    return [*given[:OTHERS], *[v for v in found if v not in given][-OTHERS:], *behind]
+
+
+def _value(operation: Operation, variable: Any) -> Any:
+    """Give a value of the forward pass, wherever it stands to the operation."""
+    known = operation.values
+    return known[variable] if variable in known else lax.stop_gradient(operation.complete()[variable])
 
 
 def _with_rules(

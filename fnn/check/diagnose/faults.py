@@ -8,7 +8,7 @@ from jax.extend.core import Literal
 
 from fnn.check.arguments import is_inexact
 from fnn.check.diagnose.backward import Fault
-from fnn.check.diagnose.movement import gather, running, scatter
+from fnn.check.diagnose.movement import gather, running, running_product, scatter, selected
 from fnn.check.interpret import Operation
 
 
@@ -27,7 +27,7 @@ def faults(operation: Operation, inputs: Sequence[Any], others: Sequence[Any]) -
         yield Fault(
             "term dropped", f"the path through {operand} is left out", 3.0, lambda b, i=i: {i: 0 * b.right[i]}
         )
-    if len(equation.outvars) == 1:
+    if len(equation.outvars) == 1 or equation.primitive.name == "top_k":
         yield from _BY_KIND.get(equation.primitive.name, _nothing)(operation, inputs, floating)
         yield from _stretched(operation, inputs, floating)
         if equation.primitive.name in ("mul", "dot_general") and len(floating) == 2:
@@ -173,7 +173,7 @@ def _only_slice(x: Any, axis: int, at: int) -> Any:
 
 
 def _selection(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    for i in floating:
+    for i in floating if inputs[0].size > 1 else ():  # one flag for all is no mask
         yield Fault("mask ignored", "the mask is not applied", 2.5, lambda b, i=i: {i: b.dy})
         yield Fault("mask inverted", "the mask is inverted", 2.5, lambda b, i=i: {i: b.dy - b.right[i]})
 
@@ -230,6 +230,8 @@ _BY_KIND: dict[str, Callable[..., Iterator[Fault]]] = {
     "scatter-add": scatter,
     "scatter_add": scatter,
     "cumsum": running,
+    "cumprod": running_product,
+    "top_k": selected,
     "sqrt": _power,
     "rsqrt": _power,
     "integer_pow": _power,

@@ -76,10 +76,10 @@ def _dropped(e: Evidence, i: int) -> Iterator[tuple[str, str, float, Change]]:
         others = tuple(a for a in range(given.ndim) if a != axis)
         empty = ~np.any(given, axis=others) & np.any(right, axis=others)
         if 0 < empty.sum() < len(empty):
-            which = ", ".join(map(str, np.flatnonzero(empty)[:6]))
-            mask = (~empty).reshape([-1 if a == axis else 1 for a in range(given.ndim)])
-            text = f"the gradient of {{}} is zero in slices {which} of axis {axis - 1}"
-            yield "rows dropped", text, 2.8, lambda r, mask=mask: r * mask
+            which = np.flatnonzero(empty)
+            shown = ", ".join(map(str, which[:6]))
+            text = f"the gradient of {{}} is zero in slices {shown} of axis {axis - 1}"
+            yield "rows dropped", text, 2.8, _without(which, axis)
 
 
 def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
@@ -161,6 +161,16 @@ def _roll(shift: int, axis: int, around: bool) -> Change:
             edge[axis] = slice(0, 1) if shift > 0 else slice(-1, None)
             moved[tuple(edge)] = 0
         return moved
+
+    return change
+
+
+def _without(which: np.ndarray, axis: int) -> Change:
+    """Set the slices of these numbers to zero, whatever the size of the axis."""
+
+    def change(r: np.ndarray) -> np.ndarray:
+        kept = ~np.isin(np.arange(r.shape[axis]), which)
+        return r * kept.reshape([-1 if a == axis else 1 for a in range(r.ndim)])
 
     return change
 

@@ -85,3 +85,32 @@ def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
     )
     yield Fault("derivative missing", f"{operation.name} is left out", 2.5, lambda b: {0: b.dy})
     yield Fault("rows shifted", "each element leaves itself out", 2.6, lambda b: {0: b.right[0] - b.dy})
+
+
+def running_product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
+    """Give the mistakes of running products: which factors each element is taken to be in."""
+    yield Fault(
+        "diagonal only",
+        "each product is differentiated by its last factor alone",
+        2.5,
+        lambda b: {0: b.dy * b.outputs[0] / b.inputs[0]},
+    )
+    yield Fault(
+        "order reversed",
+        "it runs forwards where it should run backwards",
+        2.5,
+        lambda b: {0: jnp.cumsum(b.dy * b.outputs[0], operation.equation.params["axis"]) / b.inputs[0]},
+    )
+
+
+def selected(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
+    """Give the mistakes of picking the largest: where along the last axis their cotangents go."""
+
+    def to_all(b: Back) -> dict[int, Any]:
+        return {0: jnp.broadcast_to(b.dy.sum(-1, keepdims=True), b.inputs[0].shape)}
+
+    def to_the_first(b: Back) -> dict[int, Any]:
+        return {0: jnp.zeros_like(b.inputs[0]).at[..., : b.dy.shape[-1]].set(b.dy)}
+
+    yield Fault("mask ignored", "every element gets the cotangents of the largest", 2.5, to_all)
+    yield Fault("order of elements", "the cotangents go to the first elements, not back", 2.5, to_the_first)

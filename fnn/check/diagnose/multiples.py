@@ -53,20 +53,20 @@ def _could_be(e: Evidence, i: int) -> bool:
 
 def _fits(value: np.ndarray, right: np.ndarray) -> bool:
     try:
-        return np.broadcast_shapes(value.shape, right.shape[1:]) == right.shape[1:] and value.size > 1
+        return np.broadcast_shapes(value.shape, right.shape[1:]) == right.shape[1:]
     except ValueError:
         return False
 
 
 def _values(traced: Trace) -> tuple[Callable[[Sequence[Any]], list[np.ndarray]], list[str]]:
-    """Give a function that runs the forward pass and keeps every value of its outermost level, and their
-    lines.
+    """Give a function that runs the forward pass and keeps its arguments and every value of its outermost
+    level, and their lines.
     """
     where: list[str] = []
 
     def run(leaves: Sequence[Any]) -> list[Any]:
-        kept: list[Any] = []
-        where.clear()
+        kept = [x for x in leaves if is_inexact(x)]
+        where[:] = [""] * len(kept)
 
         def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
             outputs = operation.run(*inputs)

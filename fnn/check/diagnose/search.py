@@ -39,8 +39,11 @@ def matched(
     return Match(hypothesis, frozenset(explains), strays, max(e.distance(i, predicted[i]) for i in explains))
 
 
-def cover(matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence]) -> list[Mistake]:
-    """Choose, again and again, the match that explains most of what is left, the plainest first.
+def cover(
+    matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence]
+) -> tuple[list[Mistake], bool]:
+    """Choose, again and again, the match that explains most of what is left, the plainest first; give
+    whether that explains all.
 
     Every one is tried again on the `trials`, fresh inputs first.
     """
@@ -60,4 +63,4 @@ def cover(matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evide
             continue
         chosen.append(Mistake(h.name, h.words, h.where, best.error, again[0].error if again[0] else 0.0))
         left -= best.explains
-    return chosen
+    return chosen, not left

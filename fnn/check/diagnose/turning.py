@@ -2,6 +2,7 @@
 together.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,7 +34,7 @@ def explanations(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Ma
     for n, dial in enumerate(panel.dials):
         if dial.fault.name == _DROP:
             drops[n] = at_one[n]
-        if not moves[n]:
+        if not moves[n] or dial.fault.name != _DROP and _is_a_drop(panel, n, at_one, drops):
             continue
         h = Hypothesis(
             dial.fault.name,
@@ -52,6 +53,12 @@ def explanations(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Ma
     yield from _pairs(panel, {n: g for n, g in drops.items() if moves[n]}, e, wrong)
 
 
+def _is_a_drop(panel: Panel, n: int, at_one: Sequence[Arrays], drops: dict[int, Arrays]) -> bool:
+    """Whether a mistake does no more than leave a path of its operation out, which is its plainer name."""
+    here = (drop for m, drop in drops.items() if panel.dials[m].place == panel.dials[n].place)
+    return any(_same(at_one[n], drop) for drop in here)
+
+
 def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
     """Fit given = right + t (at_one - right), on the wrong leaves together and on each by itself."""
     dial = panel.dials[n]
@@ -61,7 +68,8 @@ def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Seque
             continue
         if dial.fault.name == _DROP:
             name, words = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
-            cost = {"sign": 2.2, "mean for sum": 2.75, "sum for mean": 2.75}.get(name, 4.1)
+            plain = any(abs(1 - t - k) < 1e-5 for k in _SIMPLE[:2])
+            cost = {"sign": 2.2, "mean for sum": 2.75, "sum for mean": 2.75}.get(name, 3.35 if plain else 4.1)
             text = f"the path through {dial.operation} is {words}"
         else:
             name, cost = dial.fault.name, dial.fault.cost
@@ -96,28 +104,35 @@ def _scaled(
 
 
 def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Try every two paths that are left out together."""
+    """Try every two paths that are left out together, or taken by one factor."""
     error = _join(e.given, e.right, wrong)
     paths = {n: _join(g, e.right, wrong) for n, g in drops.items()}
     square = float(error @ error)
-    for a in paths:
-        for b in paths:
-            if a < b and panel.dials[a].place != panel.dials[b].place:
-                both = paths[a] + paths[b]
-                if np.sum((error - both) ** 2) <= 1e-9 * square:
-                    predict = _two(panel, a, b)
-                    first, second = panel.dials[a], panel.dials[b]
-                    text = f"{first.fault.words}, and {second.fault.words}"
-                    h = Hypothesis(_DROP, text, 3.2, predict, _both(first.where, second.where), False)
-                    yield from _if_any(matched(h, predict(e), e, wrong))
-                    return
+    for a, b in itertools.combinations(paths, 2):
+        both = paths[a] + paths[b]
+        t = parallel(error, both)
+        apart = panel.dials[a].place != panel.dials[b].place
+        if t is None or not apart or np.sum((error - t * both) ** 2) > 1e-9 * square:
+            continue
+        first, second = panel.dials[a], panel.dials[b]
+        name, words = _DROP, f"{first.fault.words}, and {second.fault.words}"
+        if abs(t - 1) > 1e-5:
+            name, scale = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
+            words = f"the paths through {first.operation} and {second.operation} are {scale}"
+        where = _both(first.where, second.where)
+        h = Hypothesis(
+            name, words, 3.2 if name in (_DROP, "sign") else 4.2, _two(panel, a, b, t), where, False
+        )
+        yield from _if_any(matched(h, h.predict(e), e, wrong))
+        if name == _DROP:
+            return
 
 
-def _two(panel: Panel, a: int, b: int):  # noqa: ANN202
+def _two(panel: Panel, a: int, b: int, t: float):  # noqa: ANN202
     def predict(e: Evidence) -> Arrays:
         leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
         both = zip(panel.gradients(a, leaves, dys), panel.gradients(b, leaves, dys), e.right, strict=True)
-        return [x + y - r for x, y, r in both]
+        return [r + t * (x + y - 2 * r) for x, y, r in both]
 
     return predict
 
