@@ -18,7 +18,7 @@ from fnn.losses import Loss
 from fnn.readers.examples import inner_product, squared_norm
 from fnn.readers.pairs import gram
 from fnn.readers.reading import over_params
-from fnn.readers.seeding import check_apart, check_loss, losses_and_readings, row_losses
+from fnn.readers.seeding import check_apart, check_loss, losses_and_readings, refuted, row_losses
 
 
 def influence(net: Layer, loss: Loss, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def influence(net: Layer, loss: Loss, inverse: Callable[[Any], Any]) -> Callable
 
 
 def conjugate_gradients(
-    product: Callable[[Any], Any], damping: float, *, tolerance: float = 1e-6, steps: int = 100
+    product: Callable[[Any], Any], damping: Any, *, tolerance: float = 1e-6, steps: int = 100
 ) -> Callable[[Any], Any]:
     """Give a function v -> (F + damping I)^-1 v, by conjugate gradients, where `product` gives F v.
 
@@ -54,7 +54,7 @@ def conjugate_gradients(
     below -damping: a GGN has none below zero, a Hessian may. Stops where the residual is below `tolerance`
     |v|, or after `steps`; cost: a product each. Source: Hestenes, Stiefel 1952; Martens 2010.
     """
-    if not damping >= 0:
+    if refuted(damping >= 0):
         fix = "fnn.conjugate_gradients(product, damping=1e-2)"
         raise InputError("conjugate_gradients", "damping >= 0", repr(damping), fix)
 

@@ -13,7 +13,7 @@ from fnn.factors import is_factor, unread
 from fnn.losses import Loss
 from fnn.readers.examples import squared_norm, weighted_gradient
 from fnn.readers.reading import apart, over_params, together
-from fnn.readers.seeding import check_loss, losses_and_readings
+from fnn.readers.seeding import check_loss, losses_and_readings, refuted
 
 STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 
@@ -30,7 +30,7 @@ class Clipped(NamedTuple):
 def clipped_gradient(
     net: Layer,
     loss: Loss,
-    norm: float,
+    norm: Any,
     *,
     per: str = "network",
     automatic: bool = False,
@@ -43,8 +43,9 @@ def clipped_gradient(
     example changes the sum by no more than `norm`. `per="layer"` clips the params of every layer (each of
     a `Repeat`'s) by themselves, at an equal share norm / sqrt(layers), so that the whole keeps that bound.
 
-    `mask` (n,) counts examples out, for batches that are padded to a fixed size. An example whose gradient
-    is not finite counts as zero and is reported. `microbatch` examples at a time bound the memory.
+    `norm` may be traced, to be adapted on the way. `mask` (n,) counts examples out, for batches that are
+    padded to a fixed size. An example whose gradient is not finite counts as zero and is reported.
+    `microbatch` examples at a time bound the memory.
 
     Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum; a
     second backward pass, as in "ghost clipping" (Li et al. 2022), is not needed. The factors of all layers
@@ -52,7 +53,7 @@ def clipped_gradient(
     Raises InputError as `losses_and_readings` does, and where `microbatch` does not divide n.
     """
     check_loss("clipped_gradient", loss, heads=True)
-    if not norm > 0:
+    if refuted(norm > 0):
         raise InputError("clipped_gradient", "norm > 0", repr(norm), "fnn.clipped_gradient(net, loss, 1.0)")
     if per not in ("network", "layer"):
         fix = 'fnn.clipped_gradient(net, loss, norm, per="layer")'
@@ -104,9 +105,10 @@ def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
     return jax.tree.unflatten(structure, [sums[path] for path in paths]), layers
 
 
-def _coefficient(square: Any, norm: float, counted: Any, automatic: bool) -> Any:
+def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
     """Give min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); zero where not counted."""
     length = jnp.sqrt(square)
+    norm = jnp.asarray(norm, length.dtype)
     below = length + STABILITY if automatic else jnp.maximum(length, norm)
     keep = jnp.broadcast_to(counted, length.shape)  # the examples' axis is the last
     return jnp.where(keep, norm / jnp.where(keep, below, 1), 0)

@@ -33,6 +33,7 @@ def squared_norm(factor: Factor, param: Any) -> Any:
     One token: |x|^2 |dz|^2 (Goodfellow 2015). More: sum_ts (x_t . x_s) (dz_t . dz_s), the Gram form (Li et
     al. 2022), where t (k + j) <= k j, and else the gradients' own squares; so chosen, either way has
     both fewer flops than the other and temporaries no larger than the factor.
+    The Gram form is rounded relative to (sum_t |x_t| |dz_t|)^2; what that leaves below zero counts as zero.
     Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j). A norm above 1e19 overflows float32.
     """
     acc = accumulator(factor.dz.dtype)
@@ -40,7 +41,7 @@ def squared_norm(factor: Factor, param: Any) -> Any:
         case Outer(x, dz) if dz.shape[1] == 1:
             return _squares(x.astype(acc)) * _squares(dz.astype(acc))
         case Outer(x, dz) if gram_is_cheaper(dz.shape[1], *param.shape):
-            return jnp.sum(_token_gram(x, acc) * _token_gram(dz, acc), (1, 2))
+            return jnp.maximum(0, jnp.sum(_token_gram(x, acc) * _token_gram(dz, acc), (1, 2)))
         case Rows(index, dz):
             return _squares(_merged(index, dz, param.shape[0]))
     return _squares(materialised(factor, param))

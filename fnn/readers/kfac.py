@@ -10,6 +10,7 @@ from fnn.core import Layer
 from fnn.errors import InputError, describe
 from fnn.readers.eigen import eigen, solve
 from fnn.readers.kronecker import kronecker_shapes
+from fnn.readers.seeding import refuted
 
 
 class KfacState(NamedTuple):
@@ -25,10 +26,10 @@ def kfac(
     x: Any,
     learning_rate: Any,
     *,
-    damping: float = 1e-3,
-    decay: float = 0.95,
+    damping: Any = 1e-3,
+    decay: Any = 0.95,
     every: int = 10,
-    momentum: float = 0.9,
+    momentum: Any = 0.9,
     norm_constraint: float | None = 1e-2,
     bias: str = "joined",
 ) -> optax.GradientTransformationExtraArgs:
@@ -39,7 +40,7 @@ def kfac(
     start, and their eigenbasis is refreshed `every` so many steps and at the first ones. The step is
     -learning_rate times (F + damping I)^-1 gradient, with `momentum` added, and made smaller where the change
     of the model that F predicts, learning_rate^2 p^T F p, would go beyond `norm_constraint` (None: nowhere).
-    `learning_rate` is a number or an optax schedule.
+    `learning_rate` is a number or an optax schedule; `optax.inject_hyperparams` takes the other numbers too.
 
     Cost a step: 4kj(k + j) flops a layer for the product, and 9(k^3 + j^3) / every for the eigenbasis.
     Source: Martens, Grosse 2015; norm constraint: Ba, Grosse, Martens 2017.
@@ -53,14 +54,14 @@ def kfac(
     >>> updates, state = optimizer.update(gradient, optimizer.init(params), params, factors=factors)
     >>> params = optax.apply_updates(params, updates)
     """
-    if not (damping > 0 and 0 <= decay < 1 and every >= 1 and 0 <= momentum < 1):
+    if any(map(refuted, (damping > 0, decay >= 0, decay < 1, every >= 1, momentum >= 0, momentum < 1))):
         got = f"damping={damping}, decay={decay}, every={every}, momentum={momentum}"
         wanted = "damping > 0, 0 <= decay < 1, every >= 1, 0 <= momentum < 1"
         raise InputError("kfac", wanted, got, "fnn.kfac(net, x, 0.1, damping=1e-3)")
     return optax.chain(
         scale_by_kfac(net, x, damping=damping, decay=decay, every=every, bias=bias,
                       norm_constraint=norm_constraint, learning_rate=learning_rate),
-        optax.trace(momentum) if momentum else optax.identity(),
+        optax.identity() if refuted(momentum != 0) else optax.trace(momentum),
         optax.scale_by_learning_rate(learning_rate),
     )  # fmt: skip
 
@@ -69,8 +70,8 @@ def scale_by_kfac(
     net: Layer,
     x: Any,
     *,
-    damping: float = 1e-3,
-    decay: float = 0.95,
+    damping: Any = 1e-3,
+    decay: Any = 0.95,
     every: int = 10,
     bias: str = "joined",
     norm_constraint: float | None = None,

@@ -13,20 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn.core import Layer, Params
 from fnn.errors import InputError
 from fnn.factors import accumulator
 from fnn.losses import Loss
 from fnn.readers.clipping import Clipped, clipped_gradient
+from fnn.readers.seeding import refuted
 
 
 def private_gradient(
     net: Layer,
     loss: Loss,
-    norm: float,
-    noise_multiplier: float,
-    batch_size: float,
+    norm: Any,
+    noise_multiplier: Any,
+    batch_size: Any,
     *,
     per: str = "network",
     automatic: bool = False,
@@ -42,7 +44,7 @@ def private_gradient(
     ones (Mironov 2012). Cost: that of `clipped_gradient` and one normal number for each param.
     Source: Abadi et al. 2016.
     """
-    if not noise_multiplier >= 0 or not batch_size > 0:
+    if refuted(noise_multiplier >= 0) or refuted(batch_size > 0):
         got = f"noise_multiplier={noise_multiplier}, batch_size={batch_size}"
         fix = "fnn.private_gradient(net, loss, 1.0, noise_multiplier=1.1, batch_size=256)"
         raise InputError("private_gradient", "noise_multiplier >= 0 and batch_size > 0", got, fix)
@@ -56,8 +58,8 @@ def private_gradient(
 
         def noisy(leaf: Any, key: Any) -> Any:
             acc = accumulator(leaf.dtype)
-            noise = jax.random.normal(key, leaf.shape, acc) * (noise_multiplier * norm)
-            return ((leaf.astype(acc) + noise) / batch_size).astype(leaf.dtype)
+            noise = jax.random.normal(key, leaf.shape, acc) * jnp.asarray(noise_multiplier * norm, acc)
+            return ((leaf.astype(acc) + noise) / jnp.asarray(batch_size, acc)).astype(leaf.dtype)
 
         return jax.tree.unflatten(structure, list(map(noisy, leaves, keys))), info
 

@@ -81,6 +81,14 @@ def check_loss(who: str, loss: Any, heads: bool = False) -> None:
         raise InputError(who, "a loss", describe(loss), f"fnn.{who}(net, fnn.{name}(), ...)")
 
 
+def refuted(condition: Any) -> bool:
+    """Tell whether a condition on numbers is known to be false; that of a traced number is not known."""
+    try:
+        return not condition
+    except jax.errors.ConcretizationTypeError:
+        return False
+
+
 def check_apart(who: str, net: Layer, params: Params, x: Any) -> None:
     """Raise where `x` has no axis of examples, or a layer's output for one depends on the others.
 
@@ -102,13 +110,14 @@ def _check_layers(who: str, layer: Any, params: Any, x: Any) -> None:
             _check_layers(who, part, own, shape)
 
 
-def check_begins(who: str, tree: Any, params: Params, name: str = "tree") -> None:
+def check_begins(
+    who: str, tree: Any, params: Params, name: str = "tree", fix: str = "jax.tree.map(jnp.zeros_like, params)"
+) -> None:
     """Raise unless `tree` begins like the params: a subtree, or an array, in the place of each of theirs."""
     try:
         jax.tree.structure(params).flatten_up_to(tree)
     except (ValueError, TypeError, KeyError):
         wanted = f"a {name} that begins like the params, {jax.tree.structure(params)}"
-        fix = "jax.tree.map(jnp.zeros_like, params)"
         raise InputError(who, wanted, str(jax.tree.structure(tree)), fix) from None
 
 
