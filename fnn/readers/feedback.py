@@ -16,30 +16,39 @@ from fnn.core import Layer, Params, Reader, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Outer, gradient
 from fnn.losses import Loss
-from fnn.readers.seeding import check_like, check_loss
+from fnn.readers.seeding import check_begins, check_like, check_loss
 from fnn.readers.seeds import factor_types
 
 
 def feedback_alignment(net: Layer, loss: Loss, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
-    """Give a function `(params, feedback, x, target, key=None, weights=None) -> (value, readings)`.
+    """Give a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
 
     The forward pass uses `params`; the backward pass has, in the place of every weight W of a dense layer,
     that of `feedback`, a tree like the params: dx = dz B^T. Scales, biases and tables stay those of the
     params, as activations are recomputed with them. With `feedback = params` it is backpropagation. Fixed
     random feedback: `fnn.init(net, another_key, x)`. Cost: that of `value_and_grad`.
-    Source: Lillicrap et al. 2016. Raises InputError where `feedback` is not like the params.
+    `trees` are further trees that begin like the params, for the reader's leaves. Source: Lillicrap et al.
+    2016. Raises InputError where `feedback` is not like the params, or a tree does not begin like them.
     """
     check_loss("feedback_alignment", loss)
 
     def run(
-        params: Params, feedback: Params, x: Any, target: Any, key: Any = None, weights: Any = None
+        params: Params,
+        feedback: Params,
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        trees: tuple[Any, ...] = (),
     ) -> tuple[Any, Any]:
         check_like("feedback_alignment", feedback, params, "feedback")
+        for tree in trees:
+            check_begins("feedback_alignment", tree, params)
         types = factor_types(net, params, x)
         mixed = jax.tree.map(lambda of, p, b: b if of is Outer else p, types, params, feedback)
         y, residuals = forward(net, params, x, key)
         value, dy = loss.value_and_grad(y, target, weights)
-        return value, backward(net, mixed, residuals, dy, read=read)[0]
+        return value, backward(net, mixed, residuals, dy, *trees, read=read)[0]
 
     return run
 
@@ -54,34 +63,44 @@ def sign_symmetric(params: Params, feedback: Params) -> Params:
 
 
 def direct_feedback(net: Serial, loss: Loss, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
-    """Give a function `(params, feedback, x, target, key=None, weights=None) -> (value, readings)`.
+    """Give a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
 
     The chain is cut before each of its layers that has a weight, but for the first; at a cut the cotangent
     is not what comes back through the layers above but dy B, the output's cotangent times a fixed matrix:
     `feedback` is a tuple of these, (outputs, features at the cut), by `direct_feedback_matrices`. Between two
     cuts the backward is the layers' own (a `Skip`, a `Gated` or a `Repeat` is trained as one piece by its
-    own). Cost: less than backpropagation's, and the layers wait for dy alone. Source: Nøkland 2016.
+    own). Cost: less than backpropagation's, and the layers wait for dy alone. `trees` as for
+    `feedback_alignment`. Source: Nøkland 2016. Raises InputError where the matrices do not fit the cuts.
     """
     check_loss("direct_feedback", loss)
 
     def run(
-        params: Params, feedback: Sequence[Any], x: Any, target: Any, key: Any = None, weights: Any = None
+        params: Params,
+        feedback: Sequence[Any],
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        trees: tuple[Any, ...] = (),
     ) -> tuple[Any, Any]:
+        for tree in trees:
+            check_begins("direct_feedback", tree, params)
         spans = _spans(net, params, x)
         pieces, y = [], x
         for i, (start, stop) in enumerate(spans):
             piece, own = Serial(*net.layers[start:stop]), tuple(params[start:stop])
             y, residuals = forward(piece, own, y, None if key is None else jax.random.fold_in(key, i))
-            pieces.append((piece, own, residuals, y))
+            leaves = tuple(tuple(tree[start:stop]) for tree in trees)
+            pieces.append((piece, own, residuals, leaves, y))
         value, dy = loss.value_and_grad(y, target, weights)
         wanted = [(dy.shape[-1], end.shape[-1]) for *_, end in pieces[:-1]]
         if [jnp.shape(matrix) for matrix in feedback] != wanted:
             fix = "fnn.direct_feedback_matrices(net, key, params, x)"
             raise InputError("direct_feedback", f"matrices {wanted}", describe(tuple(feedback)), fix)
         readings = []
-        for (piece, own, residuals, end), matrix in zip(pieces, (*feedback, None), strict=True):
+        for (piece, own, residuals, leaves, end), matrix in zip(pieces, (*feedback, None), strict=True):
             at_end = dy if matrix is None else (dy @ matrix.astype(dy.dtype)).astype(end.dtype)
-            readings += backward(piece, own, residuals, at_end, read=read)[0]
+            readings += backward(piece, own, residuals, at_end, *leaves, read=read)[0]
         return value, tuple(readings)
 
     return run

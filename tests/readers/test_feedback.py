@@ -99,6 +99,29 @@ def test_readers_work_with_every_rule():
         assert_equal(moments, jax.tree.map(lambda g: jnp.square(g).mean(0), each), 1e-12)
 
 
+def test_readers_with_leaves_work_with_every_rule():
+    """Products with a direction, pairs, and a clipped sum, of the examples' gradients by each rule."""
+    net, params, feedback, x, target = setting()
+    matrices = fnn.direct_feedback_matrices(net, jax.random.key(2), params, x)
+    for rule, back in ((fnn.feedback_alignment, feedback), (fnn.direct_feedback, matrices)):
+
+        def read(reader, trees=(), rule=rule, back=back):
+            return jax.jit(lambda: rule(net, LOSS, reader)(params, back, x, target, trees=trees)[1])()
+
+        each = read(fnn.example_gradient)
+        rows = jnp.concatenate([leaf.reshape(7, -1) for leaf in jax.tree.leaves(each)], 1)
+        v = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(feedback)])
+        assert_equal(fnn.over_params(read(fnn.inner_product, (feedback,))), rows @ v, 1e-12)
+        factors = read(fnn.unread)
+        assert_equal(fnn.over_params(read(fnn.gram, (factors,)), axes=2), rows @ rows.T, 1e-12)
+        scale = 1 / jnp.maximum(1, jnp.sqrt(fnn.over_params(read(fnn.squared_norm))))
+        clipped = read(fnn.weighted_gradient, (jax.tree.unflatten(jax.tree.structure(params), [scale] * 6),))
+        wanted = [jnp.tensordot(scale, leaf, 1) for leaf in jax.tree.leaves(each)]
+        assert_equal(jax.tree.leaves(clipped), wanted, 1e-12)
+        with pytest.raises(fnn.InputError, match="begins like the params"):
+            read(fnn.inner_product, (feedback[1:],))
+
+
 def test_direct_feedback_through_tokens_and_blocks():
     net = fnn.Serial(
         fnn.Embedding(7, 4), fnn.Repeat(fnn.Skip(fnn.Gated(4)), 2), fnn.LayerNorm(), fnn.Dense(3)
