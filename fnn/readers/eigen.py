@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core import Layer, Params, Reader, forward
+from fnn.errors import InputError, describe
 from fnn.factors import Factor, Outer, Rows, Scaled, Total, accumulator
 from fnn.losses import Loss
 from fnn.readers.examples import inner_product, materialised
@@ -19,7 +20,7 @@ from fnn.readers.ggn import over_seeds
 from fnn.readers.kronecker import Kronecker, is_block
 from fnn.readers.moments import sum_of_squares
 from fnn.readers.reading import reader
-from fnn.readers.seeding import check_apart, check_loss
+from fnn.readers.seeding import check_apart, check_begins, check_loss
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
 
 
@@ -50,18 +51,24 @@ def eigen(factors: Any) -> Any:
 def solve(blocks: Any, tree: Any, damping: Any) -> Any:
     """Give (F + damping I)^-1 times a tree like the params, F the block-diagonal matrix with these blocks.
 
-    Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block.
+    Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block. Raises InputError where the tree
+    is not like the params that the blocks are of.
     """
 
     def inverse(own: Eigen, matrix: Any) -> Any:
         return _from(own, _into(own, matrix) / (own.values + damping))
 
-    return _by_block(inverse, blocks, tree)
+    return _by_block("solve", inverse, blocks, tree)
 
 
 def multiply(blocks: Any, tree: Any) -> Any:
-    """Give F times a tree like the params, F the block-diagonal matrix with these blocks."""
-    return _by_block(lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree)
+    """Give F times a tree like the params, F the block-diagonal matrix with these blocks.
+
+    Cost and errors: those of `solve`.
+    """
+    return _by_block(
+        "multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
+    )
 
 
 def corrected(net: Layer, loss: Loss, fisher: str = "exact", *, samples: int = 1) -> Callable[..., Any]:
@@ -76,6 +83,7 @@ def corrected(net: Layer, loss: Loss, fisher: str = "exact", *, samples: int = 1
 
     def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:
         check_apart("corrected", net, params, x)
+        check_begins("corrected", blocks, params, "tree of blocks", "fnn.eigen(factors)")
         of_net, of_sample = (None, None) if key is None else jax.random.split(key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, apart=fisher != "empirical")
@@ -146,8 +154,9 @@ def _from(own: Eigen, matrix: Any) -> Any:
     return matrix @ jnp.swapaxes(own.outputs, -1, -2)
 
 
-def _by_block(rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
+def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
     """Apply a rule for a block's matrix to a tree like the params: a joined bias rides as its last row."""
+    check_begins(who, blocks, tree, "tree of blocks", "fnn.eigen(factors)")
     paths, structure = zip(*jax.tree.leaves_with_path(tree), strict=True), jax.tree.structure(tree)
     (paths, leaves), owns = paths, structure.flatten_up_to(blocks)
     biases = {path[:-1]: leaf for path, leaf, own in zip(paths, leaves, owns, strict=True) if own is None}
@@ -160,6 +169,9 @@ def _by_block(rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
         joined = own.values.shape[-2] == matrix.shape[-2] + 1
         if joined:
             matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
+        if matrix.shape != own.values.shape:
+            wanted = f"a leaf for a block of shape {own.values.shape}"
+            raise InputError(who, wanted, describe(leaf), f"fnn.{who}(blocks, gradient)")
         result = rule(own, matrix).astype(leaf.dtype)
         if joined:
             results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]

@@ -116,6 +116,15 @@ def test_bad_input_is_named():
     net, params, x, label, test, test_label = setting()
     with pytest.raises(fnn.InputError, match="damping >= 0"):
         fnn.conjugate_gradients(lambda v: v, -1.0)
+    shapes = jax.eval_shape(lambda: fnn.kronecker_factors(net, LOSS)(params, x, label).factors)
+    blocks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), jax.eval_shape(fnn.eigen, shapes))
+    for take in (fnn.solve, lambda blocks, v, _: fnn.multiply(blocks, v)):
+        with pytest.raises(fnn.InputError, match="tree of blocks that begins like the params"):
+            take(blocks, params[:2], 0.1)
+        with pytest.raises(fnn.InputError, match=r"a leaf for a block of shape \(1, 4\)"):
+            take(blocks, jax.tree.map(lambda p: np.ones((*p.shape, 1)), params), 0.1)
+    with pytest.raises(fnn.InputError, match="tree of blocks that begins like the params"):
+        fnn.corrected(net, LOSS)(params, x, label, blocks[:1])
     with pytest.raises(fnn.InputError, match="one or more pairs"):
         fnn.tracin(net, LOSS)([], x, label, test, test_label)
     with pytest.raises(fnn.InputError, match="begins like the params"):
