@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn.factors import is_factor
-from tests.cases import COMPOSITIONS, LAYERS, VOCABULARY, Case, Example
+from tests.cases import CASES, VOCABULARY, Case, Example
 
 
 def _readable(case: Case) -> bool:
@@ -29,7 +29,7 @@ WIDE = [
     Case("shared-wide", fnn.Repeat(fnn.Serial(fnn.Dense(12), fnn.tanh), 2, shared=True), (4, 12)),
     Case("embedding-long", fnn.Embedding(VOCABULARY, 3), (3, 9), integer=True),
 ]
-READABLE = [case for case in [*LAYERS, *COMPOSITIONS, *WIDE] if _readable(case)]
+READABLE = [case for case in [*CASES, *WIDE] if _readable(case)]
 # One of each factor and each way to read it: these run every time, the whole table among the slow tests.
 BRIEF = {
     "dense-tokens", "dense-wide-tokens", "embedding-long", "layer-norm", "dense-norm-sine",

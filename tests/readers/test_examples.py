@@ -25,14 +25,10 @@ from tests.readers.brute import (
     run,
 )
 
-STRUCTURES = [
-    case if case.name in ("dense-tokens", "shared-of-repeat") else pytest.param(case, marks=pytest.mark.slow)
-    for case in READABLE
-    if case.name in {
-        "dense-tokens", "dense-wide-tokens", "embedding-tokens", "dense-norm-sine", "parallel-concatenate",
-        "repeat-feed-forward", "shared-feed-forward", "shared-of-repeat", "repeat-of-shared",
-    }
-]  # fmt: skip
+EVERY_TIME = {"dense-tokens", "shared-of-repeat"}
+MOSTLY_SLOW = [
+    case if case.name in EVERY_TIME else pytest.param(case, marks=pytest.mark.slow) for case in READABLE
+]
 _drawn: dict[str, Drawn] = {}
 
 
@@ -100,7 +96,7 @@ def test_every_reading_in_one_pass(case):
     assert_equal(later, norms, 1e-12)
 
 
-@pytest.mark.parametrize("case", STRUCTURES, ids=repr)
+@pytest.mark.parametrize("case", MOSTLY_SLOW, ids=repr)
 def test_pairs_between_two_batches(case):
     """A reader with the factors of another batch as its leaves, inside the scan too."""
     ours, theirs = drawn_of(case), draw(case, seed=1)
@@ -117,7 +113,7 @@ def test_pairs_between_two_batches(case):
     assert_equal(over_params(pairs, axes=2), flat(ours.jacobian) @ flat(jacobian).T, 1e-10)
 
 
-@pytest.mark.parametrize("case", STRUCTURES, ids=repr)
+@pytest.mark.parametrize("case", MOSTLY_SLOW, ids=repr)
 def test_tangent_kernel(case):
     drawn = drawn_of(case).case
     n, p = drawn.dy.shape[0], drawn.dy[:1].size

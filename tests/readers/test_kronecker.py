@@ -1,4 +1,4 @@
-"""Kronecker factors, their eigenbasis and EKFAC against the explicit blocks of J^T H J, over the table."""
+"""Kronecker factors against the explicit blocks of J^T H J: see test_fishers.py for the rest of the table."""
 
 import dataclasses
 
@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import fnn
 from fnn.likelihoods import CATEGORICAL
 from fnn.readers.kronecker import is_block
 from tests.cases import Example
 from tests.proof import assert_equal
-from tests.readers.brute import LOSS, data, direction, every_case, flat, ranks, run
-from tests.readers.explicit import NETWORKS, explicit_ggn, network, soft_target, unflatten
+from tests.readers.brute import LOSS, data, every_case, ranks, run
+from tests.readers.explicit import explicit_ggn, soft_target
 
 
 @every_case
@@ -116,48 +115,3 @@ def test_joined_bias_is_the_block_of_both():
     params = fnn.init(alone, jax.random.key(0), x)
     factors = fnn.kronecker_factors(alone, LOSS, bias="joined")(params, x, target).factors
     assert factors[0]["w"].inputs.shape == (5, 5) and factors[1]["bias"].inputs.shape == (1, 1)
-
-
-def dense_block_matrix(multiply, params):
-    """Give the matrix of a linear map of trees like the params, column by column."""
-    vector, unravel = ravel_pytree(params)
-    columns = jax.vmap(lambda v: ravel_pytree(multiply(unravel(v)))[0])
-    return columns(jnp.eye(vector.size)).T
-
-
-@pytest.mark.parametrize("bias", ["apart", "joined"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_damped_inverse_corrected_eigenvalues_and_self_influence(name, bias):
-    net, params, x, target = network(name)
-    v, damping = direction(params), 0.1
-    own = Example(net, params, x, jnp.zeros(target.shape), None)
-
-    def all_of_it():
-        factors = fnn.kronecker_factors(net, LOSS, bias=bias)(params, x, target).factors
-        blocks = fnn.eigen(factors)
-        better = fnn.corrected(net, LOSS)(params, x, target, blocks)
-        _, influences = fnn.losses_and_readings(net, LOSS, fnn.self_influence(damping))(
-            params, x, target, trees=(blocks,)
-        )
-        _, gradients = fnn.losses_and_readings(net, LOSS, fnn.example_gradient)(params, x, target)
-        return (
-            dense_block_matrix(lambda t: fnn.multiply(blocks, t), params),
-            dense_block_matrix(lambda t: fnn.multiply(better, t), params),
-            fnn.solve(blocks, v, damping), fnn.solve(better, v, damping),
-            explicit_ggn(own, target, LOSS)[0], fnn.over_params(influences), gradients,
-        )  # fmt: skip
-
-    f, better, by_f, by_better, g, influences, gradients = map(
-        lambda t: jax.tree.map(np.asarray, t), run(all_of_it)
-    )
-    flat_v = np.asarray(ravel_pytree(v)[0])
-    eye = damping * np.eye(flat_v.size)
-    assert_equal(by_f, unflatten(params, jnp.asarray(np.linalg.solve(f + eye, flat_v))), 1e-10)
-    assert_equal(by_better, unflatten(params, jnp.asarray(np.linalg.solve(better + eye, flat_v))), 1e-10)
-    moved = jax.tree.map(lambda g, r: np.moveaxis(g, g.ndim - r - 1, 0), gradients, ranks(own))
-    rows = flat(moved)
-    assert_equal(influences, np.einsum("np,pq,nq->n", rows, np.linalg.inv(f + eye), rows), 1e-10)
-    # The corrected blocks have the diagonal of G in the eigenbasis: nearer to G's blocks, and of their trace.
-    of_blocks = np.where(f != 0, g, 0)
-    assert np.linalg.norm(better - of_blocks) <= np.linalg.norm(f - of_blocks) * (1 + 1e-12)
-    np.testing.assert_allclose(np.trace(better), np.trace(g), rtol=1e-10)
