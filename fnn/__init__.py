@@ -6,6 +6,7 @@ from fnn.compose.networks import Gated as Gated
 from fnn.compose.networks import mlp as mlp
 from fnn.compose.recomputed import Recomputed as Recomputed
 from fnn.compose.repeat import Repeat as Repeat
+from fnn.compose.reversible import Reversible as Reversible
 from fnn.compose.serial import Segment as Segment
 from fnn.compose.serial import Serial as Serial
 from fnn.core import Layer as Layer

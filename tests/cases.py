@@ -19,6 +19,7 @@ from fnn import (
     Parallel,
     Recomputed,
     Repeat,
+    Reversible,
     RMSNorm,
     Scale,
     Segment,
@@ -176,6 +177,10 @@ REMADE = [
     Case("repeat-every-3", Serial(Repeat(_feed_forward(5, 4), 6, every=3), Dense(2)), (2, 3, 5)),
     Case("repeat-every-all", Repeat(Skip(Serial(Dense(5), fnn.relu)), 3, every=3), (7, 5)),
     Case("shared-every-2", Repeat(Serial(Dense(5), fnn.tanh), 4, shared=True, every=2), (7, 5)),
+    Case("reversible", Reversible(Serial(Dense(3), fnn.relu), Serial(Dense(3), Dropout(0.3), SINE)), (7, 6)),
+    Case("reversible-tokens", Reversible(_feed_forward(3, 4), Dense(3)), (2, 3, 6)),
+    Case("repeat-reversible", Repeat(Reversible(_feed_forward(3, 4), Serial(Dense(3), fnn.tanh)), 3), (7, 6)),
+    Case("shared-reversible", Repeat(Reversible(Dense(3), Dropout(0.3)), 2, shared=True), (7, 6)),
     Case("every-of-every", Repeat(Repeat(Serial(Dense(5), SINE), 3, every=2), 3, every=2), (4, 5)),
 ]
 

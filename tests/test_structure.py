@@ -17,9 +17,9 @@ RANKS = [
     ["likelihoods"],
     ["layers", "losses"],
     ["compose"],
-    ["describe", "readers", "memory"],
+    ["describe", "readers"],
     ["head"],
-    ["train", "export"],
+    ["plan", "train", "export"],
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 

@@ -51,9 +51,13 @@ class Recomputed:
         """dx = the layer's dx, from residuals that are made again here"""
         x, dy = after(x, dy)
         y, extras = self.layer.forward(params, x, extras)
-        v_in, v_out = (v if side in self.layer.needs else None for v, side in ((x, "input"), (y, "output")))
         with at(self.place):
-            return self.layer.backward(params, v_in, v_out, extras, dy, read)
+            return self.layer.backward(params, *sides(self.layer, x, y), extras, dy, read)
+
+
+def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
+    """Give the two sides of a layer, None for one that its backward does not read."""
+    return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
 def after(x: Any, dy: Any) -> tuple[Any, Any]:

@@ -53,8 +53,12 @@ class Repeat:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The output, if the layer reads both sides: the uses' inputs are kept, the last output is not."""
-        return frozenset({"output"}) if len(self.layer.needs) == 2 and self.every == 1 else frozenset()
+        """The output, if the layer reads both sides: the uses' inputs are kept, the last output is not.
+
+        And if the layer can be run backwards: then nothing else is kept.
+        """
+        last = len(self.layer.needs) == 2 or _reverses(self.layer)
+        return frozenset({"output"}) if last and self.every == 1 else frozenset()
 
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
         """List the one layer: place, layer, the params of one use, and the shape of its input.
@@ -118,7 +122,10 @@ class Repeat:
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):
-                grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
+                if _reverses(self.layer):
+                    grads, dx, kept = self.layer.backward_and_input(own.trees[0], after, extras, dy, own)
+                else:
+                    grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
             if in_place:
                 stacks, grads = _replaced(read, grads, own.trees[0], stacks, i), None
             return (dx, None if after is None else kept, stacks), grads
@@ -135,6 +142,8 @@ class Repeat:
 
     def _kept(self, x: Any, y: Any) -> Any:
         """Keep the input of a use if the layer reads it; where it reads outputs alone, the output."""
+        if _reverses(self.layer):
+            return None
         if self.layer.needs == {"output"}:
             return y
         return x if self.layer.needs else None
@@ -152,6 +161,11 @@ class Repeat:
             wanted = f"the layer's output like its input, {describe(x)}"
             fix = f"a last layer of {x.shape[-1]} features" if x.shape else "a layer that keeps shape"
             raise InputError(f"Repeat(n={self.n})", wanted, describe(y), fix)
+
+
+def _reverses(layer: Any) -> bool:
+    """Tell whether a layer finds its input from its output, as `Reversible` does."""
+    return hasattr(layer, "backward_and_input")
 
 
 def _replaced(read: Reading, factors: Any, params: Any, stacks: Any, i: Any) -> Any:

@@ -1,6 +1,7 @@
 """A chain of layers, described by its boundaries."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +74,7 @@ class Serial:
         plan = (f"plan={[tuple(s) if s.plan else s[:2] for s in self.plan]}",) if self.plan else ()
         return f"Serial({', '.join((*map(repr, self.layers), *plan))})"
 
-    @property
+    @cached_property
     def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
         """What is run one after the other: a layer, with its number, or a segment, with its slice."""
         found, i = [], 0
@@ -85,7 +86,7 @@ class Serial:
             i = stop
         return tuple(found)
 
-    @property
+    @cached_property
     def kept(self) -> tuple[int, ...]:
         """The kept boundaries, numbered by the blocks."""
         return kept_boundaries(tuple(layer for _, layer in self.blocks))

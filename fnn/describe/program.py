@@ -226,8 +226,17 @@ class Program:
         self.kept = kept  # what the layer keeps, it keeps from its second run to its backward
 
         def back() -> None:
+            start = len(self.lines)
             inner.again()
+            stop = len(self.lines)
             inner.back()
+            read = set[str]().union(*(line.boundaries(True) for line in self.lines[stop:]))
+            for i in reversed(range(start, stop)):  # what nobody reads is not made again: a last output
+                made = self.lines[i].boundaries(False)
+                if made and not made & read:
+                    del self.lines[i]
+                else:
+                    read |= self.lines[i].boundaries(True)
 
         return Part(inner.y, inner.again, back)
 

@@ -1,7 +1,7 @@
 """A table of a network's layers: shapes, params, flops, and what the forward keeps, by shapes alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 from fnn.compose.branches import Parallel, Skip
 from fnn.compose.recomputed import Recomputed
 from fnn.compose.repeat import Repeat
+from fnn.compose.reversible import Reversible
 from fnn.compose.serial import Serial
 from fnn.core import forward, init
 
@@ -113,15 +114,16 @@ def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, 
     if not hasattr(layer, "parts"):
         y, _ = jax.eval_shape(layer.forward, params, x, None)
         size = copies * sum(prod(leaf.shape) for leaf in jax.tree.leaves(params))
-        row = Row(place, repr(layer), times, _name(y), size, times * _flops(layer, params, x))
+        row = Row(place, repr(layer), times, _name(y), size, times * product_flops(layer, params, x))
         row.keep("extras", extras, times)
         yield row
         return
-    if isinstance(layer, Recomputed):  # what the layer keeps, it keeps in its second run
-        made = jax.eval_shape(layer.layer.forward, params, x, None)[1]
-        rows = list(_rows(place + layer.place, layer.layer, params, x, made, times, copies))
-        for row in rows:
-            row.kept, row.kept_bytes = [], 0
+    if isinstance(layer, Recomputed | Reversible):  # what their layers keep, they keep in a second run
+        rows = [
+            replace(row, kept=[], kept_bytes=0)
+            for label, part, p, v in layer.parts(params, x)
+            for row in _rows(place + label, part, p, v, _extras(part, p, v), times, copies)
+        ]
         if rows:
             rows[0].keep("key", extras, times)
         yield from rows
@@ -147,6 +149,10 @@ def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, 
         yield from rows
 
 
+def _extras(layer: Any, params: Any, x: Any) -> Any:
+    return jax.eval_shape(lambda params, x: layer.forward(params, x, None)[1], params, x)
+
+
 def _unstacked(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
 
@@ -155,7 +161,7 @@ def _name(x: Any) -> str:
     return f"{x.dtype}[{','.join(map(str, x.shape))}]"
 
 
-def _flops(layer: Any, params: Any, x: Any) -> int:
+def product_flops(layer: Any, params: Any, x: Any) -> int:
     """Count 2nkj for every matrix product in the layer's forward."""
     return _count(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
 
