@@ -94,6 +94,20 @@ def test_opacus_ghost_norms_and_clipped_sum():
     assert_agrees(in_their_order(clipped.gradient), [p.grad for p in module.parameters()], 4e-6 / NORM)
 
 
+def test_opacus_ghost_norms_of_tokens():
+    """Layers that see (n, t, k): Opacus takes the Gram form, we the cheaper one."""
+    from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+        GradSampleModuleFastGradientClipping as Ghost,
+    )
+
+    x, label = RANDOM.standard_normal((N, 3, SIZES[0])), RANDOM.integers(0, SIZES[-1], (N, 3))
+    module = Ghost(model(), max_grad_norm=NORM, use_ghost_clipping=True, loss_reduction="sum")
+    rows = module(torch.tensor(x)).flatten(0, 1)
+    torch.nn.functional.cross_entropy(rows, torch.tensor(label).flatten(), reduction="sum").backward()
+    clipped = fnn.clipped_gradient(NET, LOSS, NORM)(PARAMS, jnp.asarray(x), jnp.asarray(label))
+    assert_agrees([clipped.norms], [module.get_norm_sample()])
+
+
 def extended(*extensions):
     """Run BackPACK's extensions in one pass over the mean loss; give the params."""
     module, criterion = backpack.extend(model()), backpack.extend(torch.nn.CrossEntropyLoss())
@@ -106,12 +120,13 @@ def extended(*extensions):
 def test_backpack_gradients_norms_and_moments():
     e = backpack.extensions
     params = extended(e.BatchGrad(), e.BatchL2Grad(), e.SumGradSquared(), e.Variance())
-    read = fnn.together(fnn.example_gradient, fnn.squared_norm, fnn.second_moment)
-    gradients, norms, moments = fnn.apart(PARAMS, readings(read))
+    read = fnn.together(fnn.example_gradient, fnn.squared_norm, fnn.second_moment, fnn.variance)
+    gradients, norms, moments, variances = fnn.apart(PARAMS, readings(read))
     assert_agrees(in_their_order(gradients), [N * p.grad_batch for p in params])
     ours = [own[name] for own in norms if own for name in ("w", "b")]
     assert_agrees(ours, [N**2 * p.batch_l2 for p in params])
     assert_agrees(in_their_order(moments), [N * p.sum_grad_squared for p in params])
+    assert_agrees(in_their_order(variances), [N**2 * p.variance for p in params])
 
 
 def test_backpack_diagonal_and_kronecker_factors():
@@ -129,16 +144,39 @@ def test_backpack_diagonal_and_kronecker_factors():
     assert_agrees([b.outputs for b in biases], [p.kflr[0] for p in params[1::2]])
 
 
-@pytest.mark.parametrize(
-    "name, product",
-    [("GGNLinearOperator", fnn.ggn_product), ("HessianLinearOperator", fnn.hessian_product)],
-)
-def test_curvlinops_products(name, product):
+PRODUCTS = {
+    "GGNLinearOperator": lambda v: fnn.ggn_product(NET, LOSS)(*DATA, v),
+    "HessianLinearOperator": lambda v: fnn.hessian_product(NET, LOSS)(*DATA, v),
+    "EFLinearOperator": lambda v: fnn.fisher_product(NET, LOSS, "empirical")(*DATA, v),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_curvlinops_products(name):
+    assert_same_product(getattr(curvlinops, name), PRODUCTS[name])
+
+
+@pytest.mark.parametrize("fisher, theirs", [("exact", "type-2"), ("empirical", "empirical")])
+@pytest.mark.parametrize("bias", ["apart", "joined"])
+@pytest.mark.parametrize("corrected", [False, True], ids=["KFAC", "EKFAC"])
+def test_curvlinops_kronecker_factors(fisher, theirs, bias, corrected):
+    def product(v):
+        blocks = fnn.eigen(fnn.kronecker_factors(NET, LOSS, fisher, bias=bias)(*DATA).factors)
+        if corrected:
+            blocks = fnn.corrected(NET, LOSS, fisher)(*DATA, blocks)
+        return fnn.multiply(blocks, v)
+
+    operator = curvlinops.EKFACLinearOperator if corrected else curvlinops.KFACLinearOperator
+    assert_same_product(operator, product, fisher_type=theirs, separate_weight_and_bias=bias == "apart")
+
+
+def assert_same_product(operator, product, **options):
     module, criterion = model(), torch.nn.CrossEntropyLoss()
     direction = jax.tree.map(lambda p: jnp.asarray(RANDOM.standard_normal(p.shape)), PARAMS)
     turned = [torch.tensor(np.ascontiguousarray(leaf)) for leaf in in_their_order(direction)]
     params = list(module.parameters())
-    operator = getattr(curvlinops, name)(module, criterion, params, [(INPUTS, LABELS)])
-    got = operator @ torch.cat([leaf.flatten() for leaf in turned])
-    ours = in_their_order(product(NET, LOSS)(*DATA, direction))
+    got = operator(module, criterion, params, [(INPUTS, LABELS)], **options) @ torch.cat(
+        [leaf.flatten() for leaf in turned]
+    )
+    ours = in_their_order(product(direction))
     assert_agrees([np.concatenate([leaf.ravel() for leaf in map(np.asarray, ours)])], [got])
