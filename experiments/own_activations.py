@@ -104,7 +104,7 @@ def main(options: Options, steps: int = 150) -> dict[str, Any]:
     heading("What fnn.check says of each pair")
     print(table(("pair", "verdict"), [(name, verdict(report)) for name, report in said.items()], left=2))
     wrong = [report for report in said.values() if report.verdict is not check.Verdict.PASS]
-    named = sum(report.mistake is not None for report in wrong)
+    named = sum(bool(report.mistake) for report in wrong)
     right = len(said) - len(wrong)
     print(
         f"\n{right} right pairs pass, {len(wrong)} wrong ones fail; of {named} the checker names the mistake."
