@@ -35,7 +35,7 @@ def flatten(f: Callable[..., Any], args: Sequence[Any], wrt: int | Sequence[int]
     """Flatten `args`, as JAX arrays, and name each leaf after the parameter of `f`: `params['w']`.
 
     Raises TypeError for a leaf that is no array, and where no leaf can have a gradient; ValueError for a
-    `wrt` that names no argument.
+    `wrt` that names no argument, and where there is not one element.
     """
     wanted = _wanted(wrt, len(args))
     labels = _parameter_names(f, len(args))
@@ -49,6 +49,9 @@ def flatten(f: Callable[..., Any], args: Sequence[Any], wrt: int | Sequence[int]
     if not active:
         kinds = ", ".join(f"{n}: {x.dtype}" for n, x in zip(names, leaves, strict=True)) or "no arguments"
         raise TypeError(f"expected a floating-point argument to differentiate by, got {kinds}")
+    if all(leaves[i].size == 0 for i in active):
+        empty = ", ".join(f"{names[i]}: {leaves[i].shape}" for i in active)
+        raise ValueError(f"expected arguments with elements, got empty ones ({empty})")
     return Arguments(leaves, tree, names, owners, active)
 
 

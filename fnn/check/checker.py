@@ -50,7 +50,7 @@ def gradient(
     """
     intake.require_callable(f)
     subject, args = of_function(f, args)
-    options = _Options(wrt, order, level, tuple(transforms), intake.seed(key))
+    options = _Options(wrt, order, level, _names(transforms), intake.seed(key))
     return _examine(subject, args, reference, options)
 
 
@@ -75,8 +75,12 @@ def pair(
     intake.require_callable(backward)
     name = getattr(forward, "__name__", "forward")
     primal = intake.first_of(forward)
-    options = _Options(wrt, order, level, tuple(transforms), intake.seed(key))
+    options = _Options(wrt, order, level, _names(transforms), intake.seed(key))
     return _examine(Subject(name, primal, forward, backward), args, reference, options)
+
+
+def _names(transforms: Sequence[str]) -> tuple[str, ...]:
+    return (transforms,) if isinstance(transforms, str) else tuple(transforms)
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,14 @@ def _examine(
 ) -> Report:
     start = time.perf_counter()
     arguments = flatten(subject.primal, args, options.wrt)
+    if other is not None:
+        intake.require_callable(other)
     target = subject if other is None else replace(subject, primal=other)
     traced, notes = intake.traced(target, arguments)
     progress = Progress(notes)
     if traced is None:
         differences(replace(target, traceable=False), arguments, None, options.seed, progress)
+        intake.require_derivative(target, None, progress)
     else:
         _with_trace(target, arguments, traced, options, progress)
     seconds = time.perf_counter() - start
@@ -118,7 +125,7 @@ def _with_trace(
     p.findings += seen.findings
     p.mistakes += seen.mistakes
     if seen.fatal:
-        return
+        return intake.require_derivative(subject, traced, p)
     if not intake.is_differentiable(traced):
         differences(subject, arguments, traced, options.seed, p)
         return

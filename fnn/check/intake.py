@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from fnn.check import reference, structure
 from fnn.check.arguments import Arguments
+from fnn.check.progress import Progress
 from fnn.check.reference import Trace
 from fnn.check.subject import Subject
 
@@ -114,6 +116,21 @@ def is_differentiable(given: Trace) -> bool:
     return True
 
 
+def require_derivative(subject: Subject, given: Trace | None, p: Progress) -> None:
+    """Raise TypeError for a function without a rule of its own that JAX itself cannot differentiate."""
+    plain = subject.function is not None and not isinstance(subject.function, jax.custom_vjp | jax.custom_jvp)
+    own = given is not None and re.search("custom_[jv][vj]p", str(given.jaxpr))
+    if (
+        plain
+        and not own
+        and any(m.name in ("rule raises", "wrong tree", "not traceable") for m in p.mistakes)
+    ):
+        raise TypeError(
+            f"{subject.name} has no derivative to check, and JAX gives it none ({p.mistakes[0].words}): give "
+            "it one by `jax.custom_vjp`, or check two functions by `fnn.check.pair(forward, backward, x)`"
+        )
+
+
 def _run_with_values(subject: Subject, arguments: Arguments) -> None:
     try:
         out = subject.primal(*arguments.unflatten(arguments.leaves))
@@ -140,5 +157,8 @@ def _unfit(name: str, error: Exception) -> Exception:
     if "positional argument" in first or "too many" in first:
         return TypeError(f"{name} takes other arguments than it was given: {first}")
     if "is not a valid JAX type" in first:
-        return TypeError(f"expected {name} to return arrays, {first[0].lower()}{first[1:]}")
+        kind = re.search(r"of type (<class '[\w.]+'>)", first)
+        return TypeError(
+            f"expected {name} to return arrays, it returns {kind[1] if kind else 'other things'}"
+        )
     return ValueError(f"{name} raises {type(error).__name__} on these arguments: {first}")

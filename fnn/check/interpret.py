@@ -147,7 +147,7 @@ def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         return [_SCATTERS[name](equation.params, *inputs)]
     if name == "custom_linear_solve":
         return _solve(equation.params, inputs)
-    if name == "bitcast_convert_type":
+    if name in ("bitcast_convert_type", "pure_callback", "io_callback"):
         return _run_narrow(equation, inputs)
     changed = {k: _wide(v) for k, v in equation.params.items() if _is_dtype(v)}
     if "precision" in equation.params:

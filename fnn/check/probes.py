@@ -29,7 +29,7 @@ def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe
         yield Probe(f"inputs x {scale:g}", _mapped(arguments, lambda x, s=scale: x * s))
     spread = lambda x: x * 10.0 ** rng.uniform(-3, 3, x.shape)  # noqa: E731
     yield Probe("inputs x 1e-3 to 1e3", _mapped(arguments, spread))
-    yield Probe("inputs zero", _mapped(arguments, lambda x: x * 0))
+    yield Probe("inputs zero", _mapped(arguments, np.zeros_like))
     yield Probe("first row zero", _mapped(arguments, _first_row_zero))
     if any(_is_index(x) for x in arguments.leaves):
         doubled = [_doubled(x) if _is_index(x) else x for x in arguments.leaves]
@@ -62,12 +62,13 @@ def is_array(x: Any) -> bool:
 
 
 def _mapped(arguments: Arguments, change: Any) -> Arguments:
-    leaves = [
-        jnp.asarray(np.asarray(change(_wide(x)))).astype(x.dtype)
-        if is_inexact(x) and not _is_constrained(x)
-        else x
-        for x in arguments.leaves
-    ]
+    with np.errstate(all="ignore"):
+        leaves = [
+            jnp.asarray(np.asarray(change(_wide(x)))).astype(x.dtype)
+            if is_inexact(x) and not _is_constrained(x)
+            else x
+            for x in arguments.leaves
+        ]
     return arguments.with_leaves(leaves)
 
 
@@ -87,7 +88,7 @@ def _is_constrained(x: Any) -> bool:
 
 
 def _first_row_zero(x: np.ndarray) -> np.ndarray:
-    if x.ndim < 2:
+    if x.ndim < 2 or len(x) == 0:
         return x
     x = x.copy()
     x[0] = 0

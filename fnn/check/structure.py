@@ -36,13 +36,14 @@ def inspect_rule(subject: Subject, arguments: Arguments, traced: Trace) -> Struc
     except Exception as error:  # whatever the user's rules raise is the finding
         return _raised(error)
     findings, mistakes, repairs = [], [], []
+    different = _difference(out, traced)
     if not untouched:
         text = "the backward rule changed its residuals, which others may still read"
         findings.append(Finding("structure", Verdict.FAIL, text))
         mistakes.append(Mistake("residual changed", text))
-    if text := _difference(out, traced):
-        findings.append(Finding("structure", Verdict.FAIL, text))
-        mistakes.append(Mistake("forward differs", text))
+    if different:
+        findings.append(Finding("structure", Verdict.FAIL, different))
+        mistakes.append(Mistake("forward differs", different))
     for i, (name, x, ct) in enumerate(zip(arguments.names, arguments.leaves, flat, strict=True)):
         if i not in arguments.active and is_inexact(x):
             continue
@@ -56,7 +57,12 @@ def inspect_rule(subject: Subject, arguments: Arguments, traced: Trace) -> Struc
             mistakes.append(mistake)
         if label != "missing gradient":
             findings.append(Finding("structure", Verdict.FAIL, text, name))
-    return Structure(tuple(findings), tuple(mistakes), tuple(repairs))
+    return Structure(
+        tuple(findings),
+        tuple(mistakes),
+        tuple(repairs),
+        fatal=bool(different) and not _same_shapes(out, traced),
+    )
 
 
 def _abstract(subject: Subject, arguments: Arguments) -> tuple[Any, list[Any], bool]:
@@ -94,6 +100,11 @@ def _difference(out: Any, traced: Trace) -> str:
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             return f"the forward rule gives {_describe(got)} where the primal gives {_describe(want)}"
     return ""
+
+
+def _same_shapes(out: Any, traced: Trace) -> bool:
+    shapes, tree = jax.tree.flatten(out)
+    return tree == traced.out_tree and [s.shape for s in shapes] == [s.shape for s in traced.shapes]
 
 
 def _leaf(name: str, x: Any, ct: Any) -> tuple[str, str, bool]:

@@ -60,6 +60,41 @@ def test_too_many_arguments():
         gradient(lambda x: x, X, X)
 
 
+def test_a_plain_function_that_jax_cannot_differentiate():
+    def search(x):
+        return jax.lax.while_loop(lambda y: jnp.sum(y) < 100, lambda y: y * 2, x)
+
+    with says(TypeError, "search has no derivative to check", "jax.custom_vjp", "fnn.check.pair"):
+        gradient(search, jnp.abs(X) + 1)
+    with says(TypeError, "has no derivative to check"):
+        gradient(lambda x: np.sin(np.asarray(x)), X)
+
+
+def test_a_rule_around_a_callback_is_measured():
+    @jax.custom_vjp
+    def sine(x):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    sine.defvjp(lambda x: (sine(x), x), lambda x, dy: (jnp.cos(x) * dy,))
+    assert gradient(sine, X).verdict is not Verdict.FAIL
+
+
+def test_nothing_to_differentiate_by():
+    with says(ValueError, "expected arguments with elements"):
+        gradient(double, np.zeros((0, 3), np.float32))
+
+
+def test_a_reference_of_another_kind():
+    with says(TypeError, "expected a function to check, got int"):
+        gradient(double, X, reference=3)  # pyright: ignore[reportArgumentType]
+    report = gradient(double, X, reference=lambda x: 2 * x.sum())
+    assert report.mistake == "forward differs"
+
+
+def test_infinite_inputs_raise_nothing():
+    assert gradient(double, np.full((2, 3), np.inf, np.float32)).verdict is not Verdict.FAIL
+
+
 def test_randomness():
     with says(ValueError, "another function each time", "pass the randomness in"):
         gradient(lambda x: x * np.random.standard_normal(), X)
