@@ -1,6 +1,19 @@
 """A corpus of hand-written backward passes, wrong and right, on which the checker is measured."""
 
-from . import attention, convolution, dense, gates, lookup, losses, norms, right, sequence, subtle
+from . import (
+    attention,
+    convolution,
+    dense,
+    gates,
+    lookup,
+    losses,
+    modern,
+    norms,
+    recurrent,
+    right,
+    sequence,
+    subtle,
+)
 from .case import Case as Case
 
 WRONG: tuple[Case, ...] = (
@@ -13,5 +26,7 @@ WRONG: tuple[Case, ...] = (
     *lookup.CASES,
     *sequence.CASES,
     *subtle.CASES,
+    *recurrent.CASES,
+    *modern.CASES,
 )
-RIGHT: tuple[Case, ...] = right.CASES
+RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT)
