@@ -26,10 +26,10 @@ def through(head: Any, net: Layer, read: Reader) -> Callable[..., tuple[Any, Any
     factor; `trees` begin like the params. Seeded with the gradient of the value (with reduction "none": of
     the sum of the values).
 
-    Where the reader says how (`fnn.chunkwise`), the head's factors are read chunk by chunk. `fnn.unread` gives
-    a `Chunked` factor, which makes the logits again whenever it is read, 2nkV flops more. Any other reader
-    gets the factor whole, (n, V). A reader that is not linear reads a tied table from logits made again,
-    the embedding's rows beside them as rows of ones: twice the flops and the room of an untied weight.
+    Where the reader says how (`fnn.chunkwise`), the head's factors are read chunk by chunk. `fnn.unread`
+    makes them `Chunked`: the logits are made again whenever such a factor is read, 2nkV flops more. Any
+    other reader gets them whole, (n, V). One that is not linear reads a tied table from logits made again,
+    the embedding's rows beside them as one-hot rows: twice the flops and the room of an untied weight.
     """
     readers, structure = jax.tree.flatten(_each(read))
 
@@ -89,7 +89,9 @@ class Made:
             return factor
         uses = [_as_outer(with_tokens(use), self.head.vocabulary) for use in (factor, *others)]
         dtype = accumulator(*(leaf.dtype for use in uses for leaf in use))
-        return Outer(*(jnp.concatenate([leaf.astype(dtype) for leaf in pair], 1) for pair in zip(*uses)))
+        return Outer(
+            *(jnp.concatenate([leaf.astype(dtype) for leaf in pair], 1) for pair in zip(*uses, strict=True))
+        )
 
 
 def _with_both_uses(read: Reader, readers: list[Any], structure: Any) -> Reader:

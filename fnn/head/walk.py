@@ -90,21 +90,28 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     The label's logit is left out of the sum of the others, so that a sure row keeps its digits:
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
     """
-    largest = jax.lax.stop_gradient(z.max(-1, keepdims=True))
-    shifted = z - largest
-    here = jax.lax.broadcasted_iota(label.dtype, z.shape, z.ndim - 1) == label[..., None]
-    at_label = jnp.take_along_axis(shifted, label[..., None], -1)
-    e = jnp.exp(jnp.where(here, -jnp.inf, shifted))  # zero at the label
-    own, others = jnp.exp(at_label), e.sum(-1, keepdims=True)
+    batch, size = label.shape, z.shape[-1]
+    z, label = z.reshape(-1, size), label.reshape(-1)
+    rows = jnp.arange(label.size)
+    largest = jax.lax.stop_gradient(z.max(-1))
+    at_label = z[rows, label] - largest
+    others_alone = z.at[rows, label].set(-jnp.inf, unique_indices=True)
+    e = jnp.exp(others_alone - largest[:, None])  # zero at the label
+    own, others = jnp.exp(at_label), e.sum(-1)
     above = jnp.log1p(others + (own - 1))  # s, less the largest logit
     loss = above - (1 - label_smoothing) * at_label
     if label_smoothing:
-        loss = loss - label_smoothing * shifted.mean(-1, keepdims=True)
+        loss = loss - label_smoothing * (z - largest[:, None]).mean(-1)
     scale = 1 / (own + others)
     dz_at_label, dz = -others * scale, scale  # of the other logits, times e
     if z_loss:
         s = largest + above
         loss = loss + z_loss * jnp.square(s)
         dz_at_label, dz = dz_at_label + 2 * z_loss * s * own * scale, dz * (1 + 2 * z_loss * s)
-    dz = jnp.where(here, dz_at_label + label_smoothing, e * dz) - label_smoothing / z.shape[-1]
-    return loss[..., 0], dz
+    even = label_smoothing / size
+    dz = (
+        (e * dz[:, None] - even)
+        .at[rows, label]
+        .set(dz_at_label + label_smoothing - even, unique_indices=True)
+    )
+    return loss.reshape(batch), dz.reshape(*batch, size)
