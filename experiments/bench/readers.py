@@ -2,14 +2,17 @@
 
 Run `python -m experiments.bench.readers`; with Opacus installed its rows come too. All rows take turns, in
 another order each round. A ratio is that of the median times, its spread the quartiles over the rounds of the
-ratio within a round. Memory is what the compiler reserves for temporaries; for Opacus, by how much the
-process's resident set grew at its peak. The last column is the ratio of the median processor times, over all
-threads, which a busy machine disturbs less. `--alone` leaves out the rows of `vmap(grad)` and Opacus.
+ratio within a round. Memory is what the compiler reserves for temporaries; for PyTorch, by how much the
+resident set grows at its peak, in a process that holds the gradients already. The last column is the ratio of
+the median processor times, over all threads, which a busy machine disturbs less. Kronecker factors hold more
+numbers than the gradient: "as many numbers" makes the gradient and fills arrays of the factors' shapes with
+constants, the least that writing them can cost. `--alone` leaves out the rows of `vmap(grad)` and Opacus.
 """
 
 # pyright: reportMissingImports=false
 
 import argparse
+import ctypes
 import time
 
 import jax
@@ -59,6 +62,11 @@ def programs(net, norm: float) -> dict:
             jnp.square(g).sum(tuple(range(1, g.ndim))) for g in jax.tree.leaves(by_vmap(params, x, label))
         ]
 
+    def filled(params, x, label):
+        value, gradient = plain(params, x, label)
+        shapes = jax.tree.leaves(jax.eval_shape(kronecker, params, x, label).factors)
+        return gradient, [jnp.full(leaf.shape, value + i) for i, leaf in enumerate(shapes)]
+
     return {
         "plain gradient": plain,
         "norms alone": norms_alone,
@@ -66,6 +74,7 @@ def programs(net, norm: float) -> dict:
         "clipped gradient": clipped,
         "clipped in two backward passes": clip_in_two,
         "Kronecker factors and gradient": kronecker,
+        "as many numbers and gradient": filled,
         "vmap(grad): norms": norms_of_vmap,
         "vmap(grad): clipped gradient": clip_by_vmap,
     }
@@ -128,12 +137,13 @@ def opacus_programs(sizes, x, label, norm: float) -> dict:
 
 
 def resident(f) -> float:
-    """Give by how many MB the resident set grew at its peak while `f` ran."""
+    """Give by how many MB the resident set grew at its peak while `f` ran, free memory given back."""
 
     def status(field: str) -> float:
         with open("/proc/self/status") as lines:
             return next(float(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
+    ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as control:
         control.write("5")
     before = status("VmRSS")
