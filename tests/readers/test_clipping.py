@@ -100,6 +100,10 @@ def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_reported():
         got, wanted = clip(params, bad, label), clip(params, x[good], label[good])
         assert_equal(got.gradient, wanted.gradient, 1e-12)
         np.testing.assert_array_equal(got.finite, good)
+        some = jnp.arange(8) != 6  # beside a mask, too
+        got, wanted = clip(params, bad, label, mask=some), clip(params, x[good & some], label[good & some])
+        assert_equal(got.gradient, wanted.gradient, 1e-12)
+        np.testing.assert_array_equal(got.finite, good)
 
 
 def test_a_zero_gradient_stays_zero():

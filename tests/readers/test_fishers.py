@@ -58,7 +58,7 @@ def by_hand(own, target, fisher):
 
 
 def ours(own, target, fisher, v):
-    samples = {"samples": SAMPLES} if fisher == "sampled" else {}
+    samples: Any = {"samples": SAMPLES} if fisher == "sampled" else {}
     arguments = own.params, own.x, target
     diagonal = fnn.ggn_diagonal(own.net, LOSS, fisher, **samples)
     each = fnn.ggn_diagonal(own.net, LOSS, fisher, per_example=True, **samples)
