@@ -14,7 +14,7 @@ import fnn
 from fnn import factors, losses
 from fnn.compose import branches
 from fnn.layers import activation, affine, dense, dropout, embedding, gated, norm, normal, piecewise, smooth
-from tests import test_factors, test_losses, test_precision, test_proof
+from tests import test_factors, test_loss_targets, test_losses, test_precision, test_proof
 from tests.cases import CASES, example
 from tests.layers import test_activation, test_activation_accuracy, test_activation_float64
 from tests.mutation.mutate import Mutant, mutants
@@ -121,6 +121,8 @@ def loss(*names: str) -> tuple[Proof, ...]:
         *(partial(table, name, reduction, weights) for name in names for reduction, weights in ways),
         *(partial(test_losses.test_tokens_dtypes_and_vmap, name) for name in names),
         *(getattr(test_losses, name) for name in SPECIAL),
+        test_loss_targets.test_smoothing_keeps_the_sum_of_an_unnormalised_target,
+        test_loss_targets.test_a_divergence_from_an_unnormalised_target,
     )
 
 

@@ -1,0 +1,33 @@
+"""Losses at targets that are no distribution: what is spread over a row keeps the row's sum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from tests.proof import assert_equal
+
+RNG = np.random.default_rng(0)
+Y = jnp.asarray(RNG.standard_normal((7, 5)))
+TARGET = jnp.asarray(RNG.uniform(0.1, 2, (7, 5)))
+
+
+def test_smoothing_keeps_the_sum_of_an_unnormalised_target():
+    loss = fnn.softmax_cross_entropy(0.1, "sum")
+
+    def formula(y):
+        smooth = 0.9 * TARGET + 0.1 * TARGET.mean(-1, keepdims=True)
+        return -(smooth * jax.nn.log_softmax(y)).sum()
+
+    value, dy = loss.value_and_grad(Y, TARGET)
+    assert_equal(value, formula(Y))
+    assert_equal(dy, jax.grad(formula)(Y))
+
+
+def test_a_divergence_from_an_unnormalised_target():
+    def formula(y):
+        return (TARGET * (jnp.log(TARGET) - jax.nn.log_softmax(y))).sum()
+
+    value, dy = fnn.kl_divergence("sum").value_and_grad(Y, TARGET)
+    assert_equal(value, formula(Y))
+    assert_equal(dy, jax.grad(formula)(Y))
