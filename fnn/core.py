@@ -77,13 +77,15 @@ class Residuals(NamedTuple):
 class Reading:
     """A reader with the trees that it reads by: the params first, then the further trees.
 
-    A reader that `replaces` gives the tuple of what takes the leaves' places in the trees: a composition that
-    reads in a loop writes it into them, once the layer's backward has read its params.
+    With a `place`, it replaces: the second tree has a row in the place of each param, a tuple that begins
+    with the param or its stack; `read(factor, param, row, place=place)` gives the row with what stands at
+    `place`, an index for each stacked axis, made new. A composition that reads in a loop carries the rows,
+    so that they are written where they lie.
     """
 
     reader: Reader
     trees: tuple[Any, ...]
-    replaces: bool = False
+    place: tuple[Any, ...] | None = None
 
     def __getitem__(self, part: Any) -> "Reading":
         """Give the reading of one part of a composition."""
@@ -91,7 +93,8 @@ class Reading:
 
     def __call__(self, factors: Any) -> Any:
         """Read a tree of factors."""
-        return jax.tree.map(self.reader, factors, *self.trees, is_leaf=is_factor)
+        read = self.reader if self.place is None else partial(self.reader, place=self.place)
+        return jax.tree.map(read, factors, *self.trees, is_leaf=is_factor)
 
 
 def init(net: Layer, key: Any, x: Any) -> Params:

@@ -9,13 +9,23 @@ in another order costs a copy.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.core import Reading
+
 Place = tuple[Any, ...]  # an index for each stacked axis
+
+
+def at_use(read: Reading, params: Any, rows: Any, i: Any) -> Reading:
+    """Give the reading of use `i` of a layer, by the params that stand there, taken off the rows' stacks."""
+    place = (*(read.place or ()), i)
+    own = jax.tree.map(lambda _, row: taken(row[0], place), params, rows)
+    return replace(read, trees=(own, rows), place=place)
 
 
 def taken(stack: Any, place: Place) -> Any:
@@ -35,27 +45,26 @@ def taken(stack: Any, place: Place) -> Any:
 
 
 def replaced(
-    read: Callable[..., Any], factor: Any, stacks: Any, place: Place = (), axes: int = 0, param: Any = None
+    read: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
 ) -> Any:
-    """Give the stacks `(param, *trees)` with `read(factor, param, *leaves)` at `place`.
+    """Give the row `(param, *trees)`, or row of stacks, with `read(factor, param, *leaves)` at `place`.
 
-    `factor` has so many stacked `axes` of its own, the stacks have those of `place` before them. `param` is
-    what stands at `place`, if it has been taken already. Cost: what `read` costs, as the compiler leaves out
-    what it does not write in a turn; and one layer's leaf at a time.
+    `param` stands at `place`; `factor` and it have so many stacked `axes` of their own. Cost: what `read`
+    costs, as the compiler leaves out what it does not write in a turn, and the memory of one leaf of one
+    layer.
     """
-    leaves, structure = jax.tree.flatten(stacks)
     if axes:
 
-        def at_each(i: Any, stacks: Any) -> Any:
-            own, own_param = jax.tree.map(lambda leaf: _read(leaf, (i,)), (factor, param))
-            return replaced(read, own, stacks, (*place, i), axes - 1, own_param)
+        def at_each(i: Any, row: Any) -> Any:
+            own, there = jax.tree.map(lambda leaf: _read(leaf, (i,)), factor), (*place, i)
+            return replaced(read, own, taken(row[0], there), row, there, axes - 1)
 
-        return lax.fori_loop(0, leaves[0].shape[len(place)], at_each, stacks)
+        return lax.fori_loop(0, param.shape[0], at_each, row)
     if not place:
-        return read(factor, *stacks)
-    param = taken(leaves[0], place) if param is None else param
+        return read(factor, *row)
+    leaves, structure = jax.tree.flatten(row)
     for turn in (0, *reversed(range(1, len(leaves)))):
-        old = [param, *(_read(leaf, place) for leaf in jax.tree.leaves(stacks)[1:])]
+        old = [param, *(_read(leaf, place) for leaf in jax.tree.leaves(row)[1:])]
         new = jax.tree.leaves(read(factor, *structure.unflatten(old)))
         leaves[turn] = _written(leaves[turn], new[turn], place)
         place = (*place[:-1], after(place[-1], leaves[0].shape[len(place) - 1], _read(leaves[turn], place)))

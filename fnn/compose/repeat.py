@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.compose.in_place import replaced, taken
+from fnn.compose.in_place import at_use
 from fnn.compose.segments import Segments
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, brief, check_size, describe
@@ -111,14 +111,15 @@ class Repeat:
         self._check(params)
         if self.every > 1:
             return Segments(self).backward(params, x, None, extras, dy, read)
-        in_place = read.replaces and not self.shared  # then the trees are carried, not scanned over
+        in_place = read.place is not None and not self.shared  # then the trees are carried, not scanned over
 
         def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
-            dy, after, stacks = carry
+            dy, after, rows = carry
             i, trees, kept, extras = xs
-            own = Reading(unread, (params,)) if self.shared else replace(read, trees=trees)
-            if in_place:
-                own = Reading(unread, (jax.tree.map(lambda _, row: taken(row[0], (i,)), params, stacks),))
+            if self.shared:
+                own = Reading(unread, (params,))
+            else:
+                own = at_use(read, params, rows, i) if in_place else replace(read, trees=trees)
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):
@@ -126,27 +127,21 @@ class Repeat:
                     grads, dx, kept = self.layer.backward_and_input(own.trees[0], after, extras, dy, own)
                 else:
                     grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
-            if in_place:
-                stacks, grads = _replaced(read, grads, own.trees[0], stacks, i), None
-            return (dx, None if after is None else kept, stacks), grads
+            rows, grads = (grads, None) if in_place else (None, grads)
+            return (dx, None if after is None else kept, rows), grads
 
-        trees = None if self.shared or in_place else read.trees
-        stacks = jax.tree.map(lambda *row: row, *read.trees) if in_place else None
+        trees, rows = (None, read.trees[1]) if in_place else (None if self.shared else read.trees, None)
         xs = (jnp.arange(self.n), trees, *extras)
-        (dx, _, stacks), grads = lax.scan(step, (dy, y, stacks), xs, self.n, reverse=True)
-        if in_place:
-            return stacks, dx
+        (dx, _, rows), grads = lax.scan(step, (dy, y, rows), xs, self.n, reverse=True)
         if self.shared:
             grads = read(jax.tree.map(join, grads, params, is_leaf=is_factor))
-        return grads, dx
+        return rows if in_place else grads, dx
 
     def _kept(self, x: Any, y: Any) -> Any:
         """Keep the input of a use if the layer reads it; where it reads outputs alone, the output."""
-        if _reverses(self.layer):
+        if not keeps_boundaries(self.layer):
             return None
-        if self.layer.needs == {"output"}:
-            return y
-        return x if self.layer.needs else None
+        return y if self.layer.needs == {"output"} else x
 
     def _check(self, params: Any) -> None:
         stacked = self.shared or all(jnp.shape(leaf)[:1] == (self.n,) for leaf in jax.tree.leaves(params))
@@ -163,19 +158,14 @@ class Repeat:
             raise InputError(f"Repeat(n={self.n})", wanted, describe(y), fix)
 
 
+def keeps_boundaries(layer: Layer) -> bool:
+    """Tell whether a `Repeat` of `layer` keeps a boundary of every use."""
+    return bool(layer.needs) and not _reverses(layer)
+
+
 def _reverses(layer: Any) -> bool:
     """Tell whether a layer finds its input from its output, as `Reversible` does."""
     return hasattr(layer, "backward_and_input")
-
-
-def _replaced(read: Reading, factors: Any, params: Any, stacks: Any, i: Any) -> Any:
-    """Give the stacks with what `read` makes of the factors of use `i`, whose params have been taken."""
-
-    def one(factor: Any, param: Any, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        axes = param.ndim - factor.rank if is_factor(factor) else 0
-        return replaced(read.reader, factor, row, (i,), axes, param)
-
-    return jax.tree.map(one, factors, params, stacks, is_leaf=is_factor)
 
 
 def _first(params: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnn.compose.recomputed import Recomputed
 from fnn.core import Layer, Reading
+from fnn.factors import unread
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Segments:
         self, params: Any, x: None, y: None, extras: tuple[Any, ...], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """Run stretch after stretch backwards, the last first."""
+        if read.place:  # the stacks to write into are larger than ours, and cannot be cut up
+            factors, dx = self.backward(params, x, y, extras, dy, Reading(unread, (params,)))
+            return read(factors), dx
         readings = []
         for (where, shape, layer), (kept, extra) in reversed(list(zip(self.stretches, extras, strict=True))):
             own = replace(read, trees=self._share(read.trees, where, shape))

@@ -87,8 +87,8 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
             updates, state = optimizer.update(grad, state, param)
             return optax.apply_updates(param, updates), state
 
-    def read(factor: Any, param: Any, state: Any) -> tuple[Any, Any]:
-        return replaced(partial(update, None), factor, (param, state), axes=_stack_rank(factor, param))
+    def read(factor: Any, param: Any, row: tuple[Any, Any], place: tuple[Any, ...]) -> tuple[Any, Any]:
+        return replaced(partial(update, None), factor, param, row, place, _stack_rank(factor, param))
 
     def step(
         params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
@@ -96,27 +96,29 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
         _check_state(state, params)
         y, residuals = forward(net, params, x, key)
         value, dy = loss.value_and_grad(y, target, weights)
+        rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
-            rows, _ = net.backward(params, *residuals, dy, Reading(read, (params, state), replaces=True))
+            rows, _ = net.backward(params, *residuals, dy, Reading(read, (params, rows), place=()))
         else:
             readings, _ = net.backward(params, *residuals, dy, Reading(_smaller, (params,)))
             squares, held = apart(params, readings)
             norm = jnp.sqrt(over_params(squares, axes=0))
-            rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, state, squares, held)
-        return *apart(params, rows), value
+            rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
+        params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
+        return params, state, value
 
-    def after_all(scale: Any, params: Params, state: Any, squares: Any, held: Any) -> Any:
+    def after_all(scale: Any, params: Params, rows: Any, squares: Any, held: Any) -> Any:
         turn = jnp.ones(())  # of a leaf: gradients are made one after the other
 
-        def one(held: Any, param: Any, state: Any, square: Any) -> tuple[Any, Any]:
+        def one(held: Any, param: Any, row: tuple[Any, Any], square: Any) -> tuple[Any, Any]:
             nonlocal turn
             if is_factor(held):
                 held = replace(held, dz=held.dz * turn.astype(held.dz.dtype))
-            row = replaced(partial(update, scale), held, (param, state), axes=square.ndim)
+            row = replaced(partial(update, scale), held, param, row, axes=square.ndim)
             turn = after(turn, 1, row[0])
             return row
 
-        return jax.tree.map(one, held, params, state, squares, is_leaf=is_factor)
+        return jax.tree.map(one, held, params, rows, squares, is_leaf=is_factor)
 
     return Update(init, step)
 
