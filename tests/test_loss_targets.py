@@ -31,3 +31,11 @@ def test_a_divergence_from_an_unnormalised_target():
     value, dy = fnn.kl_divergence("sum").value_and_grad(Y, TARGET)
     assert_equal(value, formula(Y))
     assert_equal(dy, jax.grad(formula)(Y))
+
+
+def test_a_weight_of_zero_counts_a_row_out_whose_value_alone_overflows():
+    y, weights = Y.at[2].set(1e200), jnp.ones(7).at[2].set(0)
+    value, dy = fnn.squared_error("sum").value_and_grad(y, TARGET, weights)
+    rows = np.delete(np.arange(7), 2)
+    assert_equal(value, fnn.squared_error("sum")(Y[rows], TARGET[rows]))
+    np.testing.assert_array_equal(dy[2], 0)

@@ -30,5 +30,8 @@ EQUIVALENT = {
     "Parallel.backward: 0 -> 1 (2)": "likewise",
     "gradient: jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode='drop')"
     " -> jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc))": "to drop is what JAX does by itself",
+    "_cosine: 1 -> 2 (2)": "divides where the norm is zero, and what it gives there is set to zero",
+    "d_silu: x > 0 -> x >= 0": "at zero both branches are one half",
+    "d_silu: 1 + e -> -(1 + e) (2)": "squared",
     "_hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
 }
