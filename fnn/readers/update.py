@@ -1,4 +1,4 @@
-"""Update in the backward pass: a param is replaced where its gradient is born, so that no two live."""
+"""Update in the backward pass: a param is replaced where its gradient is born, so they are never all alive."""
 
 from collections.abc import Callable
 from dataclasses import replace
