@@ -76,6 +76,17 @@ from fnn.losses import kl_divergence as kl_divergence
 from fnn.losses import poisson as poisson
 from fnn.losses import softmax_cross_entropy as softmax_cross_entropy
 from fnn.losses import squared_error as squared_error
+from fnn.plan.budget import Plan as Plan
+from fnn.plan.budget import fit_memory as fit_memory
+from fnn.plan.budget import memory_plans as memory_plans
+from fnn.plan.codecs import Bits as Bits
+from fnn.plan.codecs import Codec as Codec
+from fnn.plan.codecs import Offloaded as Offloaded
+from fnn.plan.codecs import Rounded as Rounded
+from fnn.plan.report import Memory as Memory
+from fnn.plan.report import memory as memory
+from fnn.plan.stored import Stored as Stored
+from fnn.plan.stored import stored as stored
 from fnn.readers.attribution import conjugate_gradients as conjugate_gradients
 from fnn.readers.attribution import el2n as el2n
 from fnn.readers.attribution import grand as grand

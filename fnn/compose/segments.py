@@ -37,7 +37,7 @@ class Segments:
         return (*stretches, *([(slice(n - rest, n), (rest,), segment(rest))] if rest else []))
 
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the stretches: no place of their own, layer, their share of the params, their input's shape."""
+        """List the stretches: no place of its own, layer, its share of the params, its input's shape."""
         return [
             ("", layer, jax.eval_shape(partial(self._share, where=where, shape=shape), params), x)
             for where, shape, layer in self.stretches

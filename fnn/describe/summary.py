@@ -33,7 +33,7 @@ class Row:
         leaves = jax.tree.leaves(tree)
         if leaves:
             self.kept.append(what)
-            self.kept_bytes += times * sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+            self.kept_bytes += times * bytes_of(leaves)
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,11 @@ def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, 
             at_input = isinstance(layer, Serial) or (isinstance(layer, Repeat) and "input" in part.needs)
             rows[0 if at_input else -1].keep("input" if at_input else "output", own[i], times)
         yield from rows
+
+
+def bytes_of(tree: Any) -> int:
+    """Give the bytes of a tree of arrays or shapes."""
+    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _extras(layer: Any, params: Any, x: Any) -> Any:

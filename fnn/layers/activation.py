@@ -80,9 +80,13 @@ class Activation:
         check_cotangent(self, dy, side.shape, side.dtype)
         if self.of == "neither":
             return read(()), dy
-        if self.df is None:
-            return read(()), jax.vjp(self, side)[1](dy)[0]
-        return read(()), (_wide(dy) * self.df(_wide(side))).astype(dy.dtype)
+        slope = self.slope(x, y)
+        return read(()), (dy.astype(slope.dtype) * slope).astype(dy.dtype)
+
+    def slope(self, x: Array | None, y: Array | None) -> Array:
+        """f'(x), from the side that `of` names, in float32 or wider."""
+        side = _wide(y if self.of == "output" else x)
+        return jax.vjp(self.f, side)[1](jnp.ones_like(side))[0] if self.df is None else self.df(side)
 
     def __repr__(self) -> str:
         return self.name

@@ -16,18 +16,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from fnn.compose.branches import Parallel, Skip
 from fnn.compose.recomputed import Recomputed
-from fnn.compose.repeat import Repeat
+from fnn.compose.repeat import Repeat, keeps_boundaries
+from fnn.compose.reversible import Reversible
 from fnn.compose.serial import Segment, Serial
 from fnn.core import Layer, init
-from fnn.describe.summary import product_flops
+from fnn.describe.summary import bytes_of, product_flops
 from fnn.errors import InputError, check_size
+
+Start = Literal["held", "reached", "open"]
 
 
 class Plan(NamedTuple):
@@ -88,14 +90,9 @@ def memory_plans(net: Layer, x: Any) -> tuple[Plan, ...]:
     y, _ = jax.eval_shape(lambda p, x: net.forward(p, x, None), params, x)
     found = []
     for kept, peak, flops, planned in _plans(net, params, x, whole=True):
-        ends = size(x) * ("input" in planned.needs) + size(y) * ("output" in planned.needs)
+        ends = bytes_of(x) * ("input" in planned.needs) + bytes_of(y) * ("output" in planned.needs)
         found.append(Plan(kept + ends, peak + ends, flops, planned))
     return _best(found, whole=True)
-
-
-def size(tree: Any) -> int:
-    """Give the bytes of a tree's arrays."""
-    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
@@ -123,14 +120,36 @@ def _plans(layer: Any, params: Any, x: Any, whole: bool = False) -> tuple[Plan, 
             )
         case Parallel():
             return _of_branches(layer, params, x)
+        case Recomputed():
+            made = _remade(layer.layer, params, x, 0)
+            return _best(Plan(0, peak, flops, replace(layer, layer=inner)) for peak, flops, inner in made)
+        case Reversible():
+            halves = [
+                _remade(part, own, half, bytes_of(half)) for _, part, own, half in layer.parts(params, x)
+            ]
+            return _best(
+                Plan(0, max(f[0], g[0]), f[1] + g[1], Reversible(f[2], g[2])) for f, g in product(*halves)
+            )
     _, extras = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
-    return (Plan(size(extras), size(extras), 0, layer),)
+    return (Plan(bytes_of(extras), bytes_of(extras), 0, layer),)
 
 
 def _held(layer: Any, params: Any, x: Any) -> Callable[[Any], int]:
     """Give what a composition that keeps its layer's output holds: the bytes, for a plan that reads it."""
     y, _ = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
-    return lambda planned: size(y) if "output" in planned.needs else 0
+    return lambda planned: bytes_of(y) if "output" in planned.needs else 0
+
+
+def _remade(layer: Any, params: Any, x: Any, read: int) -> list[tuple[int, int, Layer]]:
+    """Give the peak, flops and layer of each plan, where the layer's residuals, its ends too, are remade.
+
+    `read` are the bytes of the input, if that is remade as well.
+    """
+    held = _held(layer, params, x)
+    return [
+        (plan.peak + held(plan.net) + read * ("input" in plan.net.needs), plan.flops, plan.net)
+        for plan in _plans(layer, params, x)
+    ]
 
 
 def _of_branches(layer: Parallel, params: Any, x: Any) -> tuple[Plan, ...]:
@@ -155,8 +174,8 @@ def _of_repeat(layer: Repeat, params: Any, x: Any) -> tuple[Plan, ...]:
     ((_, inner, own, _),) = replace(layer, every=1).parts(params, x)
     once, n, found = product_flops(inner, own, x), layer.n, []
     for plan in _plans(inner, own, x):
-        use = plan.kept + (size(x) if plan.net.needs else 0)
-        both = size(x) if len(plan.net.needs) == 2 else 0  # the last output beside the inputs
+        use = plan.kept + bytes_of(x) * keeps_boundaries(plan.net)
+        last = bytes_of(x) * bool(replace(layer, layer=plan.net, every=1).needs)  # the output of a segment
         for every in range(1, n + 1):
             if layer.shared and n % every:
                 continue
@@ -164,67 +183,74 @@ def _of_repeat(layer: Repeat, params: Any, x: Any) -> tuple[Plan, ...]:
             if every == 1:
                 kept, alive, again = n * use, 0, 0
             else:
-                kept, alive, again = -(-n // every) * size(x), every * use + both, n * once
+                kept, alive, again = -(-n // every) * bytes_of(x), every * use + last, n * once
             peak = kept + alive - plan.kept + plan.peak
             found.append(Plan(kept, peak, again + n * plan.flops, net))
     return _best(found)
 
 
 def _of_chain(chain: Serial, params: Any, x: Any, whole: bool) -> tuple[Plan, ...]:
-    """The recursion over the stretches of a chain; equal stretches are solved once."""
+    """Recur over the stretches of a chain; equal stretches are solved once."""
     stages = [_stage(layer, own, shape) for _, layer, own, shape in Serial(*chain.layers).parts(params, x)]
     kinds = list(dict.fromkeys(stages))
 
     @cache
-    def solve(stretch: tuple[int, ...], reached: bool, remade: bool, proper: bool) -> tuple[Plan, ...]:
-        """Give the plans of a stretch whose first boundary is held or not (`reached`: or follows cheaply).
+    def solve(stretch: tuple[int, ...], start: Start, remade: bool, proper: bool) -> tuple[Plan, ...]:
+        """Give the plans of a stretch of the chain.
 
-        A stretch that is itself `remade` counts its last output if that is read; a `proper` one is not
-        a segment as a whole, being one already.
+        Its first boundary is "held" by whoever runs the chain, "reached" by cheap layers, or "open". A
+        stretch that is itself `remade` counts its last output if that is read; a `proper` one is not a
+        segment as a whole, being one already.
         """
         if not stretch:
             return (Plan(0, 0, 0, _Chain()),)
         first, found = kinds[stretch[0]], []
         for plan in first.plans:
-            held, then = _step(first, plan.net, reached, counted=remade or len(stretch) > 1)
+            held, then = _step(first, plan.net, start, counted=remade or len(stretch) > 1)
             for rest in solve(stretch[1:], then, remade, False):
                 kept, peak = held + plan.kept + rest.kept, held + max(plan.peak, plan.kept + rest.peak)
                 net = _Chain((plan.net, *rest.net.layers), _shifted(rest.net.segments, 1))
                 found.append(Plan(kept, peak, plan.flops + rest.flops, net))
-        held = 0 if reached else first.x
+        held = first.x if start == "open" else 0
         for stop in range(1, len(stretch) + (not proper)):
             again = _again([kinds[i] for i in stretch[:stop]])
-            segments, rests = solve(stretch[:stop], True, True, True), solve(stretch[stop:], False, remade, False)
+            segments = solve(stretch[:stop], "held", True, True)
+            rests = solve(stretch[stop:], "open", remade, False)
             for inner, rest in (_pairs if whole or remade else product)(segments, rests):
                 kept, peak = held + rest.kept, held + max(inner.peak, rest.peak)
                 segment = Segment(0, stop, inner.net.segments)
-                net = _Chain(inner.net.layers + rest.net.layers, (segment, *_shifted(rest.net.segments, stop)))
+                net = _Chain(
+                    inner.net.layers + rest.net.layers, (segment, *_shifted(rest.net.segments, stop))
+                )
                 found.append(Plan(kept, peak, again + inner.flops + rest.flops, net))
         return _best(found, whole or remade)
 
-    plans = solve(tuple(kinds.index(stage) for stage in stages), True, False, False)
+    plans = solve(tuple(kinds.index(stage) for stage in stages), "held", False, False)
     return tuple(plan._replace(net=Serial(*plan.net.layers, plan=plan.net.segments)) for plan in plans)
 
 
 def _stage(layer: Any, params: Any, x: Any) -> _Stage:
     y, _ = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
     forward, again = product_flops(layer, params, x), _residual_flops(layer, params, x)
-    return _Stage(_plans(layer, params, x), layer.needs, size(x), size(y), forward, again)
+    return _Stage(_plans(layer, params, x), layer.needs, bytes_of(x), bytes_of(y), forward, again)
 
 
-def _step(stage: _Stage, layer: Any, reached: bool, counted: bool) -> tuple[int, bool]:
-    """Give the bytes of the boundaries that a layer makes a chain keep, and whether its output is reached."""
-    held = 0
+def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, Start]:
+    """Give the bytes of the boundaries that a layer makes a chain keep, and how its output is to be had.
+
+    As in `serial.kept_boundaries`: a boundary that nobody reads is no start for cheap layers, held or not.
+    """
+    held, reached = 0, start == "reached"
     if "input" in layer.needs and not reached:
-        held, reached = stage.x, True
+        held, reached = stage.x * (start == "open"), True
     reached = reached and layer.cheap
     if "output" in layer.needs and not reached:
         held, reached = held + stage.y * counted, True
-    return held, reached
+    return held, "reached" if reached else "open"
 
 
 def _again(stages: list[_Stage]) -> int:
-    """Count the flops by which a stretch's residuals are made again: its last products may not be among them."""
+    """Count the flops by which a stretch's residuals are made again; its last products may not be needed."""
     total, read = 0, False
     for stage in reversed(stages):
         total += stage.forward if read else stage.again

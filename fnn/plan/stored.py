@@ -1,0 +1,113 @@
+"""A layer that stores what its backward reads smaller than it is, and a network of such layers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from fnn.compose.branches import Parallel, Skip
+from fnn.compose.recomputed import Recomputed, sides
+from fnn.compose.repeat import Repeat
+from fnn.compose.reversible import Reversible
+from fnn.compose.serial import Serial
+from fnn.core import Equations, Layer, Reading
+from fnn.errors import InputError, brief, check_cotangent
+from fnn.layers import piecewise
+from fnn.layers.activation import Activation
+from fnn.layers.dense import Dense
+from fnn.plan.codecs import Bits, Codec
+
+
+@dataclass(frozen=True, repr=False)
+class Stored:
+    """Keep what a layer's backward reads as `codec` stores it, apart from its neighbours.
+
+    params: the layer's. Of an activation that is its derivative f'(x), of every other layer the sides that
+    it reads. The dx of an activation and the gradient of a weight are linear in these; so with a codec that
+    is right on the average (`fnn.Bits`, with a key) the gradients of a network of dense layers and
+    activations are, too: each is a sum of products of quantities that are rounded apart from each other. (A
+    norm's or a gate's is not linear.) Source: Chen et al. 2021.
+    """
+
+    layer: Layer
+    codec: Codec
+    __repr__ = brief
+    needs = frozenset[str]()
+
+    def __post_init__(self):
+        if not isinstance(self.layer, Layer) or hasattr(self.layer, "parts"):
+            wanted, fix = "a layer that is no composition", "fnn.stored(net, codec)"
+            raise InputError("Stored", wanted, repr(self.layer), fix)
+
+    @property
+    def cheap(self) -> bool:
+        """Whether the layer is."""
+        return self.layer.cheap
+
+    @property
+    def equations(self) -> Equations:
+        """Those of the layer, for `fnn.explain`."""
+        return getattr(self.layer, "equations")  # noqa: B009
+
+    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
+        """Make the layer's params."""
+        return self.layer.init(key, x)
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+        """Give the layer's output, and what is stored beside its extras."""
+        y, extras = self.layer.forward(params, x, key)
+        if isinstance(self.layer, Activation):
+            read = (self.layer.slope(x, y), None)
+        else:
+            read = sides(self.layer, x, y)
+        keys = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 1))
+        stored = [None if v is None else self.codec.encode(v, k) for v, k in zip(read, keys, strict=True)]
+        return y, (tuple(stored), extras)
+
+    def recompute(self, params: Any, x: Any, extras: Any) -> Any:
+        """Give the layer's output."""
+        return self.layer.recompute(params, x, extras[1])
+
+    def backward(self, params: Any, x: None, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
+        """Run the layer's backward with what comes out of the store."""
+        stored, extras = extras
+        v_in, v_out = (None if v is None else self.codec.decode(v) for v in stored)
+        if isinstance(self.layer, Activation):
+            assert v_in is not None
+            check_cotangent(self, dy, v_in.shape, dy.dtype)
+            return read(()), (dy.astype(v_in.dtype) * v_in).astype(dy.dtype)
+        return self.layer.backward(params, v_in, v_out, extras, dy, read)
+
+
+def stored(net: Any, codec: Codec, where: Callable[[Layer], bool] | None = None) -> Any:
+    """Give the same network with the layers that `where` picks storing what they read by `codec`.
+
+    By default it picks the dense layers and the activations that read anything, of which gradients that are
+    right on the average come. A derivative that has two values alone, as that of a relu, is stored in one bit
+    each, which is exact. The params are those of `net`, and so is the output. Further calls may pick others:
+    `stored(stored(net, Bits(4)), Rounded(), lambda layer: isinstance(layer, Gate))`.
+    """
+    pick = _linear if where is None else where
+    match net:
+        case Serial():
+            return Serial(*(stored(layer, codec, pick) for layer in net.layers), plan=net.plan)
+        case Parallel():
+            return Parallel(*(stored(layer, codec, pick) for layer in net.layers), join=net.join)
+        case Skip() | Repeat() | Recomputed():
+            return replace(net, layer=stored(net.layer, codec, pick))
+        case Reversible():
+            return Reversible(stored(net.f, codec, pick), stored(net.g, codec, pick))
+    if not pick(net):
+        return net
+    return Stored(net, Bits(1) if isinstance(net, Activation) and _two_valued(net) else codec)
+
+
+def _linear(layer: Layer) -> bool:
+    return isinstance(layer, Dense) or (isinstance(layer, Activation) and bool(layer.needs))
+
+
+def _two_valued(layer: Activation) -> bool:
+    df = getattr(layer.df, "func", layer.df)  # leaky_relu's is a partial
+    steps = ("d_relu", "d_leaky_relu", "d_relu6", "d_hard_tanh", "d_hard_sigmoid")
+    return df in [getattr(piecewise, name) for name in steps]
