@@ -21,7 +21,7 @@ from fnn.readers.reading import over_params
 from fnn.readers.seeding import check_apart, check_loss, losses_and_readings, refuted, row_losses
 
 
-def influence(net: Layer, loss: Loss, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
+def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
     """Give a function `(params, x, target, x_test, target_test) -> scores`, (n,), one for each example of x.
 
     score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss as `loss` reduces it:
@@ -64,7 +64,7 @@ def conjugate_gradients(
     return lambda v: cg(damped, v, tol=tolerance, maxiter=steps)[0]
 
 
-def tracin(net: Layer, loss: Loss) -> Callable[..., Any]:
+def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
     """Give a function `(checkpoints, x, target, x_test, target_test) -> scores`, (n, m).
 
     `checkpoints` are pairs (params, learning rate); scores[i, j] = sum over them of rate g_i . g_j, what
@@ -90,7 +90,7 @@ def tracin(net: Layer, loss: Loss) -> Callable[..., Any]:
     return run
 
 
-def grand(net: Layer, loss: Loss) -> Callable[..., Any]:
+def grand(net: Layer, loss: Any) -> Callable[..., Any]:
     """Give a function `(params, x, target) -> scores`, (n,): the norm of each example's gradient.
 
     To be averaged over several initializations. Cost: one pass, 2n(k + j) flops a layer, no gradient.

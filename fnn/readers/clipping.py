@@ -10,7 +10,6 @@ from jax import lax
 from fnn.core import Layer, Params
 from fnn.errors import InputError, describe
 from fnn.factors import is_factor, unread
-from fnn.losses import Loss
 from fnn.readers.examples import squared_norm, weighted_gradient
 from fnn.readers.reading import apart, over_params, together
 from fnn.readers.seeding import check_loss, losses_and_readings, refuted
@@ -29,7 +28,7 @@ class Clipped(NamedTuple):
 
 def clipped_gradient(
     net: Layer,
-    loss: Loss,
+    loss: Any,
     norm: Any,
     *,
     per: str = "network",

@@ -12,7 +12,7 @@ from fnn.errors import InputError, at, describe
 from fnn.losses import Loss
 
 
-def losses_and_readings(net: Layer, loss: Loss, read: Reader) -> Callable[..., tuple[Any, Any]]:
+def losses_and_readings(net: Layer, loss: Any, read: Reader) -> Callable[..., tuple[Any, Any]]:
     """Give a function `(params, x, target, key=None, *, weights=None, trees=()) -> (losses, readings)`.
 
     An example is an index of axis 0 of `x`; its loss is the sum over its rows (its tokens), whatever the
