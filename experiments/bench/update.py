@@ -1,10 +1,10 @@
 """Updating in the backward pass beside the ordinary training step: temporaries, and time in turns.
 
 Run `python -m experiments.bench.update`; `--memory` leaves the times out. Every step is jitted and donates
-its params and optimizer state (Adam, float32), of which it holds one copy; memory is what the compiler reserves
-for temporaries beside that. All rows of a table take turns, in another order each round; a ratio is that of
-the median times, its spread the quartiles over the rounds of the ratio within a round. The rows are
-divided by the first.
+params and optimizer state (Adam, float32): it holds one copy of them, and memory is what the compiler
+reserves for temporaries beside that. All rows of a table take turns, in another order each round; a ratio
+is that of the median times, its spread the quartiles over the rounds of the ratio within a round. The rows
+are divided by the first.
 """
 
 import argparse

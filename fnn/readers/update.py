@@ -1,4 +1,4 @@
-"""Update in the backward pass: a param is replaced where its gradient is born, so they are never all alive."""
+"""Update in the backward pass: every param is replaced where its gradient is born."""
 
 from collections.abc import Callable
 from dataclasses import replace
