@@ -108,6 +108,6 @@ def _linear(layer: Layer) -> bool:
 
 
 def _two_valued(layer: Activation) -> bool:
-    df = getattr(layer.df, "func", layer.df)  # leaky_relu's is a partial
+    df = getattr(layer.df, "f", layer.df)  # a leaky relu's carries its slope
     steps = ("d_relu", "d_leaky_relu", "d_relu6", "d_hard_tanh", "d_hard_sigmoid")
     return df in [getattr(piecewise, name) for name in steps]
