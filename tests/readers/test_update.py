@@ -16,22 +16,25 @@ from tests.cases import CASES, SINE, VOCABULARY, Case, example
 from tests.proof import assert_equal
 
 LOSS = fnn.half_squared_error()
-SCHEDULE = optax.cosine_decay_schedule(0.1, 5)
+
+
+def schedule(count: Any) -> Any:
+    return 0.1 / (1.0 + count)
+
+
 # The bound below a root keeps a gradient that is zero but for rounding from becoming a step.
-ADAM = optax.adamw(SCHEDULE, eps=1e-3, weight_decay=0.1)
+ADAM = optax.adamw(schedule, eps=1e-3, weight_decay=0.1)
 MOMENTUM = optax.sgd(0.1, momentum=0.9)  # compiles in less time
 LEAFWISE = {
     "sgd": optax.sgd(0.1),
-    "nesterov": optax.sgd(SCHEDULE, momentum=0.9, nesterov=True),
+    "nesterov": optax.sgd(schedule, momentum=0.9, nesterov=True),
     "l2": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9)),
     "adam": optax.adam(0.1, eps=1e-3),
-    "adabelief": optax.adabelief(SCHEDULE, eps=1e-3),
-    "lion": optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda i: -0.1 / (1 + i))),
+    "adabelief": optax.adabelief(schedule, eps=1e-3),
+    "trace": optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda i: -0.1 / (1 + i))),
     "in steps": optax.MultiSteps(optax.adam(0.1, eps=1e-3), 2),
 }
-BRIEF = [
-    "shared-of-repeat", "repeat-of-shared", "repeat-of-repeat", "deep-nesting"
-]  # fmt: skip
+BRIEF = ["shared-of-repeat", "deep-nesting"]  # and, below, a repeat of repeats: recomputed segments
 SMALL = Case("small", Serial(Dense(4), Repeat(Serial(SINE, Dense(4)), 3)), (7, 5))
 
 
@@ -85,7 +88,7 @@ def test_params_after_steps_are_those_of_the_ordinary_step(name):
     assert_equal(in_backward(case, ADAM, params, data), ordinary(case, ADAM, params, data))
 
 
-@pytest.mark.parametrize("name", some_slow(LEAFWISE, ["l2"]))
+@pytest.mark.parametrize("name", some_slow(LEAFWISE, ["adabelief"]))
 def test_every_optimizer_that_goes_leaf_by_leaf(name):
     params, data = batches(SMALL, steps=4)
     optimizer = LEAFWISE[name]
@@ -97,14 +100,14 @@ def test_an_optimizer_that_looks_at_whole_params_sees_the_layers_of_a_repeat(nam
     optimizer = {"adafactor": optax.adafactor(0.1, min_dim_size_to_factor=2), "lamb": optax.lamb(0.1)}[name]
     block = Serial(Dense(6), SINE)
     stacked, unrolled = (
-        Case("stacked", Repeat(block, 3), (7, 6)),
-        Case("unrolled", Serial(*[block] * 3), (7, 6)),
+        Case("stacked", Repeat(block, 2), (7, 6)),
+        Case("unrolled", Serial(*[block] * 2), (7, 6)),
     )
     params, data = batches(stacked)
-    apart = sum((jax.tree.map(lambda leaf: leaf[i], params) for i in range(3)), ())  # noqa: B023
+    apart = sum((jax.tree.map(lambda leaf: leaf[i], params) for i in range(2)), ())  # noqa: B023
     wanted, value = ordinary(unrolled, optimizer, apart, data)
     got, got_value = in_backward(stacked, optimizer, params, data)
-    assert_equal(sum((jax.tree.map(lambda leaf: leaf[i], got) for i in range(3)), ()), wanted)  # noqa: B023
+    assert_equal(sum((jax.tree.map(lambda leaf: leaf[i], got) for i in range(2)), ()), wanted)  # noqa: B023
     assert_equal(got_value, value)
 
 
@@ -130,12 +133,10 @@ WIDE_SHARED = Case(
     ("case", "part"),
     [
         (WIDE, 0.3),
-        (WIDE_SHARED, 0.3),
-        (SMALL, 1.5),
         *(
             pytest.param(case, part, marks=pytest.mark.slow)
-            for case in (WIDE, WIDE_SHARED, named("repeat-of-repeat"), named("embedding-chain"))
-            for part in (0.6, 1.5)
+            for case in (SMALL, WIDE, WIDE_SHARED, named("repeat-of-repeat"), named("embedding-chain"))
+            for part in (0.3, 1.5)
         ),
     ],
     ids=str,
@@ -170,13 +171,14 @@ def test_a_training_loop_in_a_scan():
 
 
 def test_weights_and_other_dtypes():
-    params, [(x, target, _)] = batches(SMALL, jnp.float32, steps=1)
+    net = Repeat(Dense(5), 2)
+    params, [(x, target, _)] = batches(Case("narrow", net, (7, 5)), jnp.float32, steps=1)
     weights = jnp.linspace(0.0, 2.0, 7, dtype=jnp.float32)
-    init, step = fnn.update_in_backward(SMALL.net, LOSS, optax.sgd(SCHEDULE, momentum=0.9))
+    init, step = fnn.update_in_backward(net, LOSS, optax.sgd(schedule, momentum=0.9))
     state = init(params, x)
     new, new_state, value = jax.jit(step)(params, state, x, target, weights=weights)
     assert dtypes((new, new_state)) == dtypes((params, state))
-    wanted, grads = jax.jit(fnn.value_and_grad(SMALL.net, LOSS))(params, x, target, None, weights)
+    wanted, grads = jax.jit(fnn.value_and_grad(net, LOSS))(params, x, target, None, weights)
     assert_equal(value, wanted, 1e-6)
     downhill = jax.tree.map(lambda old, new, g: bool(jnp.all((new - old) * g < 0)), params, new, grads)
     assert jax.tree.all(downhill)
@@ -198,7 +200,7 @@ def bytes_of(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", some_slow(LEAFWISE, ["adam"]))
+@pytest.mark.parametrize("name", some_slow(LEAFWISE, ["l2"]))
 def test_memory_holds_one_copy_of_params_and_state_and_no_stack_of_gradients(name):
     """In place: outputs are the donated arguments, and the temporaries a fraction of the ordinary step's."""
     case = Case("deep", Repeat(Serial(Dense(96), fnn.relu), 12), (2, 96))
