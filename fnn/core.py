@@ -80,12 +80,14 @@ class Reading:
     With a `place`, it replaces: the second tree has a row in the place of each param, a tuple that begins
     with the param or its stack; `read(factor, param, row, place=place)` gives the row with what stands at
     `place`, an index for each stacked axis, made new. A composition that reads in a loop carries the rows,
-    so that they are written where they lie.
+    so that they are written where they lie. In the body of a loop (`looped`) the compiler sees nothing of
+    the forward, so that what is made again cannot be merged with it.
     """
 
     reader: Reader
     trees: tuple[Any, ...]
     place: tuple[Any, ...] | None = None
+    looped: bool = False
 
     def __getitem__(self, part: Any) -> "Reading":
         """Give the reading of one part of a composition."""

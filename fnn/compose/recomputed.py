@@ -1,6 +1,6 @@
 """A layer that is run again in the backward, so that its forward leaves its input alone."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -52,7 +52,8 @@ class Recomputed:
         x, dy = after(x, dy)
         y, extras = self.layer.forward(params, x, extras)
         with at(self.place):
-            return self.layer.backward(params, *sides(self.layer, x, y), extras, dy, read)
+            own = replace(read, looped=False)  # the second forward is in sight
+            return self.layer.backward(params, *sides(self.layer, x, y), extras, dy, own)
 
 
 def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:

@@ -120,6 +120,7 @@ class Repeat:
                 own = Reading(unread, (params,))
             else:
                 own = at_use(read, params, rows, i) if in_place else replace(read, trees=trees)
+            own = replace(own, looped=True)
             v_in = kept if "input" in self.layer.needs else None
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):

@@ -150,7 +150,8 @@ class Serial:
             """Give v[i], run again by cheap layers from the kept boundary before it where need be; and dy."""
             start = max(j for j in known if j <= i)
             for j, (where, layer) in enumerate(blocks[start:i], start):
-                known[j], dy = after(known[j], dy)
+                if not read.looped:
+                    known[j], dy = after(known[j], dy)
                 known[j + 1] = layer.recompute(params[where], known[j], extras[j])
             return known[i], dy
 

@@ -1,0 +1,259 @@
+"""What a network keeps and what its backward needs beside: the floor, the compilers' counts, plans, time.
+
+    python -m experiments.bench.memory                              on this machine's device
+    python -m experiments.bench.memory --targets h100 v5e:2x2       for accelerators that are not here
+    python -m experiments.bench.memory --times --pictures docs      time in turns, and the pictures
+
+Sixteen equal layers, scanned and unrolled: a unit is one boundary, rows x width. fnn's gradient stands
+beside jax.grad's and beside jax.checkpoint's with `dots_saveable` (around the body of the scan), the
+best policies of theirs for these networks; all are given dy, and temporaries are the compiler's own count.
+Other targets than "here" want `pip install '.[targets]'`; a TPU multiplies float32 in bfloat16, so there
+everything is in bfloat16, as people train.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from experiments.bench.step import PLAIN, seconds
+from fnn.plan.targets import compiled_for
+
+ROWS, WIDTH, LAYERS = 16384, 512, 16
+SAVE = jax.checkpoint_policies.dots_saveable
+Network = Callable[[Any, Any], Any]
+
+
+def shapes(net: Any, x: Any) -> Any:
+    """Give the shapes of a network's params."""
+    return jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
+
+
+def ours(net: Any) -> Callable:
+    """Give the gradients of a network by a dy, by fnn."""
+
+    def gradients(params: Any, x: Any, dy: Any) -> Any:
+        _, residuals = fnn.forward(net, params, x)
+        return fnn.backward(net, params, residuals, dy)[0]
+
+    return gradients
+
+
+def theirs(network: Network) -> Callable:
+    """Give the gradients of a network by a dy, by autodiff."""
+    return lambda params, x, dy: jax.vjp(lambda p: network(p, x), params)[1](dy)[0]
+
+
+def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Network]]]:
+    """Give 17 dense layers with 16 activations between: by fnn, and as users of jax.numpy write it.
+
+    Each of theirs comes with the shapes of its params. Usually a scan's body is a dense layer and then its
+    activation; "turned" it is an activation and then the next dense layer, as in fnn's own scans: the one
+    order in which the product that a policy saves is the carry itself.
+    """
+    block, f = fnn.Serial(getattr(fnn, activation), fnn.Dense(WIDTH)), PLAIN[activation]
+    net = fnn.Serial(fnn.Dense(WIDTH), *([fnn.Repeat(block, LAYERS)] if scan else [block] * LAYERS))
+    one = shapes(fnn.Dense(WIDTH), jax.ShapeDtypeStruct((1, WIDTH), jnp.float32))
+    stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((LAYERS, *leaf.shape), leaf.dtype), one)
+    params = (one, stack) if scan else [one] * (LAYERS + 1)
+
+    def dense(x: Any, own: Any) -> Any:
+        return x @ own["w"].astype(x.dtype) + own["b"].astype(x.dtype)
+
+    def usual(x: Any, own: Any) -> tuple[Any, None]:
+        return f(dense(x, own)), None
+
+    def turned(x: Any, own: Any) -> tuple[Any, None]:
+        return dense(f(x), own), None
+
+    def unrolled(params: Any, x: Any) -> Any:
+        for own in params[:-1]:
+            x, _ = usual(x, own)
+        return dense(x, params[-1])
+
+    def scanned(body: Callable) -> Network:
+        first = body.__name__ == "turned"  # the dense layer by itself
+
+        def run(params: Any, x: Any, body: Callable = body) -> Any:
+            one, stack = params
+            return (
+                jax.lax.scan(body, dense(x, one), stack)[0]
+                if first
+                else dense(jax.lax.scan(body, x, stack)[0], one)
+            )
+
+        return run
+
+    if not scan:
+        return net, {
+            "jax.grad": (params, unrolled),
+            "saveable": (params, jax.checkpoint(unrolled, policy=SAVE)),
+        }
+    saving = {body: jax.checkpoint(body, policy=SAVE) for body in (usual, turned)}
+    return net, {
+        "jax.grad": (params, scanned(usual)),
+        "saveable": (params, lambda p, x: scanned(usual)(p, x, saving[usual])),
+        "turned": (params, lambda p, x: scanned(turned)(p, x, saving[turned])),
+    }
+
+
+def feed_forward(hidden: int) -> tuple[Any, dict[str, tuple[Any, Network]]]:
+    """Give eight feed-forward blocks of a transformer (norm, gated, skip), unrolled, three ways."""
+    block = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Gated(hidden), fnn.Dense(WIDTH, bias=False)))
+
+    def plain(params: Any, x: Any) -> Any:
+        for norm, packed, _, out in params:
+            rms = jnp.sqrt(jnp.square(x.astype(jnp.float32)).mean(-1, keepdims=True) + 1e-6)
+            h = (x / rms * norm["scale"]).astype(x.dtype)
+            g, u = jnp.split(h @ packed["w"].astype(x.dtype), 2, -1)
+            x = x + (jax.nn.silu(g) * u) @ out["w"].astype(x.dtype)
+        return x
+
+    net = fnn.Serial(*[block] * 8)
+    params = shapes(net, jax.ShapeDtypeStruct((1, WIDTH), jnp.float32))
+    return net, {"jax.grad": (params, plain), "saveable": (params, jax.checkpoint(plain, policy=SAVE))}
+
+
+def table(target: str, dtype: Any, activations: list[str]) -> None:
+    """Print the temporaries of each network three ways, in units of one boundary."""
+    x = jax.ShapeDtypeStruct((ROWS, WIDTH), dtype)
+    unit = ROWS * WIDTH * x.dtype.itemsize
+    title = jax.devices()[0].device_kind if target == "here" else target
+    print(f"\n{title}, {x.dtype}: temporaries in units of one boundary ({unit / 2**20:.0f} MiB)")
+    names = ("keeps", "fnn", "jax.grad", "saveable", "turned", "/ grad", "/ saveable", "/ best")
+    print(" " * 28 + "".join(f"{name:>12}" for name in names))
+    rows = [(f"{name}, {how}", chain(name, how == "scanned")) for name in activations for how in HOW]
+    rows += [("8 feed-forward blocks, F = 4D", feed_forward(4 * WIDTH))]
+    for name, (net, ways) in rows:
+        params = shapes(net, x)
+        mine = compiled_for(target, ours(net), params, x, x).temporaries / unit
+        other = {
+            key: compiled_for(target, theirs(way), own, x, x).temporaries / unit
+            for key, (own, way) in ways.items()
+        }
+        found = [fnn.memory(net, params, x).residuals / unit, mine]
+        found += [other.get(key, np.nan) for key in ("jax.grad", "saveable", "turned")]
+        found += [mine / other["jax.grad"], mine / other["saveable"], mine / min(other.values())]
+        shown = [f"{value:12.1f}" if i < 5 else f"{value:12.2f}" for i, value in enumerate(found)]
+        print(f"{name:28}{''.join(shown)}".replace("nan", "  -"), flush=True)
+
+
+HOW = ("scanned", "unrolled")
+
+
+def drawn(like: Any) -> Any:
+    """Draw params of these shapes."""
+    keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(like))))
+    return jax.tree.map(lambda leaf: 0.05 * jax.random.normal(next(keys), leaf.shape), like)
+
+
+def times(rounds: int) -> None:
+    """Print the time of a gradient in turns: as it is and at a third of its residuals, over jax.grad's."""
+    x = jax.random.normal(jax.random.key(0), (2048, WIDTH))
+    print(f"\ntime of a gradient, over jax.grad's (quartiles), {len(x)} x {WIDTH}, {LAYERS} layers")
+    for name in ("relu", "gelu"):
+        for how in HOW:
+            net, ways = chain(name, how == "scanned")
+            params = fnn.init(net, jax.random.key(1), x)
+            third = fnn.fit_memory(net, x, fnn.memory(net, params, x).residuals // 3)
+            programs = {key: (theirs(way), drawn(own)) for key, (own, way) in ways.items()}
+            programs |= {"fnn": (ours(net), params), "at a third": (ours(third), params)}
+            runs = {
+                key: partial(jax.jit(f).lower(own, x, x).compile(), own, x, x)
+                for key, (f, own) in programs.items()
+            }
+            took = seconds(runs, (), rounds)
+            base = took.pop("jax.grad")
+            shown = []
+            for key, each in took.items():
+                low, high = np.quantile(each / base, (0.25, 0.75))
+                shown.append(f"{key} {np.median(each) / np.median(base):.2f} ({low:.2f}-{high:.2f})")
+            print(f"{name}, {how:9} {1e3 * np.median(base):7.1f} ms   {'   '.join(shown)}", flush=True)
+
+
+def plans() -> dict[str, Any]:
+    """Print what is run again at each budget, beside equal segments and jax.checkpoint's ways."""
+    x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
+    net, unit = chain("gelu", scan=False)[0], ROWS * WIDTH * 4
+    forward = fnn.summary(net, x).flops
+    curve = [(plan.peak / unit, plan.flops / forward) for plan in fnn.memory_plans(net, x)]
+    equal = []
+    for length in range(1, LAYERS + 1):
+        cuts = [*range(0, len(net.layers), 2 * length), len(net.layers)]
+        plan = tuple(fnn.Segment(*pair) for pair in zip(cuts, cuts[1:], strict=False))
+        peak = fnn.memory(fnn.Serial(*net.layers, plan=plan), None, x).peak / unit
+        # each segment runs all its products again but the last one
+        equal.append((peak, (LAYERS + 1 - len(plan)) / (LAYERS + 1)))
+    print("\nplans of 16 gelu layers, unrolled: residuals alive (units), flops run again over the forward's")
+    for peak, flops in curve:
+        rivals = [again for units, again in equal if units <= peak]
+        print(f"{peak:6.1f} {flops:6.2f}   equal segments: {min(rivals, default=np.nan):.2f}")
+    return {"plans": curve, "equal segments": equal, "forward flops": forward}
+
+
+def pictures(folder: Path, curves: dict[str, Any]) -> None:
+    """Draw the curve over budgets, and the bytes alive over forward and backward, before and after."""
+    from matplotlib.figure import Figure
+
+    from figures import COOL, INK, SOFT, WARM, png
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.step(
+        *zip(*curves["plans"], strict=True), where="post", color=WARM, linewidth=2, label="fnn.fit_memory"
+    )
+    left.plot(*zip(*curves["equal segments"], strict=True), "o", color=COOL, ms=5, label="equal segments")
+    n = LAYERS
+    left.plot([n + 1], [0], "s", color=INK, ms=6, label="boundaries (fnn's default)")
+    left.plot([2 * n + 1], [0], "^", color=SOFT, ms=7, label="dots_saveable with its products' inputs")
+    left.set(xlabel="residuals alive at most (boundaries)", ylabel="flops run again / forward's")
+    left.set_title("Sixteen gelu layers: recomputation over the budget")
+    left.legend(frameon=False)
+    x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
+    net = chain("gelu", scan=False)[0]
+    before = fnn.memory(net, None, x)
+    for name, plan, colour in (
+        ("all boundaries", net, COOL),
+        ("within a half", fnn.fit_memory(net, x, before.peak // 2), WARM),
+        ("within a third", fnn.fit_memory(net, x, before.peak // 3), INK),
+    ):
+        found = fnn.memory(plan, None, x)
+        alive = [moment.residuals / 2**20 for moment in found.timeline]
+        right.plot(np.linspace(0, 1, len(alive)), alive, color=colour, linewidth=1.8, label=name)
+    right.set(xlabel="forward, then backward", ylabel="MiB of residuals alive", xticks=[], ylim=(0, None))
+    right.set_title("Residuals alive in one step")
+    right.legend(frameon=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.png").write_bytes(png(figure))
+    print(f"\nwritten: {folder / 'memory.png'}")
+
+
+def main() -> None:
+    """Print the tables that are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--targets", nargs="*", default=["here"], help='"here", "h100", a TPU topology')
+    parser.add_argument("--activations", nargs="*", default=list(PLAIN), choices=list(PLAIN))
+    parser.add_argument("--times", action="store_true", help="time the gradients, too")
+    parser.add_argument("--rounds", type=int, default=15, help="gradients of each that are timed")
+    parser.add_argument("--pictures", type=Path, help="the folder for the picture")
+    options = parser.parse_args()
+    for target in options.targets:
+        tpu = target not in ("here", "h100")
+        table(target, jnp.bfloat16 if tpu else jnp.float32, options.activations)
+    curves = plans()
+    if options.pictures:
+        pictures(options.pictures, curves)
+    if options.times:
+        times(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
