@@ -125,7 +125,8 @@ class Repeat:
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):
                 if _reverses(self.layer):
-                    grads, dx, kept = self.layer.backward_and_input(own.trees[0], after, extras, dy, own)
+                    back: Any = self.layer  # a layer, and more
+                    grads, dx, kept = back.backward_and_input(own.trees[0], after, extras, dy, own)
                 else:
                     grads, dx = self.layer.backward(own.trees[0], v_in, v_out, extras, dy, own)
             rows, grads = (grads, None) if in_place else (None, grads)

@@ -85,7 +85,9 @@ class Activation:
 
     def slope(self, x: Array | None, y: Array | None) -> Array:
         """f'(x), from the side that `of` names, in float32 or wider."""
-        side = _wide(y if self.of == "output" else x)
+        side = y if self.of == "output" else x
+        assert side is not None, f"{self}: the derivative reads the {self.of}"
+        side = _wide(side)
         return jax.vjp(self.f, side)[1](jnp.ones_like(side))[0] if self.df is None else self.df(side)
 
     def __repr__(self) -> str:
