@@ -56,6 +56,9 @@ def test_images_move_by_whole_pixels(mnist):
     assert np.array_equal(shifted(x, jax.random.key(0), (7, 5), 0.1), x)
 
 
+WHOLE = gzip.compress(idx(np.zeros((2, 3, 3), np.uint8)), mtime=0)  # no clock in it: it names a test
+
+
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "begins with the bytes 00 00 08 03, got an empty file"),
     (b"PNG of a digit", "begins with the bytes 00 00 08 03, got 50 4e 47 20"),
@@ -63,7 +66,7 @@ def test_images_move_by_whole_pixels(mnist):
     (idx(np.zeros((2, 3, 3), np.uint8))[:-1], "expected 34 bytes for the shape (2, 3, 3) in its head"),
     (idx(np.zeros((2, 3, 3), np.uint8))[:9], "got 9: the file is damaged"),
     (idx(np.zeros((2, 3, 3), np.uint8)) + b"0", "got 35: the file is damaged"),
-    (gzip.compress(idx(np.zeros((2, 3, 3), np.uint8)), mtime=0)[:-9], "expected a whole gzip file, got a broken one"),
+    (WHOLE[:-9], "expected a whole gzip file, got a broken one"),
     (b"\x1f\x8b of something else", "expected a whole gzip file, got a broken one"),
 ])  # fmt: skip
 def test_idx_files_that_are_not(content, said, tmp_path):
