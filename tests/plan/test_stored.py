@@ -98,8 +98,7 @@ def test_stored_exactly_it_is_the_same_network(case):
     )
     got = jax.jit(lambda: explicit(replace(drawn, net=net)))
     wanted = jax.jit(lambda: explicit(drawn))
-    if "parallel" not in case.name:  # there the key of a layer is one of another number
-        assert_equal(got(), wanted())
+    assert_equal(got(), wanted())
 
 
 def test_the_gradient_is_right_on_the_average():
