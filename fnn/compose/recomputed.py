@@ -49,7 +49,7 @@ class Recomputed:
 
     def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
         """dx = the layer's dx, from residuals that are made again here"""
-        x, dy = after(x, dy)
+        x = after(x, dy)
         y, extras = self.layer.forward(params, x, extras)
         with at(self.place):
             own = replace(read, looped=False)  # the second forward is in sight
@@ -61,10 +61,11 @@ def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
     return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
-def after(x: Any, dy: Any) -> tuple[Any, Any]:
-    """Give both back, `x` not before `dy` is there.
+def after(x: Any, dy: Any) -> Any:
+    """Give x back, known only when `dy` is.
 
     What is made again from such an x cannot be merged by the compiler with what the forward made, which
-    would keep that alive: the memory would be spent after all. (XLA on a CPU ignores it.)
+    would keep that alive: the memory would be spent after all. (XLA on a CPU ignores it.) `dy` itself does
+    not go through the barrier, which would keep it from what the compiler fuses it with.
     """
-    return lax.optimization_barrier((x, dy))
+    return lax.optimization_barrier((x, dy))[0]

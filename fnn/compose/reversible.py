@@ -81,7 +81,7 @@ class Reversible:
     ) -> tuple[Any, Any, Any]:
         """Give the readings, dx, and the x that y comes from: x2 = y2 - g(y1), x1 = y1 - f(x2)."""
         check_cotangent(self, dy, y.shape, y.dtype)
-        y, dy = after(y, dy)
+        y = after(y, dy)
         (y1, y2), (dy1, dy2) = jnp.split(y, 2, -1), jnp.split(dy, 2, -1)
         g, of_g = self._run(1, params, y1, key)
         x2 = y2 - g

@@ -146,19 +146,19 @@ class Serial:
         known = {0: x, len(blocks): y} | inner
         known = {i: v for i, v in known.items() if v is not None}
 
-        def boundary(i: int, dy: Any) -> tuple[Any, Any]:
-            """Give v[i], run again by cheap layers from the kept boundary before it where need be; and dy."""
+        def boundary(i: int, dy: Any) -> Any:
+            """Give v[i], run again by cheap layers from the kept boundary before it where need be."""
             start = max(j for j in known if j <= i)
             for j, (where, layer) in enumerate(blocks[start:i], start):
                 if not read.looped:
-                    known[j], dy = after(known[j], dy)
+                    known[j] = after(known[j], dy)
                 known[j + 1] = layer.recompute(params[where], known[j], extras[j])
-            return known[i], dy
+            return known[i]
 
         grads = []
         for i, (where, layer) in reversed(list(enumerate(blocks))):
-            v_out, dy = boundary(i + 1, dy) if "output" in layer.needs else (None, dy)
-            v_in, dy = boundary(i, dy) if "input" in layer.needs else (None, dy)
+            v_out = boundary(i + 1, dy) if "output" in layer.needs else None
+            v_in = boundary(i, dy) if "input" in layer.needs else None
             with at(self._place(where)):
                 grad, dy = layer.backward(params[where], v_in, v_out, extras[i], dy, read[where])
             known.pop(i + 1, None)  # its last use: it may be freed
