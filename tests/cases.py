@@ -151,6 +151,8 @@ COMPOSITIONS = [
     Case("repeat-neither", Repeat(fnn.Bias(), 3), (7, 5)),
     Case("repeat-feed-forward", Serial(Repeat(_feed_forward(5, 4), 3), LayerNorm(), Dense(2)), (2, 3, 5)),
     Case("repeat-dropout", Repeat(Serial(Dense(5), Dropout(0.3), SINE), 3), (7, 5)),
+    Case("repeat-rebuilt", Serial(Repeat(Serial(Dense(5), LayerNorm(), SINE), 3), Dense(2)), (7, 5)),
+    Case("repeat-of-rebuilt", Serial(Repeat(Repeat(Serial(Dense(5), SINE), 2), 3), Dense(2)), (4, 5)),
     Case("shared", Repeat(Serial(Dense(5), fnn.tanh), 3, shared=True), (7, 5)),
     Case("shared-no-batch", Repeat(Serial(Dense(5), fnn.relu), 3, shared=True), (5,)),
     Case("shared-feed-forward", Repeat(_feed_forward(5, 4), 2, shared=True), (3, 2, 5)),

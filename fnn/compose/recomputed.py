@@ -61,6 +61,11 @@ def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
     return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
+def rebuilds(layer: Any) -> bool:
+    """Tell whether `layer.rebuild(params, extras)` gives its output by cheap layers, without its input."""
+    return getattr(layer, "rebuilds", False)
+
+
 def after(x: Any, dy: Any) -> Any:
     """Give x back, known only when `dy` is.
 

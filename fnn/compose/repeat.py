@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.compose.in_place import at_use
+from fnn.compose.recomputed import rebuilds
 from fnn.compose.segments import Segments
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, brief, check_size, describe
@@ -20,9 +21,10 @@ class Repeat:
 
     params: the layer's own, stacked on a new first axis of size n; with `shared=True` one set of the
     layer's params that all n uses share. The boundary before each use is kept if the layer's backward
-    reads it, once for both of its neighbours. `read` is applied inside the reverse scan, so that a stack
-    of factors need not exist; shared params get one factor, the uses joined along the summed axis, and
-    `read` is applied to that. A reader that replaces the trees it reads by does so in place.
+    reads it, once for both of its neighbours; of a dense layer with its gelu, say, the pre-activation alone,
+    from which the next use's input follows. `read` is applied inside the reverse scan, so that a stack of
+    factors need not exist; shared params get one factor, the uses joined along the summed axis, and `read`
+    is applied to that. A reader that replaces the trees it reads by does so in place.
 
     `every=k` keeps every k-th boundary alone: the k uses between two of them are run again in the backward
     (shared params want a k that divides n). It changes no params, no value and no gradient;
@@ -55,10 +57,24 @@ class Repeat:
     def needs(self) -> frozenset[str]:
         """The output, if the layer reads both sides: the uses' inputs are kept, the last output is not.
 
-        And if the layer can be run backwards: then nothing else is kept.
+        And if the layer can be run backwards: then nothing else is kept. The input, if the others follow from
+        what the uses keep.
         """
+        if self.every > 1:
+            return frozenset()
+        if _follows(self.layer):
+            return frozenset({"input"})
         last = len(self.layer.needs) == 2 or _reverses(self.layer)
-        return frozenset({"output"}) if last and self.every == 1 else frozenset()
+        return frozenset({"output"}) if last else frozenset()
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether the layer does."""
+        return rebuilds(self.layer) and self.every == 1
+
+    def rebuild(self, params: Any, extras: tuple[Any, Any]) -> Any:
+        """Give the output of the last use again."""
+        return self._output(self.n - 1, params, extras[1])
 
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
         """List the one layer: place, layer, the params of one use, and the shape of its input.
@@ -105,12 +121,12 @@ class Repeat:
         return lax.scan(step, x, (None if self.shared else params, extras[1]), self.n)[0]
 
     def backward(
-        self, params: Any, x: None, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
+        self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """dv[i] = the layer's backward at dv[i + 1], last use first; v[i + 1] is the next use's input."""
         self._check(params)
         if self.every > 1:
-            return Segments(self).backward(params, x, None, extras, dy, read)
+            return Segments(self).backward(params, None, None, extras, dy, read)
         in_place = read.place is not None and not self.shared  # then the trees are carried, not scanned over
 
         def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
@@ -122,6 +138,9 @@ class Repeat:
                 own = at_use(read, params, rows, i) if in_place else replace(read, trees=trees)
             own = replace(own, looped=True)
             v_in = kept if "input" in self.layer.needs else None
+            if _follows(self.layer):
+                stacks = jax.tree.map(lambda _, row: row[0], params, rows) if in_place else params
+                v_in = jnp.where(i > 0, self._output(jnp.maximum(i - 1, 0), stacks, kept_extras), x)
             v_out = kept if self.layer.needs == {"output"} else after
             with at(self.place):
                 if _reverses(self.layer):
@@ -132,12 +151,22 @@ class Repeat:
             rows, grads = (grads, None) if in_place else (None, grads)
             return (dx, None if after is None else kept, rows), grads
 
+        kept_extras = extras[1]
         trees, rows = (None, read.trees[1]) if in_place else (None if self.shared else read.trees, None)
         xs = (jnp.arange(self.n), trees, *extras)
         (dx, _, rows), grads = lax.scan(step, (dy, y, rows), xs, self.n, reverse=True)
         if self.shared:
             grads = read(jax.tree.map(join, grads, params, is_leaf=is_factor))
         return rows if in_place else grads, dx
+
+    def _output(self, i: Any, params: Any, extras: Any) -> Any:
+        """Give the output of use i again, from what that kept."""
+
+        def at_use_i(stack: Any) -> Any:
+            return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), stack)
+
+        back: Any = self.layer  # a layer, and more
+        return back.rebuild(params if self.shared else at_use_i(params), at_use_i(extras))
 
     def _kept(self, x: Any, y: Any) -> Any:
         """Keep the input of a use if the layer reads it; where it reads outputs alone, the output."""
@@ -162,12 +191,17 @@ class Repeat:
 
 def keeps_boundaries(layer: Layer) -> bool:
     """Tell whether a `Repeat` of `layer` keeps a boundary of every use."""
-    return bool(layer.needs) and not _reverses(layer)
+    return bool(layer.needs) and not _reverses(layer) and not _follows(layer)
 
 
 def _reverses(layer: Any) -> bool:
     """Tell whether a layer finds its input from its output, as `Reversible` does."""
     return hasattr(layer, "backward_and_input")
+
+
+def _follows(layer: Any) -> bool:
+    """Tell whether a layer's input, which its backward reads, follows from what the use before it keeps."""
+    return "input" in layer.needs and rebuilds(layer)
 
 
 def _first(params: Any) -> Any:

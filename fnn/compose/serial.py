@@ -1,12 +1,13 @@
 """A chain of layers, described by its boundaries."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 
-from fnn.compose.recomputed import Recomputed, after
+from fnn.compose.recomputed import Recomputed, after, rebuilds
 from fnn.core import Layer, Reading
 from fnn.errors import InputError, at, describe
 
@@ -26,12 +27,12 @@ def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
 
     Walk the chain once. A needed boundary is within reach if cheap layers lead to it from a kept one; if
     it is not, it is kept. For dense-gelu-dense that leaves the pre-activation only, for dense-relu-dense
-    the activation only.
+    the activation only. One that its layer rebuilds from what it keeps itself is within reach, too.
     """
     needed = {i + (side == "output") for i, layer in enumerate(layers) for side in layer.needs}
     kept, reachable = [], False
     for i in range(len(layers) + 1):
-        reachable = reachable and layers[i - 1].cheap
+        reachable = i > 0 and (rebuilds(layers[i - 1]) or (reachable and layers[i - 1].cheap))
         if i in needed and not reachable:
             kept.append(i)
             reachable = True
@@ -102,6 +103,18 @@ class Serial:
         ends = {0: "input", len(self.blocks): "output"}
         return frozenset(ends[i] for i in self.kept if i in ends)
 
+    @property
+    def rebuilds(self) -> bool:
+        """Whether `rebuild` can: cheap blocks alone lead from a kept inner boundary to the output."""
+        reachable = False
+        for i, (_, layer) in enumerate(self.blocks):
+            reachable = rebuilds(layer) or ((reachable or 0 < i in self.kept) and layer.cheap)
+        return reachable
+
+    def rebuild(self, params: tuple[Any, ...], extras: tuple[Boundaries, Any]) -> Any:
+        """Give the same output again, without the input."""
+        return self._reach(len(self.blocks), params, dict(extras[0]), extras[1], lambda v: v)
+
     def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
         """List the blocks: place, layer, its params, and the shape of its input."""
         found = []
@@ -147,13 +160,7 @@ class Serial:
         known = {i: v for i, v in known.items() if v is not None}
 
         def boundary(i: int, dy: Any) -> Any:
-            """Give v[i], run again by cheap layers from the kept boundary before it where need be."""
-            start = max(j for j in known if j <= i)
-            for j, (where, layer) in enumerate(blocks[start:i], start):
-                if not read.looped:
-                    known[j] = after(known[j], dy)
-                known[j + 1] = layer.recompute(params[where], known[j], extras[j])
-            return known[i]
+            return self._reach(i, params, known, extras, lambda v: v if read.looped else after(v, dy))
 
         grads = []
         for i, (where, layer) in reversed(list(enumerate(blocks))):
@@ -164,6 +171,20 @@ class Serial:
             known.pop(i + 1, None)  # its last use: it may be freed
             grads.append((grad,) if isinstance(where, int) else grad)
         return sum(reversed(grads), ()), dy
+
+    def _reach(
+        self, i: int, params: tuple[Any, ...], known: Boundaries, extras: Any, hold: Callable[[Any], Any]
+    ) -> Any:
+        """Give v[i], made again where need be by cheap blocks; `hold` what that starts from."""
+        if i not in known:
+            where, layer = self.blocks[i - 1]
+            if rebuilds(layer):
+                back: Any = layer  # a layer, and more
+                known[i] = back.rebuild(params[where], hold(extras[i - 1]))
+            else:
+                known[i - 1] = hold(self._reach(i - 1, params, known, extras, hold))
+                known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
+        return known[i]
 
     def _key(self, where: int | slice, key: Any) -> Any:
         """Give a layer its own key by its number, a segment the chain's: a plan changes no noise."""

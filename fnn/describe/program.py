@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fnn.compose.branches import Parallel, Skip
-from fnn.compose.recomputed import Recomputed
+from fnn.compose.recomputed import Recomputed, rebuilds
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
 
@@ -47,6 +47,7 @@ class Part(NamedTuple):
     y: Value
     again: Callable[[], None]
     back: Callable[[], None]
+    rebuild: Callable[[], None] = lambda: None  # its output again, from what it keeps itself
 
 
 @dataclass
@@ -121,21 +122,24 @@ class Program:
             for part in parts:
                 part.again()
 
+        def reach(i: int, known: set[int]) -> None:
+            if i in known:
+                return
+            if rebuilds(layer.blocks[i - 1][1]):
+                parts[i - 1].rebuild()
+            else:
+                reach(i - 1, known)
+                parts[i - 1].again()
+            known.add(i)
+
         def back() -> None:
             known = set(kept)
-
-            def reach(i: int) -> None:
-                if i not in known:
-                    reach(i - 1)
-                    parts[i - 1].again()
-                    known.add(i)
-
             for i in reversed(range(len(parts))):
                 for side in sorted(layer.blocks[i][1].needs):
-                    reach(i + (side == "output"))
+                    reach(i + (side == "output"), known)
                 parts[i].back()
 
-        return Part(values[-1], again, back)
+        return Part(values[-1], again, back, lambda: reach(len(parts), kept - {0}))
 
     def _skip(self, layer: Skip, params: Any, x_shape: Any, x: Value) -> Part:
         inner = self.forward(layer.layer, params, x_shape, x)
@@ -201,10 +205,16 @@ class Program:
             body()
             self.depth -= 1
 
+        def back() -> None:
+            if "input" in layer.needs:  # it is kept of the first use alone
+                self.line("{x} = {y} of the use before, made again", {"x": x, "y": inner.y})
+            inner.back()
+
         return Part(
             inner.y,
             lambda: loop(f"{layer.n} times, again:", inner.again),
-            lambda: loop(f"{layer.n} times, the last first:", inner.back),
+            lambda: loop(f"{layer.n} times, the last first:", back),
+            inner.rebuild,
         )
 
     def _stretches(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from fnn.compose.branches import Parallel, Skip
-from fnn.compose.recomputed import Recomputed
+from fnn.compose.recomputed import Recomputed, rebuilds
 from fnn.compose.repeat import Repeat, keeps_boundaries
 from fnn.compose.reversible import Reversible
 from fnn.compose.serial import Segment, Serial
@@ -175,17 +175,19 @@ def _of_repeat(layer: Repeat, params: Any, x: Any) -> tuple[Plan, ...]:
     once, n, found = product_flops(inner, own, x), layer.n, []
     for plan in _plans(inner, own, x):
         use = plan.kept + bytes_of(x) * keeps_boundaries(plan.net)
-        last = bytes_of(x) * bool(replace(layer, layer=plan.net, every=1).needs)  # the output of a segment
+        last = bytes_of(x) * ("output" in replace(layer, layer=plan.net, every=1).needs)  # of a segment
         for every in range(1, n + 1):
             if layer.shared and n % every:
                 continue
             net = replace(layer, layer=plan.net, every=every)
             if every == 1:
-                kept, alive, again = n * use, 0, 0
+                kept = alive = n * use
             else:
-                kept, alive, again = -(-n // every) * bytes_of(x), every * use + last, n * once
-            peak = kept + alive - plan.kept + plan.peak
-            found.append(Plan(kept, peak, again + n * plan.flops, net))
+                whole, rest = divmod(n, every)
+                kept = (whole + bool(rest)) * bytes_of(x)
+                alive = last + max(whole * bytes_of(x) + every * use, kept + rest * use)
+            again = (every > 1) * n * once
+            found.append(Plan(kept, alive - plan.kept + plan.peak, again + n * plan.flops, net))
     return _best(found)
 
 
@@ -243,7 +245,7 @@ def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, 
     held, reached = 0, start == "reached"
     if "input" in layer.needs and not reached:
         held, reached = stage.x * (start == "open"), True
-    reached = reached and layer.cheap
+    reached = rebuilds(layer) or (reached and layer.cheap)
     if "output" in layer.needs and not reached:
         held, reached = held + stage.y * counted, True
     return held, "reached" if reached else "open"
