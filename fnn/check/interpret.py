@@ -118,13 +118,13 @@ def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...]) 
     inner = _INNER.get(equation.primitive.name)
     if inner is not None:
 
-        def closed(closed_jaxpr: Any, *inputs: Any) -> list[Any]:
+        def closed(closed_jaxpr: Any, *inputs: Any, part: int = 0) -> list[Any]:
             jaxpr, constants = (
                 (closed_jaxpr.jaxpr, closed_jaxpr.consts)
                 if isinstance(closed_jaxpr, ClosedJaxpr)
                 else (closed_jaxpr, ())
             )
-            return evaluate(jaxpr, constants, inputs, step, wide, place)
+            return evaluate(jaxpr, constants, inputs, step, wide, (*place, part) if part else place)
 
         return lambda *inputs: inner(closed, equation.params, inputs)
     return (
@@ -210,7 +210,9 @@ def _call(key: str) -> Callable[..., list[Any]]:
 
 
 def _cond(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
-    branches = [lambda *xs, b=b: tuple(closed(b, *xs)) for b in params["branches"]]
+    branches = [
+        lambda *xs, b=b, n=n: tuple(closed(b, *xs, part=-1 - n)) for n, b in enumerate(params["branches"])
+    ]
     return list(lax.switch(jnp.asarray(inputs[0]).astype(np.int32), branches, *inputs[1:]))
 
 
@@ -230,7 +232,7 @@ def _while(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[A
     return list(
         lax.while_loop(
             lambda carry: closed(params["cond_jaxpr"], *inputs[:n], *carry)[0],
-            lambda carry: tuple(closed(params["body_jaxpr"], *inputs[n:m], *carry)),
+            lambda carry: tuple(closed(params["body_jaxpr"], *inputs[n:m], *carry, part=-1)),
             tuple(inputs[m:]),
         )
     )

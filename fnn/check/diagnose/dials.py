@@ -167,10 +167,11 @@ def _bypass(operation: Operation) -> Any:
         whole = len(floating) == 1 and floating[0].aval.shape == shape  # pyright: ignore[reportAttributeAccessIssue]
         return floating[0] if whole else None
     made: dict[Any, Any] = {v: q for q in operation.program.eqns for v in q.outvars}
-    top = made.get(equation.invars[0]) if equation.primitive.name == "div" else None
+    of = lambda atom: None if isinstance(atom, Literal) else made.get(atom)  # noqa: E731
+    top = of(equation.invars[0]) if equation.primitive.name == "div" else None
     if top is None or top.primitive.name != "exp":
         return None
-    below = made.get(top.invars[0])
+    below = of(top.invars[0])
     source = below.invars[0] if below is not None and below.primitive.name == "sub" else top.invars[0]
     return source if not isinstance(source, Literal) and source.aval.shape == shape else None  # pyright: ignore[reportAttributeAccessIssue]
 
