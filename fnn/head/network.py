@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core import Layer, Params, Reader, backward, forward
+from fnn.core import Layer, Params, Reader, Reading, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Factor, Outer, Rows, accumulator, gradient, how_chunkwise, unread
 from fnn.head.walk import Piece
@@ -20,10 +20,11 @@ from fnn.readers.reading import with_tokens
 
 
 def through(head: Any, net: Layer, read: Reader) -> Callable[..., tuple[Any, Any]]:
-    """Give a function `(params, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
+    """Give a function of `(params, x, target, key, weights, trees, place)`, as for `fnn.value_and_grad`.
 
-    `params` are the network's and the head's; `readings` what `read(factor, param, *leaves)` makes of every
-    factor; `trees` begin like the params. Seeded with the gradient of the value (with reduction "none": of
+    It gives `(value, readings)`. `params` are the network's and the head's; `readings` what
+    `read(factor, param, *leaves)` makes of every factor; `trees` begin like the params, and with a `place`
+    they are replaced, as `Reading` says. Seeded with the gradient of the value (with reduction "none": of
     the sum of the values).
 
     Where the reader says how (`fnn.chunkwise`), the head's factors are read chunk by chunk. `fnn.unread`
@@ -34,7 +35,13 @@ def through(head: Any, net: Layer, read: Reader) -> Callable[..., tuple[Any, Any
     readers, structure = jax.tree.flatten(_each(read))
 
     def run(
-        params: Params, x: Any, target: Any, key: Any = None, weights: Any = None, trees: tuple = ()
+        params: Params,
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        trees: tuple = (),
+        place: tuple | None = None,
     ) -> tuple[Any, Any]:
         _check_pair(head, params)
         y, residuals = forward(net, params[0], x, key)
@@ -47,27 +54,33 @@ def through(head: Any, net: Layer, read: Reader) -> Callable[..., tuple[Any, Any
             return Chunked(Made(head, name), own, (batch,), head.examples(batch), own[name].ndim)
 
         now, later = [], {}
-        for place in [(name, i) for name in own for i in range(len(readers))]:
-            name, reader = place[0], readers[place[1]]
+        for which in [(name, i) for name in own for i in range(len(readers))]:
+            name, reader = which[0], readers[which[1]]
             tied = bool(head.tied) and name == head.weight
             how = how_chunkwise(reader)
             if reader is unread or (tied and not (how and how.linear)):
-                later[place] = kept(name)
+                later[which] = kept(name)
             elif tied and how and how.join == "gradient":  # the reader comes where the other use is
-                now.append((place, Piece(name, gradient, own[name], ())))
+                now.append((which, Piece(name, gradient, own[name], ())))
             else:
-                now.append((place, Piece(name, reader, own[name], tuple(tree[name] for tree in own_trees))))
-        places, pieces = [place for place, _ in now], [piece for _, piece in now]
+                now.append((which, Piece(name, reader, own[name], tuple(tree[name] for tree in own_trees))))
+        at_once, pieces = [which for which, _ in now], [piece for _, piece in now]
         losses, dy, readings = head.readings(own, y, target, coefficients, pieces)
-        found = later | dict(zip(places, readings, strict=True))
+        found = later | dict(zip(at_once, readings, strict=True))
         of_head = {name: [found[name, i] for i in range(len(readers))] for name in own}
 
         reader, trees = read, tuple(tree[0] for tree in trees)
         if head.tied:
             uses = of_head.pop(head.weight)
             placed = jax.tree.map_with_path(lambda p, _: uses if _keys(p) == head.tied else (), params[0])
-            reader, trees = _with_both_uses(read, readers, structure), (*trees, placed)
-        of_net, _ = backward(net, params[0], residuals, dy, *trees, read=reader)
+            if place is None:
+                reader, trees = _with_both_uses(read, readers, structure), (*trees, placed)
+            else:
+                rows = jax.tree.map(lambda _, row, uses: (*row, uses), params[0], *trees, placed)
+                reader, trees = _replacing_by_both_uses(read), (rows,)
+        of_net, _ = net.backward(params[0], *residuals, dy, Reading(reader, (params[0], *trees), place))
+        if head.tied and place is not None:
+            of_net = jax.tree.map(lambda _, row: row[:-1], params[0], of_net)
         of_head = {name: jax.tree.unflatten(structure, found) for name, found in of_head.items()}
         return head.reduced(losses, target, weights), (of_net, of_head)
 
@@ -117,6 +130,18 @@ def _with_both_uses(read: Reader, readers: list[Any], structure: Any) -> Reader:
         if how is not None and how.join == "gradient":
             return reader(gradient(factor, param) + use, param, *leaves)
         return jax.tree.map(jnp.add, reader(factor, param, *leaves), use)
+
+    return both
+
+
+def _replacing_by_both_uses(read: Reader) -> Reader:
+    """Give the reader of the network's params whose rows end with the gradient that the head says."""
+
+    def both(factor: Any, param: Any, row: tuple[Any, ...], place: tuple[Any, ...]) -> tuple[Any, ...]:
+        *row, uses = row
+        if uses:
+            factor = gradient(factor, param) + uses[0]
+        return (*read(factor, param, tuple(row), place=place), uses)
 
     return both
 

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from fnn.compose.in_place import after, replaced
-from fnn.core import Layer, Params, Reading, forward
+from fnn.core import Layer, Params, Reader, Reading, forward
 from fnn.errors import InputError, describe
-from fnn.factors import Factor, accumulator, gradient, is_factor
-from fnn.losses import Loss
+from fnn.factors import Factor, accumulator, chunkwise, gradient, is_factor
 from fnn.readers.examples import squared_norm
 from fnn.readers.leafwise import check_leafwise
 from fnn.readers.reading import apart, over_params
@@ -27,7 +26,7 @@ class Update(NamedTuple):
     step: Callable[..., tuple[Any, Any, Any]]  # see `update_in_backward`
 
 
-def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | None = None) -> Update:
+def update_in_backward(net: Layer, loss: Any, optimizer: Any, *, clip: float | None = None) -> Update:
     """Give `init(params, x)` and `step(params, state, x, target, key=None, weights=None)`.
 
     `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
@@ -35,6 +34,9 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
     The backward reads old params alone: dx is made of the weight that the forward used. Under
     `jax.jit(step, donate_argnums=(0, 1))` params and state are written in place: memory holds one copy of
     them, the kept boundaries, and the transients of one layer, or of one use of a `Repeat`.
+
+    A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
+    `state` are then pairs. The gradient of the head's weight is the one that is whole for a while.
 
     `optimizer` is any of optax that treats every param by itself. `init` gives a state with the optimizer's
     own in the place of each param, for inputs like `x` (an array or a `jax.ShapeDtypeStruct`). Each layer of
@@ -59,7 +61,9 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
     >>> init, step = fnn.update_in_backward(net, fnn.softmax_cross_entropy(), optax.adam(1e-2), clip=1.0)
     >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
     """
-    check_loss("update_in_backward", loss)
+    head: Any = loss if hasattr(loss, "through") else None
+    if head is None:
+        check_loss("update_in_backward", loss)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         fix = "fnn.update_in_backward(net, loss, optax.adam(1e-3))"
         raise InputError("update_in_backward", "an optax optimizer", describe(optimizer), fix)
@@ -68,7 +72,11 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
         raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
 
     def init(params: Params, x: Any) -> Any:
-        stacked = _stacked_axes(net, params, x)
+        if head is None:
+            stacked = _stacked_axes(net, params, x)
+        else:
+            of_net, of_head = params
+            stacked = _stacked_axes(net, of_net, x), jax.tree.map(lambda _: jnp.zeros(()), of_head)
         layers = jax.tree.map(
             lambda p, axes: jax.ShapeDtypeStruct(p.shape[axes.ndim :], p.dtype), params, stacked
         )
@@ -87,20 +95,27 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
             updates, state = optimizer.update(grad, state, param)
             return optax.apply_updates(param, updates), state
 
-    def read(factor: Any, param: Any, row: tuple[Any, Any], place: tuple[Any, ...]) -> tuple[Any, Any]:
+    @chunkwise("gradient")
+    def read(factor: Any, param: Any, row: tuple[Any, Any], place: tuple[Any, ...] = ()) -> tuple[Any, Any]:
         return replaced(partial(update, None), factor, param, row, place, _stack_rank(factor, param))
 
     def step(
         params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
     ) -> tuple[Any, Any, Any]:
         _check_state(state, params)
-        y, residuals = forward(net, params, x, key)
-        value, dy = loss.value_and_grad(y, target, weights)
+
+        def back(read: Reader, *trees: Any, place: tuple[Any, ...] | None = None) -> tuple[Any, Any]:
+            if head is not None:
+                return head.through(net, read)(params, x, target, key, weights, trees, place)
+            y, residuals = forward(net, params, x, key)
+            value, dy = loss.value_and_grad(y, target, weights)
+            return value, net.backward(params, *residuals, dy, Reading(read, (params, *trees), place))[0]
+
         rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
-            rows, _ = net.backward(params, *residuals, dy, Reading(read, (params, rows), place=()))
+            value, rows = back(read, rows, place=())
         else:
-            readings, _ = net.backward(params, *residuals, dy, Reading(_smaller, (params,)))
+            value, readings = back(_smaller)
             squares, held = apart(params, readings)
             norm = jnp.sqrt(over_params(squares, axes=0))
             rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
@@ -123,6 +138,7 @@ def update_in_backward(net: Layer, loss: Loss, optimizer: Any, *, clip: float | 
     return Update(init, step)
 
 
+@chunkwise("gradient")
 def _smaller(factor: Any, param: Any) -> tuple[Any, Any]:
     """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers."""
     if _stack_rank(factor, param):
