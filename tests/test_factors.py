@@ -1,12 +1,14 @@
 """What a factor is summed in, and where: what equality in float64 on the table of cases does not see."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fnn
-from fnn.factors import Chunked, Outer, Rows, Scaled, Total
+from fnn.factors import Chunked, Outer, Rows, Scaled, Total, join, over_chunks
 from tests.cases import Case, Example, example
 from tests.proof import assert_equal, explicit, reference
 
@@ -41,6 +43,38 @@ def test_a_row_that_no_index_of_the_table_names_is_dropped():
     dz = jnp.ones((4, 2))
     got = fnn.gradient(Rows(jnp.asarray([-1, 0, 5, 2]), dz), jnp.zeros((5, 2)))
     np.testing.assert_array_equal(got[:, 0], [1, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("tokens", [(), (4, 2)], ids=str)
+def test_uses_of_a_param_are_joined_behind_its_examples(tokens):
+    """So that every example has the gradient of all uses; a stacked param has it in each of its rows."""
+    draw = partial(jax.random.normal, jax.random.key(0))
+    uses, param = Outer(draw((3, 5, *tokens, 2)), draw((3, 5, *tokens, 6))), jnp.zeros((2, 6))
+    joined = join(uses, param)
+    assert joined.dz.shape == (5, 3, *tokens, 6)
+    each = jax.vmap(fnn.example_gradient, (0, None))(uses, param)
+    assert_equal(fnn.example_gradient(joined, param), each.sum(0))
+    stacked = join(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf], 1), uses), jnp.stack([param, param]))
+    assert_equal(stacked, jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), joined))
+
+
+def test_uses_without_a_batch_are_joined_and_gradients_added_up():
+    for uses in (Rows(jnp.asarray([1, 0, 1]), jnp.ones((3, 2))), Outer(jnp.ones((3, 2)), jnp.ones((3, 2)))):
+        assert_equal(join(uses, jnp.zeros((2, 2))), uses)
+    np.testing.assert_array_equal(join(jnp.arange(6.0).reshape(3, 2), jnp.zeros(2)), [6, 9])
+
+
+@pytest.mark.parametrize(("size", "largest"), [(1, 1), (3, 3), (4, 3), (9, 5)])
+def test_chunks_are_equally_large_and_of_no_more_rows_than_asked_for(size, largest):
+    seen = set()
+
+    def chunk(rows, widen):
+        seen.add(rows.size)
+        return rows.sum(), 2 * rows
+
+    total, each = over_chunks(chunk, jnp.arange(5.0), size)
+    assert seen == {largest} and total == 10
+    np.testing.assert_array_equal(each, 2 * jnp.arange(5.0))
 
 
 def test_products_have_operands_of_the_compute_dtype_and_results_of_float32():

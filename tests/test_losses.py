@@ -116,6 +116,8 @@ def test_tokens_dtypes_and_vmap(name):
     assert_equal(jax.vmap(loss.value_and_grad)(Y[:, None], target[:, None]), (wanted[:, None], dy[:, None]))
     low, dlow = loss.value_and_grad(Y.astype(jnp.bfloat16), target)
     assert low.dtype == jnp.float32 and dlow.dtype == jnp.bfloat16
+    through = jax.grad(lambda y: loss(y, target).sum())(Y.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(through, dlow)
 
 
 def test_target_and_weights_are_differentiated_too():
@@ -167,6 +169,41 @@ def test_cosine_of_zeros_is_zero():
     value, dy = fnn.cosine("none").value_and_grad(y, REAL)
     assert value[0] == 1
     np.testing.assert_array_equal(dy[0], 0)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_cosine_is_the_same_at_every_scale(scale):
+    y, t = jnp.array([[-3.0, -4.0], [1.0, 0.0]]), jnp.array([[1.0, -2.0], [1.0, 1.0]])
+    wanted, dy = jax.value_and_grad(lambda y: (1 - (y * t).sum(-1) / row_norm(y) / row_norm(t)).sum())(y)
+    value, got = fnn.cosine("sum").value_and_grad(y * scale, t / scale)
+    assert_equal((value, got * scale), (wanted, dy))
+    uneven = jnp.array([[scale, 1 / scale]])
+    assert_equal(fnn.cosine("sum")(uneven, uneven), jnp.zeros(()))
+
+
+def test_largest_logits_that_are_equal_count_each():
+    y, labels = jnp.array([[2.0, 2.0, 1.0], [0.0, 0.0, 0.0]]), jnp.array([0, 2])
+    value, dy = softmax("none").value_and_grad(y, labels)
+    assert_equal(value, optax.softmax_cross_entropy_with_integer_labels(y, labels))
+    assert_equal(dy, jax.nn.softmax(y) - jax.nn.one_hot(labels, 3))
+
+
+def test_one_row_needs_no_batch_axis_and_weights_may_be_of_another_dtype():
+    value, dy = fnn.huber().value_and_grad(Y[0], REAL[0])
+    assert_equal((value, dy[None]), fnn.huber().value_and_grad(Y[:1], REAL[:1]))
+    low = WEIGHTS.astype(jnp.float32)
+    wanted = fnn.huber().value_and_grad(Y, REAL, low.astype(jnp.float64))
+    assert_equal(fnn.huber().value_and_grad(Y, REAL, low), wanted)
+
+
+def test_a_row_is_counted_out_by_its_weight_alone_and_if_only_its_gradient_is_infinite():
+    loss = fnn.Loss(lambda y, t: (jnp.zeros(y.shape[:-1]), y / t), reduction="sum")
+    y, weights = jnp.ones((2, 3, K)), jnp.ones((2, 3))
+    t = y.at[1, 2, 0].set(0)
+    _, dy = loss.value_and_grad(y, t, weights.at[1, 2].set(0))
+    np.testing.assert_array_equal(dy, y.at[1, 2].set(0))
+    _, dy = loss.value_and_grad(y, t, weights)
+    np.testing.assert_array_equal(dy, y.at[1, 2, 0].set(jnp.inf))
 
 
 def test_equal_losses_are_equal_and_a_rule_of_ones_own_works():

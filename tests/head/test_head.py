@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.head.walk import Batch
 from tests.head.heads import HEADS, LABEL, PARAMS, RNG, WEIGHTS, K, N, V, X, params_of, plain, run
 from tests.proof import assert_equal
 
@@ -104,7 +105,8 @@ def test_any_batch_shape(shape, chunk):
     wanted = run(lambda: jax.value_and_grad(partial(plain, head), (0, 1))(PARAMS, x, label))
     assert_equal(run(lambda: head.value_and_grad(PARAMS, x, label)), wanted)
     rows = dataclasses.replace(head, reduction="none")
-    assert jax.eval_shape(rows, PARAMS, x, label).shape == shape
+    losses = jax.eval_shape(lambda *data: rows(*data), PARAMS, x, label)  # anew: JAX remembers an old one's
+    assert losses.shape == shape
 
 
 def test_transformations():
@@ -175,6 +177,40 @@ def test_a_label_out_of_range_raises_or_is_nan():
     assert not np.isnan(np.delete(dx, 3, 0)).any()
     assert np.isnan(rows[3]) and not np.isnan(np.delete(rows, 3)).any()
     assert_equal(some, jnp.delete(run(lambda: none(PARAMS, X, jnp.where(bad == V, 0, bad))), 3).mean())
+
+
+def test_a_negative_label_is_out_of_range_too_and_weights_may_be_of_another_dtype():
+    negative, low = jnp.where(LABEL == -100, -5, LABEL), WEIGHTS.astype(jnp.float32)
+    head = fnn.LinearCrossEntropy(V, chunk=4)
+    (value, (grads, dx)), got, wanted = run(
+        lambda: (
+            head.value_and_grad(PARAMS, X, negative),
+            HEADS["plain"].value_and_grad(PARAMS, X, LABEL, low),
+            HEADS["plain"].value_and_grad(PARAMS, X, LABEL, low.astype(jnp.float64)),
+        )
+    )
+    assert np.isnan(value) and np.isnan(grads["w"]).all() and np.isnan(dx[2]).all()
+    assert_equal(got, wanted)
+
+
+@pytest.mark.parametrize(
+    "shape, chunk, examples",
+    [((6, 8), None, 128), ((6, 3, 1000), None, 166), ((6, 3, 8), 7, 2), ((6, 3, 8), 2, 1), ((6, 0, 8), 5, 5)],
+)
+def test_a_chunk_holds_as_many_examples_as_have_its_rows(shape, chunk, examples):
+    head = fnn.LinearCrossEntropy(V, chunk=chunk)
+    assert head.examples(Batch(jax.ShapeDtypeStruct(shape, jnp.float32), None, None)) == examples
+
+
+def test_a_multiple_of_the_value_has_that_multiple_of_the_gradients():
+    x = X.astype(jnp.bfloat16)
+    by_call, (_, ours) = run(
+        lambda: (
+            jax.grad(lambda params, x: 4 * HEADS["plain"](params, x, LABEL), (0, 1))(PARAMS, x),
+            HEADS["plain"].value_and_grad(PARAMS, x, LABEL),
+        )
+    )
+    assert_equal(by_call, jax.tree.map(lambda leaf: 4 * leaf, ours))
 
 
 def test_a_sure_row_keeps_its_digits():

@@ -41,6 +41,22 @@ def test_three_products_for_the_gradient_one_for_the_value_and_no_logits_at_once
         assert largest(text) < n * v
 
 
+@pytest.mark.parametrize("tied", [(), ("table",)], ids=["", "tied"])
+def test_products_have_operands_of_the_compute_dtype_and_results_of_float32(tied):
+    head = fnn.LinearCrossEntropy(6, tied=tied, dtype=jnp.bfloat16)
+    params = {head.weight: jnp.ones((6, 4) if tied else (4, 6), jnp.float32), "b": jnp.zeros(6, jnp.float32)}
+    data = params, jnp.ones((5, 4), jnp.float32), jnp.zeros(5, jnp.int32)
+    program = jax.jit(lambda *data: head.value_and_grad(*data)).lower(*data).as_text()
+    kinds = [re.findall(r"x([a-z]+\d+)>", line) for line in program.splitlines() if "dot_general" in line]
+    assert kinds == [["bf16", "bf16", "f32"]] * 3
+
+
+def test_a_value_alone_makes_no_gradient_that_a_compiler_would_have_to_drop():
+    head, params = fnn.LinearCrossEntropy(6, bias=False), {"w": jnp.ones((4, 6))}
+    program = jax.make_jaxpr(lambda *data: head(*data))(params, jnp.ones((5, 4)), jnp.zeros(5, jnp.int32))
+    assert str(program).count("dot_general") == 1
+
+
 @pytest.mark.parametrize("reader", ["clipped", pytest.param("norms", marks=pytest.mark.slow)])
 def test_readers_make_no_logits_at_once(reader):
     n, k, v = 96, 8, 640

@@ -73,6 +73,16 @@ KINKS = [
 ]  # fmt: skip
 
 
+SMOOTH = ["gelu", "gelu_tanh", "silu", "mish"]  # in two branches that meet at zero
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_second_derivative_goes_on_at_zero(name):
+    second = jax.vmap(jax.jacfwd(partial(derivative, getattr(fnn, name))))
+    at_zero, at_minus_zero, beside = second(jnp.asarray([0.0, -0.0, 1e-9]))
+    np.testing.assert_allclose([at_zero, at_minus_zero], [beside] * 2, rtol=1e-8)
+
+
 @pytest.mark.parametrize(("layer", "x", "slope"), KINKS, ids=repr)
 def test_derivatives_at_kinks_and_at_zero_by_hand_and_by_autodiff(layer, x, slope):
     for at in (jnp.float64(x), -jnp.float64(0) if x == 0 else jnp.float64(x)):

@@ -162,6 +162,15 @@ def test_inside_a_scan():
         assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
 
 
+def test_cotangents_have_the_dtype_of_their_primals_in_low_precision_too():
+    drawn = example(DEEP, jnp.bfloat16)
+    grads, dx = jax.eval_shape(lambda d: explicit(d), replace(drawn, net=fnn.stored(DEEP.net, Rounded())))
+    for got, wanted in zip(
+        jax.tree.leaves((grads, dx)), jax.tree.leaves((drawn.params, drawn.x)), strict=True
+    ):
+        assert got.dtype == wanted.dtype
+
+
 def test_a_wrong_call():
     with pytest.raises(fnn.InputError, match="8, 4, 2 or 1 bits, got 3"):
         Bits(3)
