@@ -1,0 +1,86 @@
+"""What the backward of a layer gets, and what is made again for it: what it asked for, in its time."""
+
+from typing import Any
+
+import jax
+import pytest
+
+import fnn
+from fnn import Bias, Dense, Dropout, LayerNorm, Parallel, Recomputed, Repeat, Reversible, Serial, Skip
+from fnn.core import Reading
+from tests.cases import SINE, Case, example
+from tests.proof import assert_equal, explicit, reference
+
+RELU, GELU = Serial(Dense(6), fnn.relu), Serial(Dense(6), fnn.gelu, Dense(6))
+EVERY_WAY = Serial(  # in every composition, layers that read their input, their output, both or neither
+    *(Dense(6), fnn.relu, Bias(), fnn.gelu, LayerNorm()),
+    *(Skip(inner) for inner in (RELU, GELU, fnn.relu, Bias())),
+    *(Repeat(inner, 2) for inner in (RELU, GELU, fnn.relu, Dense(6), Bias())),
+    *(Repeat(inner, 2, shared=True) for inner in (RELU, Dense(6))),
+    *(Recomputed(inner) for inner in (RELU, fnn.relu, Dense(6))),
+    *(Reversible(Dense(3), Serial(Dense(3), fnn.relu)), Repeat(Reversible(fnn.relu, Bias()), 2)),
+    *(Parallel(fnn.relu, Dense(6), Bias()), Parallel(fnn.relu, Dense(6), Bias(), join="concatenate")),
+    *(Parallel(fnn.relu), Parallel(Dense(6), Bias(), join="concatenate")),
+    Dense(6),
+)
+KINDS = (*{type(layer) for layer in EVERY_WAY.layers}, Serial)
+
+
+def backward_alone(net: Any) -> str:
+    """Give the program of a backward pass as JAX writes it, before anything is optimized."""
+    drawn = example(Case("net", net, (4, 6)))
+    _, residuals = jax.eval_shape(lambda d: fnn.forward(net, d.params, d.x, d.key), drawn)
+    return str(jax.make_jaxpr(lambda r: fnn.backward(net, drawn.params, r, drawn.dy))(residuals))
+
+
+def test_a_layer_gets_the_sides_that_it_names_and_none_beside():
+    def strict(right: Any) -> Any:
+        def backward(self, params, x, y, extras, dy, read):
+            given = {side for side, value in (("input", x), ("output", y)) if value is not None}
+            assert given == self.needs, f"{self} reads {set(self.needs)}, got {given}"
+            return right(self, params, x, y, extras, dy, read)
+
+        return backward
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in KINDS:
+            patch.setattr(kind, "backward", strict(kind.backward))
+        backward_alone(EVERY_WAY)
+
+
+MADE_AGAIN = {
+    "nothing": (Serial(Dense(6), fnn.relu, Dense(6)), 0, 0),
+    "an activation": (GELU, 1, 0),
+    "an activation and noise": (Serial(Dense(6), fnn.gelu, Dropout(0.1), Dense(6)), 2, 0),
+    "a layer": (Recomputed(GELU), 2, 2),
+    "an activation in a loop": (Repeat(GELU, 3), 0, 0),
+    "a layer in a loop": (Repeat(Recomputed(GELU), 3), 2, 2),
+    "a loop": (Recomputed(Repeat(GELU, 3)), 1, 2),
+    "the end of a loop": (Serial(Repeat(Serial(Dense(6), fnn.gelu), 3), Dense(6)), 1, 0),
+    "stretches of a loop": (Repeat(GELU, 4, every=2), 1, 2),
+    "what runs backwards": (Repeat(Reversible(Dense(3), Dense(3)), 3), 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", MADE_AGAIN)
+def test_what_is_made_again_waits_for_the_cotangent_and_is_cheap_unless_asked_for(name):
+    """In a loop's own body nothing waits: the compiler sees nothing there that it could be merged with."""
+    net, waits, products = MADE_AGAIN[name]
+    program = backward_alone(net)
+    barriers = [line for line in program.splitlines() if "optimization_barrier" in line]
+    assert len([line for line in barriers if not line.strip().startswith("_:")]) == waits  # what is read
+    assert program.count("dot_general") == 2 * 2 + products  # two layers, and two products to pull one back
+
+
+def test_what_runs_backwards_finds_its_input_of_tokens_too():
+    net = Reversible(Dense(3), SINE)
+    drawn = example(Case("net", net, (2, 3, 6)))
+    y, extras = net.forward(drawn.params, drawn.x, None)
+    read = Reading(fnn.gradient, (drawn.params,))
+    assert_equal(net.backward_and_input(drawn.params, y, extras, drawn.dy, read)[2], drawn.x)
+
+
+def test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them():
+    uses = Repeat(Serial(Dense(6), LayerNorm(), SINE), 3, shared=True)
+    drawn = example(Case("net", Serial(Bias(), uses, Dense(2)), (7, 6)))
+    assert_equal(explicit(drawn), jax.jit(reference)(drawn))
