@@ -1,7 +1,7 @@
 """Run every mutant past our tests and count.
 
 python -m tests.mutation
-python -m tests.mutation d_gelu Dense.backward
+python -m tests.mutation normal.d_gelu Dense.backward
 """
 
 import argparse

@@ -2,36 +2,116 @@
 
 _PRODUCT = "x * dz is dz * x: a factor's gradient does not tell its two sides apart"
 _UNREAD = "never looked at: where there is no output, no layer reads one"
-_GIVEN = "the layer looks only at the sides that it names"
 _KINK = "differs at the kink alone, where either side is a subgradient"
+_ZERO = "zeros stay zeros, whatever divides them"
+_WEIGHTS = "where weights, none of them negative, sum to zero, all are zero, whatever divides them"
+_SYMMETRIC = "symmetric"
+_SQUARED = "squared: the sign is gone"
+_NOTHING = "the exponential is zero beyond either floor"
+_FREED = "changes only when an eager run may free a boundary"
+_WAITED, _OTHERS = "dy is waited for, and its values are no matter", ("-dy", "dy * 0 + 1")
+_OLD = "the uses before are not yet updated: it costs a copy of what cheap layers read of their params"
+_ANY = "the value is at most the bound: any number from there up does that depends on any of the array's"
+_NONE = "both are None: stretches of a loop keep neither of its ends"
+_IGNORED = "the row's coefficient is zero, or NaN"
+_HINT = "a hint to the compiler"
+_AS_MANY = "there are as many of each"
+_SUM = "a sum that nobody looks at"
+_NOT_READ = "a factor of no param is not read"
+_SHIFT = "a shift changes neither the value nor its derivative"
 
 EQUIVALENT = {
-    "product: accumulator(a.dtype, b.dtype) -> accumulator(b.dtype, a.dtype)": "symmetric",
+    "dense.product: accumulator(a.dtype, b.dtype) -> accumulator(b.dtype, a.dtype)": _SYMMETRIC,
     "Scale.backward: Scaled(x, dy) -> Scaled(dy, x)": _PRODUCT,
     "LayerNorm.backward: Scaled(h, wide) -> Scaled(wide, h)": _PRODUCT,
     "RMSNorm.backward: Scaled(h, wide) -> Scaled(wide, h)": _PRODUCT,
     "Activation.backward: dy -> -dy": "of a side that is not read only the shape counts",
-    "Activation.backward: dy -> jnp.ones_like(dy)": "likewise",
-    "Parallel.backward: [None] * len(self.layers) if y is None else jnp.split(y, ends, axis=-1)"
-    " -> jnp.split(y, ends, axis=-1)": "an output of None splits into slices that no layer reads",
-    **{
-        f"Parallel.backward: [None] * len(self.layers) -> {other}": _UNREAD
-        for other in (
-            "[None] / len(self.layers)",
-            "[None] + len(self.layers)",
-            "[None]",
-            "len(self.layers)",
-            "-([None] * len(self.layers))",
-        )
-    },
-    "Parallel.backward: x if 'input' in layer.needs else None -> x": _GIVEN,
-    "Parallel.backward: outputs[i] if 'output' in layer.needs else None -> outputs[i]": _GIVEN,
-    "Parallel.backward: 0 -> 1": "for indices every branch gives float0",
-    "Parallel.backward: 0 -> 1 (2)": "likewise",
-    "gradient: jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode='drop')"
+    "Activation.backward: dy -> dy * 0 + 1": "likewise",
+    "Parallel.backward: [None] * len(self.layers) -> [None]": _UNREAD,
+    "Parallel.backward: [None] * len(self.layers) -> len(self.layers)": _UNREAD,
+    "factors.gradient: jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode='drop')"
     " -> jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc))": "to drop is what JAX does by itself",
-    "_cosine: 1 -> 2 (2)": "divides where the norm is zero, and what it gives there is set to zero",
-    "d_silu: x > 0 -> x >= 0": "at zero both branches are one half",
-    "d_silu: 1 + e -> -(1 + e) (2)": "squared",
-    "_hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
+    "Serial.backward: known.pop(i + 1, None) -> known.pop(None, i + 1)": _FREED,
+    "Serial.backward: known.pop(i + 1, None) -> known": _FREED,
+    "Serial.backward: i + 1 -> -(i + 1) (2)": _FREED,
+    "Serial.backward: 1 -> 2 (2)": _FREED,
+    **{f"Serial.backward: dy -> {other}{n}": _WAITED for other in _OTHERS for n in ("", " (2)", " (3)")},
+    "Repeat.backward: jnp.maximum(i - 1, 0) -> jnp.maximum(0, i - 1)": _SYMMETRIC,
+    "Repeat.backward: jax.tree.map(lambda _, row: row[0], params, rows) if in_place else params"
+    " -> params": _OLD,
+    **{f"Recomputed.backward: dy -> {other}": _WAITED for other in _OTHERS},
+    **{f"recomputed.after: dy -> {other}": _WAITED for other in _OTHERS},
+    **{f"Reversible.backward_and_input: dy -> {other}": _WAITED for other in _OTHERS},
+    "Segments.backward: self.backward(params, x, y, extras, dy, Reading(unread, (params,)))"
+    " -> self.backward(params, y, x, extras, dy, Reading(unread, (params,)))": _NONE,
+    "Segments.backward: zip(self.stretches, extras, strict=True) -> zip(self.stretches, extras)": _AS_MANY,
+    "Segments.backward: True -> False": _AS_MANY,
+    "in_place._written: 0 -> 1": "a start is clamped: what is written is as long as its place",
+    "LinearCrossEntropy._chunk: batch.coefficient[..., None].astype(dz.dtype)"
+    " -> batch.coefficient[..., None]": "both are of the dtype that is accumulated in",
+    "LinearCrossEntropy._chunk: 0 -> 1 (5)": "dz is zero there, so that any x that is finite will do",
+    "LinearCrossEntropy._chunk: {'b': Total(dz)} if self.bias else {} -> {'b': Total(dz)}": _NOT_READ,
+    "walk.cross_entropy: jax.lax.stop_gradient(z.max(-1)) -> z.max(-1)": _SHIFT,
+    "walk.cross_entropy: z.at[rows, label].set(-jnp.inf, unique_indices=True)"
+    " -> z.at[rows, label].set(-jnp.inf)": _HINT,
+    "walk.cross_entropy: (e * dz[:, None] - even).at[rows, label]"
+    ".set(dz_at_label + label_smoothing - even, unique_indices=True)"
+    " -> (e * dz[:, None] - even).at[rows, label].set(dz_at_label + label_smoothing - even)": _HINT,
+    "walk.cross_entropy: True -> False": _HINT,
+    "walk.cross_entropy: True -> False (2)": _HINT,
+    **{f"walk.cross_entropy: -1 -> 1 ({i})": "the logits have two axes here" for i in (4, 5, 6)},
+    "walk.walk: zip(pieces, cuts, strict=True) -> zip(pieces, cuts)": _AS_MANY,
+    "walk.walk: zip(pieces, readings, strict=True) -> zip(pieces, readings)": _AS_MANY,
+    "walk.walk: zip(pieces, readings, strict=True) -> zip(pieces, readings) (2)": _AS_MANY,
+    "walk.walk: zip(pieces, summed, each, strict=True) -> zip(pieces, summed, each)": _AS_MANY,
+    "walk.walk: True -> False": _AS_MANY,
+    **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
+    "walk.walk: r if _adds(p) else None -> r": _SUM,
+    "walk.walk: _adds(p) -> p": _SUM,
+    "factors.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
+    "factors.over_chunks: max(1, chunks) -> max(chunks, 1)": _SYMMETRIC,
+    "factors.over_chunks: jax.tree.map(jnp.add, total, more)"
+    " -> jax.tree.map(jnp.add, more, total)": _SYMMETRIC,
+    "LinearCrossEntropy.batch: self._counted(target) & (target >= 0) -> target >= 0": _IGNORED,
+    "LinearCrossEntropy.batch: 0 -> 1 (3)": _IGNORED,
+    "LinearCrossEntropy.reduced: 0 -> 1 (2)": _IGNORED,
+    "LinearCrossEntropy._coefficients: 1 -> 2": _WEIGHTS,
+    "LinearCrossEntropy.examples: max(1, (self.chunk or max(LEAST, k // 2)) // max(1, tokens))"
+    " -> max((self.chunk or max(LEAST, k // 2)) // max(1, tokens), 1)": _SYMMETRIC,
+    "LinearCrossEntropy.examples: max(LEAST, k // 2) -> max(k // 2, LEAST)": _SYMMETRIC,
+    "LinearCrossEntropy.examples: max(1, tokens) -> max(tokens, 1)": _SYMMETRIC,
+    "LinearCrossEntropy._gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
+    "LinearCrossEntropy._gradients: True -> False": _AS_MANY,
+    "in_place.after: array[(0,) * array.ndim] == 0 -> array[(0,) * array.ndim] != 0": _ANY,
+    "in_place.after: 0 -> 1": _ANY,
+    "in_place.after: 0 -> 1 (2)": _ANY,
+    "in_place.after: jnp.where(some, bound, bound + 1) -> jnp.where(some, bound + 1, bound)": _ANY,
+    "in_place.after: 1 -> 2": _ANY,
+    "in_place.after: lax.min(value, jnp.where(some, bound, bound + 1).astype(value.dtype))"
+    " -> lax.min(jnp.where(some, bound, bound + 1).astype(value.dtype), value)": _SYMMETRIC,
+    "factors.join: factors.index.ndim if isinstance(factors, Rows) else factors.dz.ndim - 1"
+    " -> factors.dz.ndim - 1": "an index has one axis less than its dz",
+    "factors.join: min(1, rows - 1) -> min(rows - 1, 1)": _SYMMETRIC,
+    "factors.join: jnp.moveaxis(leaf, 0, min(1, rows - 1))"
+    " -> jnp.moveaxis(leaf, min(1, rows - 1), 0)": "neighbours change places either way",
+    "piecewise.d_hard_tanh: jnp.abs(y) -> jnp.square(y)": "the square is below one just where the number is",
+    "Loss.value_and_grad: dy -> -dy": "as finite as dy",
+    "Loss.row_weights: 1 -> 2": _WEIGHTS,
+    "losses._log_softmax: jax.lax.stop_gradient(y.max(-1, keepdims=True))"
+    " -> y.max(-1, keepdims=True)": _SHIFT,
+    "losses._unit: 1 -> 2 (2)": _ZERO,
+    "losses._unit: 1 -> 2 (3)": _ZERO,
+    "losses._cosine: 1 -> 2 (2)": "divides where the norm is zero, and what it gives there is set to zero",
+    "smooth.d_silu: 1 + e -> -(1 + e) (2)": _SQUARED,
+    "normal.d_gelu: 40.0 -> 41.0": _NOTHING,
+    "normal.d_gelu_tanh: 40.0 -> 41.0": _NOTHING,
+    "normal.d_gelu_tanh: 1 + e -> -(1 + e) (2)": _SQUARED,
+    "smooth.d_mish: 1 + 2 * e * (1 + e) -> -(1 + 2 * e * (1 + e))": _SQUARED,
+    "smooth.d_mish: 2 + e * (2 + e) -> -(2 + e * (2 + e))": _SQUARED,
+    "smooth.d_sigmoid: 1 + e -> -(1 + e)": _SQUARED,
+    "smooth.d_tanh: 1 + f * g -> -(1 + f * g)": _SQUARED,
+    "smooth.d_softsign: 1 / (1 + jnp.where(x > 0, x, -x)) -> -(1 / (1 + jnp.where(x > 0, x, -x)))": _SQUARED,
+    "smooth.d_softsign: 1 + jnp.where(x > 0, x, -x) -> -(1 + jnp.where(x > 0, x, -x))": _SQUARED,
+    "smooth.d_softsign: x > 0 -> x >= 0": _KINK,
+    "losses._hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
 }
