@@ -1,10 +1,13 @@
 """What the head costs beside the plain way to a linear layer and its cross-entropy: room, time and error.
 
-Run `python -m experiments.bench.head`. All rows take turns, in another order each round. A ratio is that of
-the median times, its spread the quartiles over the rounds of the ratio within a round; "cpu" is the ratio of
-the median processor times over all threads, which a busy machine disturbs less. MB are what the compiler
-reserves for temporaries beside arguments and results. Errors are differences from float64 in the worst of
-dW, db and dx: their norm relative to its norm, and the largest relative to its largest entry.
+Run `python -m experiments.bench.head`; with `--target h100` (or a TPU topology) it counts the room of larger
+heads on an accelerator that is not here, for which it wants `pip install '.[targets]'`.
+
+All rows take turns, in another order each round. A ratio is that of the median times, its spread the
+quartiles over the rounds of the ratio within a round; "cpu" is the ratio of the median processor times over
+all threads, which a busy machine disturbs less. MB are what the compiler reserves for temporaries beside
+arguments and results. Errors are differences from float64 in the worst of dW, db and dx: their norm relative
+to its norm, and the largest relative to its largest entry.
 """
 
 import argparse
@@ -19,6 +22,10 @@ import numpy as np
 import optax
 
 import fnn
+from fnn.plan.targets import compiled_for
+
+# Rows, features, vocabulary: of a GPT-2, of a Llama 2, of a Llama 3.
+LARGE = ((8192, 768, 50257), (8192, 4096, 32000), (16384, 4096, 128256))
 
 
 def log_softmax(params: Any, x: Any, label: Any) -> Any:
@@ -129,6 +136,28 @@ def measure(n: int, k: int, vocabulary: int, rounds: int, sizes: list[int]) -> N
     print("MB and time are relative to the plain way that takes less: jax.grad's room, optax's loss's time")
 
 
+def count(target: str, n: int, k: int, vocabulary: int, dtype: Any) -> None:
+    """Print the room of a head that is compiled for a target, its params in float32, its rows in `dtype`."""
+    x, label = jax.ShapeDtypeStruct((n, k), dtype), jax.ShapeDtypeStruct((n,), jnp.int32)
+    params = {
+        "b": jax.ShapeDtypeStruct((vocabulary,), jnp.float32),
+        "w": jax.ShapeDtypeStruct((k, vocabulary), jnp.float32),
+    }
+    print(f"\n{target}: n {n}, k {k}, V {vocabulary}, rows in {jnp.dtype(dtype).name}")
+    print(f"{'':36}{'MB':>10}{'/ plain':>9}")
+    rooms = {}
+    for row, f in programs(vocabulary, [], 512).items():
+        casts = "head" in row or "fnn" in row  # its params, by itself
+
+        def run(params: Any, x: Any, label: Any, f: Any = f, casts: bool = casts) -> Any:
+            return f(params if casts else jax.tree.map(lambda leaf: leaf.astype(dtype), params), x, label)
+
+        rooms[row] = compiled_for(target, run, params, x, label).temporaries / 2**20
+    least = min(rooms["jax.grad"], rooms["jax.grad, optax's loss"])
+    for row, room in rooms.items():
+        print(f"{row:36}{room:10.1f}{room / least:9.3f}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2048)
@@ -136,5 +165,10 @@ if __name__ == "__main__":
     parser.add_argument("--vocabulary", type=int, default=32768)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--chunks", type=int, nargs="*", default=[128, 512], help="other sizes of the chunk")
+    parser.add_argument("--target", help="the accelerator to count large heads' room for, and no more")
     own = parser.parse_args()
-    measure(own.rows, own.features, own.vocabulary, own.rounds, own.chunks)
+    for sizes in LARGE if own.target else ():
+        for dtype in (jnp.float32, jnp.bfloat16):
+            count(own.target, *sizes, dtype)
+    if not own.target:
+        measure(own.rows, own.features, own.vocabulary, own.rounds, own.chunks)

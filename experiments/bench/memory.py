@@ -103,21 +103,64 @@ def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Networ
     }
 
 
-def feed_forward(hidden: int) -> tuple[Any, dict[str, tuple[Any, Network]]]:
-    """Give eight feed-forward blocks of a transformer (norm, gated, skip), unrolled, three ways."""
-    block = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Gated(hidden), fnn.Dense(WIDTH, bias=False)))
+def blocks(*layers: Any, plain: Callable, skip: bool = False) -> tuple[Any, dict[str, tuple[Any, Network]]]:
+    """Give eight blocks, unrolled, three ways; `plain(params, x)` is one as users of jax.numpy write it."""
+    block = fnn.Serial(*layers)
+    net = fnn.Serial(*[fnn.Skip(block) if skip else block] * 8)
+    one = shapes(block, jax.ShapeDtypeStruct((1, WIDTH), jnp.float32))
 
-    def plain(params: Any, x: Any) -> Any:
-        for norm, packed, _, out in params:
-            rms = jnp.sqrt(jnp.square(x.astype(jnp.float32)).mean(-1, keepdims=True) + 1e-6)
-            h = (x / rms * norm["scale"]).astype(x.dtype)
-            g, u = jnp.split(h @ packed["w"].astype(x.dtype), 2, -1)
-            x = x + (jax.nn.silu(g) * u) @ out["w"].astype(x.dtype)
+    def network(params: Any, x: Any) -> Any:
+        for own in params:
+            x = plain(own, x) + (x if skip else 0)
         return x
 
-    net = fnn.Serial(*[block] * 8)
-    params = shapes(net, jax.ShapeDtypeStruct((1, WIDTH), jnp.float32))
-    return net, {"jax.grad": (params, plain), "saveable": (params, jax.checkpoint(plain, policy=SAVE))}
+    params = [one] * 8
+    return net, {"jax.grad": (params, network), "saveable": (params, jax.checkpoint(network, policy=SAVE))}
+
+
+def rms_norm(x: Any, own: Any) -> Any:
+    """Give x over its root mean square, scaled, as users of jax.numpy write it."""
+    x, dtype = x.astype(jnp.float32), x.dtype
+    return (x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6) * own["scale"]).astype(dtype)
+
+
+def layer_norm(x: Any, own: Any) -> Any:
+    """Give x less its mean, over its deviation, scaled and shifted, as users of jax.numpy write it."""
+    x, dtype = x.astype(jnp.float32), x.dtype
+    x = x - x.mean(-1, keepdims=True)
+    x = x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+    return (x * own["scale"] + own["bias"]).astype(dtype)
+
+
+def product(x: Any, own: Any) -> Any:
+    """Give x W, and b where there is one."""
+    z = x @ own["w"].astype(x.dtype)
+    return z + own["b"].astype(x.dtype) if "b" in own else z
+
+
+def gated(x: Any, own: Any) -> Any:
+    """Give silu of the one half of x W times the other."""
+    gate, up = jnp.split(product(x, own), 2, -1)
+    return jax.nn.silu(gate) * up
+
+
+def unrolled_blocks() -> dict[str, tuple[Any, dict[str, tuple[Any, Network]]]]:
+    """Give the networks with norms and gates: post-norm and pre-norm, gated and feed-forward blocks."""
+    dense, wide, gate = fnn.Dense(WIDTH), fnn.Dense(WIDTH, bias=False), fnn.Gated(4 * WIDTH)
+    gelu = PLAIN["gelu"]
+    return {
+        "dense, LayerNorm, gelu": blocks(
+            dense, fnn.LayerNorm(), fnn.gelu, plain=lambda p, x: gelu(layer_norm(product(x, p[0]), p[1]))
+        ),
+        "RMSNorm, dense, gelu": blocks(
+            fnn.RMSNorm(), dense, fnn.gelu, plain=lambda p, x: gelu(product(rms_norm(x, p[0]), p[1]))
+        ),
+        "gated, F = 4D": blocks(gate, wide, plain=lambda p, x: product(gated(x, p[0]), p[2])),
+        "feed-forward, F = 4D": blocks(
+            fnn.RMSNorm(), gate, wide, skip=True,
+            plain=lambda p, x: product(gated(rms_norm(x, p[0]), p[1]), p[3]),
+        ),
+    }  # fmt: skip
 
 
 def table(target: str, dtype: Any, activations: list[str]) -> None:
@@ -127,9 +170,9 @@ def table(target: str, dtype: Any, activations: list[str]) -> None:
     title = jax.devices()[0].device_kind if target == "here" else target
     print(f"\n{title}, {x.dtype}: temporaries in units of one boundary ({unit / 2**20:.0f} MiB)")
     names = ("keeps", "fnn", "jax.grad", "saveable", "turned", "/ grad", "/ saveable", "/ best")
-    print(" " * 28 + "".join(f"{name:>12}" for name in names))
+    print(" " * 30 + "".join(f"{name:>12}" for name in names))
     rows = [(f"{name}, {how}", chain(name, how == "scanned")) for name in activations for how in HOW]
-    rows += [("8 feed-forward blocks, F = 4D", feed_forward(4 * WIDTH))]
+    rows += [(f"8 x {name}", network) for name, network in unrolled_blocks().items()]
     for name, (net, ways) in rows:
         params = shapes(net, x)
         mine = compiled_for(target, ours(net), params, x, x).temporaries / unit
@@ -141,7 +184,7 @@ def table(target: str, dtype: Any, activations: list[str]) -> None:
         found += [other.get(key, np.nan) for key in ("jax.grad", "saveable", "turned")]
         found += [mine / other["jax.grad"], mine / other["saveable"], mine / min(other.values())]
         shown = [f"{value:12.1f}" if i < 5 else f"{value:12.2f}" for i, value in enumerate(found)]
-        print(f"{name:28}{''.join(shown)}".replace("nan", "  -"), flush=True)
+        print(f"{name:30}{''.join(shown)}".replace("nan", "  -"), flush=True)
 
 
 HOW = ("scanned", "unrolled")

@@ -138,10 +138,10 @@ def _replacing_by_both_uses(read: Reader) -> Reader:
     """Give the reader of the network's params whose rows end with the gradient that the head says."""
 
     def both(factor: Any, param: Any, row: tuple[Any, ...], place: tuple[Any, ...]) -> tuple[Any, ...]:
-        *row, uses = row
+        *own, uses = row
         if uses:
             factor = gradient(factor, param) + uses[0]
-        return (*read(factor, param, tuple(row), place=place), uses)
+        return (*read(factor, param, tuple(own), place=place), uses)
 
     return both
 

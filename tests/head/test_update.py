@@ -53,5 +53,6 @@ def test_one_copy_of_the_params_and_no_logits():
     state = jax.eval_shape(init, params, x)
     count = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, x, x).compile().memory_analysis()
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((params, state)))
+    assert count is not None
     assert count.alias_size_in_bytes == held
     assert count.temp_size_in_bytes < 512 * 4096 * 4
