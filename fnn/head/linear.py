@@ -33,7 +33,7 @@ Initializer = initializers.Initializer
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
-LEAST = 128  # rows of a chunk: below it a product is bound by reading the weight
+LEAST, MOST = 128, 512  # rows of a chunk: with fewer, a product waits for the weight; more only take room
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,8 +54,8 @@ class LinearCrossEntropy:
     itself such a head takes `{"table": (V, k), "b": (V,)}`. Source: Press, Wolf 2017.
 
     `dtype` is what the products are computed in (None: the input's). They are accumulated in float32 or
-    wider, as softmax and losses are. `chunk` rows have logits at a time; None: max(k / 2, 128), so that the
-    logits take at most half the room of the weight's gradient, unless k is small.
+    wider, as softmax and losses are. `chunk` rows have logits at a time; None: k / 2, but from 128 to 512, so
+    that the logits take at most half the room of the weight's gradient, unless k is small.
 
     Cost: 6nkV flops with the gradients, which the forward makes (for reduction "none" under `jax.grad` the
     backward does, 8nkV), and 2nkV for the value alone. Temporaries: the logits of a chunk, twice, or once
@@ -176,7 +176,7 @@ class LinearCrossEntropy:
     def examples(self, batch: Batch) -> int:
         """Give how many examples make a chunk."""
         tokens, k = math.prod(batch.x.shape[1:-1]), batch.x.shape[-1]
-        return max(1, (self.chunk or max(LEAST, k // 2)) // max(1, tokens))
+        return max(1, (self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens))
 
     def factor(self, name: str, params: Params, batch: Batch) -> Factor:
         """Give the factor of one param for the rows of the batch, all at once."""
