@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from inspect import getclosurevars, isfunction
 from typing import Any
 
 import jax
@@ -42,17 +44,50 @@ def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
     return Probe("fresh inputs", arguments.with_leaves(leaves))
 
 
-def other_shapes(arguments: Arguments, batch: int | None, rng: np.random.Generator) -> Iterator[list[Probe]]:
-    """Give lists of alternatives: the first probe of each that the primal accepts is the one to run."""
-    sizes = sorted({s for x in arguments.leaves if is_array(x) for s in x.shape if s > 1})
+def sizes(arguments: Arguments) -> frozenset[int]:
+    """Give the sizes of the arguments' axes, above 1."""
+    return frozenset(s for x in arguments.leaves if is_array(x) for s in x.shape if s > 1)
+
+
+def closed_over(*functions: Any) -> frozenset[int]:
+    """Give the whole numbers in the closures of functions, and the sizes of the arrays there.
+
+    A rule that takes a size from there was made for that size, and is right or wrong for it alone.
+    """
+    found, seen, left = set(), set(), list(functions)
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+            found.add(int(value))
+        elif isinstance(value, np.ndarray | jax.Array):
+            found |= set(value.shape)
+        elif isinstance(value, tuple | list):
+            left += value
+        elif isinstance(value, partial):
+            left += [value.func, *value.args, *value.keywords.values()]
+        elif isfunction(value):
+            left += getclosurevars(value).nonlocals.values()
+    return frozenset(found)
+
+
+def other_shapes(
+    arguments: Arguments, batch: int | None, fixed: frozenset[int], rng: np.random.Generator
+) -> Iterator[list[Probe]]:
+    """Give lists of alternatives: the first probe of each that the primal accepts is the one to run.
+
+    The sizes that are `fixed` stay as they are.
+    """
     primes: dict[int, int] = {}
-    for s in sizes:
+    for s in sorted(sizes(arguments) - fixed):
         primes[s] = _prime(s, set(primes.values()))
     moved = [{s: p} for s, p in primes.items() if s != p]
     if moved:
         maps = [primes, *sorted(moved, key=lambda m: batch not in m)]
         yield [Probe("prime sizes", _resized(arguments, m, rng)) for m in maps]
-    if batch is not None and batch > 1:
+    if batch is not None and batch > 1 and batch not in fixed:
         yield [Probe("batch of one", _resized(arguments, {batch: 1}, rng))]
 
 

@@ -10,8 +10,9 @@ from fnn.check.diagnose import cotangents, leaves, multiples
 from fnn.check.diagnose.dials import Panel
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis, evidence
 from fnn.check.diagnose.locate import begins, describe
+from fnn.check.diagnose.partly import partial_explanations
 from fnn.check.diagnose.search import cover, match
-from fnn.check.diagnose.turning import explanations
+from fnn.check.diagnose.turning import explanations, turned
 from fnn.check.progress import Progress
 from fnn.check.report import Mistake
 
@@ -53,8 +54,12 @@ def diagnose(
     found, complete = cover([m for m in matches if m.hypothesis.cost < _PLAIN], wrong, trials)
     if not complete:
         panel = Panel(bench.traced)
-        matches += explanations(panel, e, wrong)
-        found, _ = cover(matches, wrong, trials)
+        at_one = turned(panel, e)
+        matches += explanations(panel, at_one, e, wrong)
+        found, complete = cover(matches, wrong, trials)
+        if not complete:
+            matches += partial_explanations(panel, at_one, e, wrong)
+            found, complete = cover(matches, wrong, trials)
         if not found and probe not in _RANGES:
             p.where = begins(panel, e, wrong)
     if not found and probe in _RANGES:

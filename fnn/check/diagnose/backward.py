@@ -25,7 +25,6 @@ class Back:
     outputs: Sequence[Any]
     dy: Any  # the cotangent of its first output
     right: Sequence[Any]
-    others: Sequence[Any] = ()  # earlier values that could be mistaken for an operand
 
     def pull(self, dy: Any, **replaced: Any) -> list[Any]:
         """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`."""

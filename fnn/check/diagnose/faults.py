@@ -12,10 +12,8 @@ from fnn.check.diagnose.movement import gather, running, running_product, scatte
 from fnn.check.interpret import Operation
 
 
-def faults(operation: Operation, inputs: Sequence[Any], others: Sequence[Any]) -> Iterator[Fault]:
-    """Give the mistakes that one operation invites, given its (abstract) inputs and the `others` it may
-    be mixed up with.
-    """
+def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
+    """Give the mistakes that one operation invites, given its (abstract) inputs."""
     equation = operation.equation
     floating = [
         i for i, x in enumerate(inputs) if is_inexact(x) and not isinstance(equation.invars[i], Literal)
@@ -30,8 +28,6 @@ def faults(operation: Operation, inputs: Sequence[Any], others: Sequence[Any]) -
     if len(equation.outvars) == 1 or equation.primitive.name == "top_k":
         yield from _BY_KIND.get(equation.primitive.name, _nothing)(operation, inputs, floating)
         yield from _stretched(operation, inputs, floating)
-        if equation.primitive.name in ("mul", "dot_general") and len(floating) == 2:
-            yield from _mixed_up(inputs, floating, others)
 
 
 def _stretched(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -51,16 +47,6 @@ def _one_slice(i: int, axis: int, n: int) -> Iterator[Fault]:
         yield Fault(
             "broadcast not summed", text, 2.0, lambda b, at=at: {i: b.pull(_only_slice(b.dy, axis, at))[i]}
         )
-
-
-def _mixed_up(inputs: Sequence[Any], floating: Sequence[int], others: Sequence[Any]) -> Iterator[Fault]:
-    for i in floating:
-        for k, other in enumerate(others):
-            if other.shape == inputs[1 - i].shape:
-                yield Fault(
-                    "another value", f"operand {1 - i} is not what the forward pass had there", 3.8 + k / 100,
-                    lambda b, i=i, k=k: {i: b.pull(b.dy, **{f"at{1 - i}": b.others[k]})[i]},
-                )  # fmt: skip
 
 
 def _nothing(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -110,11 +96,6 @@ def _matrix_product(operation: Operation, inputs: Sequence[Any], floating: Seque
     out = operation.equation.outvars[0].aval
     for i in floating:
         other = 1 - i
-        if _is_square(inputs[other]):
-            yield Fault(
-                "transpose missing", f"operand {other} is not transposed", 2.0,
-                lambda b, i=i, o=other: {i: b.pull(b.dy, **{f"at{o}": jnp.swapaxes(b.inputs[o], -1, -2)})[i]},
-            )  # fmt: skip
         if _is_square(out):
             yield Fault(
                 "transpose missing", "the cotangent is not transposed", 2.1,

@@ -48,7 +48,7 @@ def regions(jaxpr: Any) -> list[Region]:
     made = {v: q for q in jaxpr.eqns for v in q.outvars}
     found = []
     for equation in jaxpr.eqns:
-        if _is_elementwise(equation) and is_inexact(equation.outvars[0].aval):
+        if is_elementwise(equation) and is_inexact(equation.outvars[0].aval):
             found.append(_grow(equation, made))
     found = [r for r in found if r is not None]
     found = [r for r in found if r.source.aval.size > 1 and _is_curved(r.equations)]
@@ -70,12 +70,13 @@ def _is_curved(equations: Sequence[JaxprEqn]) -> bool:
     return _contains(equations, bent)
 
 
-def _is_elementwise(equation: JaxprEqn) -> bool:
+def is_elementwise(equation: JaxprEqn) -> bool:
+    """Whether an operation makes each element of its output from the same element of its inputs."""
     if equation.primitive.name not in ELEMENTWISE or len(equation.outvars) != 1:
         return False
     inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
     if inner is not None and not all(
-        _is_elementwise(q) or q.primitive.name == "broadcast_in_dim" for q in inner.jaxpr.eqns
+        is_elementwise(q) or q.primitive.name == "broadcast_in_dim" for q in inner.jaxpr.eqns
     ):
         return False
     shape = equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
@@ -97,7 +98,7 @@ def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn]) -> Region | None:
         floating = [v for v in read if is_inexact(v.aval)]
         if any(_shape(v) != shape for v in floating):
             break
-        growable = [v for v in read if v in made and _is_elementwise(made[v])]
+        growable = [v for v in read if v in made and is_elementwise(made[v])]
         others = tuple(v for v in read if v not in floating)
         if len(floating) == 1 and not any(v in growable for v in others):
             found = Region(

@@ -2,39 +2,39 @@
 together.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fnn.check.diagnose.dials import Dial, Panel
+from fnn.check.diagnose.dials import DROP, Dial, Panel
 from fnn.check.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from fnn.check.diagnose.scale import name_scale, parallel
 from fnn.check.diagnose.search import Match, matched
 
-_DROP = "term dropped"
 _SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise known mistake may carry
 
 
-def explanations(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+def turned(panel: Panel, e: Evidence) -> list[Arrays]:
+    """Give the gradients with each dial at 1, the paths that carry nothing left out for good."""
+    leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+    at_one = [panel.gradients(n, leaves, dys) for n in range(len(panel.dials))]
+    still = [_same(g, e.right) for g in at_one]
+    idle = [n for n, d in enumerate(panel.dials) if d.fault.name == DROP and still[n]]
+    if idle and panel.set_idle(idle, leaves, dys, e.right):
+        at_one = [panel.gradients(n, leaves, dys) for n in range(len(panel.dials))]
+    return at_one
+
+
+def explanations(
+    panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]
+) -> Iterator[Match]:
     """Give every dial that explains a wrong leaf."""
-    at_one = [
-        panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
-        for n in range(len(panel.dials))
-    ]
     moves = [not _same(g, e.right) for g in at_one]
-    idle = [n for n, d in enumerate(panel.dials) if d.fault.name == _DROP and not moves[n]]
-    if idle and panel.set_idle(idle, e.measurement.arguments.leaves, e.measurement.pair, e.right):
-        at_one = [
-            panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
-            for n in range(len(panel.dials))
-        ]
-        moves = [not _same(g, e.right) for g in at_one]
     drops: dict[int, Arrays] = {}
     for n, dial in enumerate(panel.dials):
-        if dial.fault.name == _DROP:
+        if dial.fault.name == DROP:
             drops[n] = at_one[n]
-        if not moves[n] or dial.fault.name != _DROP and _is_a_drop(panel, n, at_one, drops):
+        if not moves[n] or dial.fault.name != DROP and _is_a_drop(panel, n, at_one, drops):
             continue
         h = Hypothesis(
             dial.fault.name,
@@ -45,7 +45,7 @@ def explanations(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Ma
             False,
         )
         yield from _if_any(matched(h, at_one[n], e, wrong))
-        if dial.fault.name in (_DROP, "weights updated early"):
+        if dial.fault.name in (DROP, "weights updated early"):
             yield from _by_a_factor(panel, n, at_one[n], e, wrong)
         else:
             beside = [m for m in drops if panel.dials[m].place == dial.place]
@@ -66,7 +66,7 @@ def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Seque
         t = parallel(_join(e.given, e.right, members), _join(at_one, e.right, members))
         if t is None or abs(t) < 1e-6 or abs(t - 1) < 1e-5:
             continue
-        if dial.fault.name == _DROP:
+        if dial.fault.name == DROP:
             name, words = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
             plain = any(abs(1 - t - k) < 1e-5 for k in _SIMPLE[:2])
             cost = {"sign": 2.2, "mean for sum": 2.75, "sum for mean": 2.75}.get(name, 3.35 if plain else 4.1)
@@ -107,25 +107,34 @@ def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[
     """Try every two paths that are left out together, or taken by one factor."""
     error = _join(e.given, e.right, wrong)
     paths = {n: _join(g, e.right, wrong) for n, g in drops.items()}
-    square = float(error @ error)
-    for a, b in itertools.combinations(paths, 2):
-        both = paths[a] + paths[b]
-        t = parallel(error, both)
-        apart = panel.dials[a].place != panel.dials[b].place
-        if t is None or not apart or np.sum((error - t * both) ** 2) > 1e-9 * square:
+    for a, b in _aligned(error, paths):
+        t = parallel(error, paths[a] + paths[b])
+        if t is None or panel.dials[a].place == panel.dials[b].place:
             continue
         first, second = panel.dials[a], panel.dials[b]
-        name, words = _DROP, f"{first.fault.words}, and {second.fault.words}"
+        name, words = DROP, f"{first.fault.words}, and {second.fault.words}"
         if abs(t - 1) > 1e-5:
             name, scale = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
             words = f"the paths through {first.operation} and {second.operation} are {scale}"
         where = _both(first.where, second.where)
         h = Hypothesis(
-            name, words, 3.2 if name in (_DROP, "sign") else 4.2, _two(panel, a, b, t), where, False
+            name, words, 3.2 if name in (DROP, "sign") else 4.2, _two(panel, a, b, t), where, False
         )
         yield from _if_any(matched(h, h.predict(e), e, wrong))
-        if name == _DROP:
+        if name == DROP:
             return
+
+
+def _aligned(error: np.ndarray, paths: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Give the pairs of paths whose sum is the error but for a factor."""
+    numbers, stacked = list(paths), np.stack([*paths.values(), error])
+    gram = stacked @ stacked.T
+    own, along, square = np.diag(gram)[:-1], gram[-1, :-1], gram[-1, -1]
+    size = own[:, None] + own[None] + 2 * gram[:-1, :-1]
+    with np.errstate(all="ignore"):
+        fits = (along[:, None] + along[None]) ** 2 >= (1 - 1e-9) * square * size
+    for a, b in np.argwhere(np.triu(fits & (size > 0), 1)):
+        yield numbers[a], numbers[b]
 
 
 def _two(panel: Panel, a: int, b: int, t: float):  # noqa: ANN202

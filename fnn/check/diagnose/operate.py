@@ -1,0 +1,118 @@
+"""An operation with its dials: the forward pass stays what it is, the way back is what they say."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.check.arguments import is_inexact
+from fnn.check.diagnose.backward import Back, Fault
+from fnn.check.diagnose.mistaken import Mistaken
+from fnn.check.diagnose.regions import Region
+from fnn.check.interpret import Operation
+
+RegionFaults = Callable[[Region, Callable[[Any], Any]], Iterator[Fault]]
+
+
+def with_rules(
+    operation: Operation,
+    rules: Sequence[Fault],
+    mistakes: Sequence[Mistaken],
+    theta: Any,
+    inputs: Sequence[Any],
+) -> Sequence[Any]:
+    """Run an operation whose derivative follows the rules, and reads the wrong operands, that are dialled."""
+    floating = [i for i, x in enumerate(inputs) if is_inexact(x)]
+    n = len(rules)
+    others = tuple(None if m.variable is None else _value(operation, m.variable) for m in mistakes)
+
+    def run(theta: Any, others: Any, *xs: Any) -> Any:
+        return tuple(operation.run(*xs))
+
+    def forward(theta: Any, others: Any, *xs: Any) -> Any:
+        def chosen(*fs: Any) -> Any:
+            full = list(xs)
+            for i, x in zip(floating, fs, strict=True):
+                full[i] = x
+            return tuple(operation.run(*full))
+
+        outputs, pullback = jax.vjp(chosen, *[xs[i] for i in floating])
+        return outputs, (theta, others, xs, outputs, pullback)
+
+    def backward(saved: Any, dys: Any) -> Any:
+        theta, others, xs, outputs, pullback = saved
+        given = dict(zip(floating, pullback(dys), strict=True))
+        right = [given.get(i) for i in range(len(xs))]
+        back = Back(operation, xs, outputs, dys[0], right)
+        total = dict(given)
+        for t, fault in zip(theta, rules, strict=False):
+            for i, wrong in fault.rule(back).items():
+                wrong = _summed_to(wrong, xs[i].shape)
+                total[i] = total[i] + jnp.where(t != 0, t * (wrong - right[i]), 0)
+        for (position, target), seen in _misread(mistakes, theta[n:], others, xs).items():
+            total[target] = (
+                total[target] + back.pull(dys[0], **{f"at{position}": seen})[target] - right[target]
+            )
+        nothing = jax.tree.map(jnp.zeros_like, (theta, others))
+        return (*nothing, *(total.get(i) for i in range(len(xs))))
+
+    operate = jax.custom_vjp(run)
+    operate.defvjp(forward, backward)
+    return list(operate(theta, others, *inputs))
+
+
+def _misread(
+    mistakes: Sequence[Mistaken], theta: Any, others: Sequence[Any], xs: Sequence[Any]
+) -> dict[tuple[int, int], Any]:
+    """Give what each operand looks like to the rules for the cotangent of each target: one pull for all
+    dials.
+    """
+    seen: dict[tuple[int, int], Any] = {}
+    for t, m, other in zip(theta, mistakes, others, strict=True):
+        own = xs[m.position]
+        other = m.change(own) if m.change is not None else other
+        where = m.position, m.target
+        seen[where] = seen.get(where, own) + jnp.where(t != 0, t * (other - own), 0)
+    return seen
+
+
+def with_region(operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any) -> Any:
+    """Give the end of a region, whose cotangent goes to the region's source as the dials say."""
+    source_value = operation.values[region.source]
+    others = tuple(operation.values[v] for v in region.others)
+
+    def run(theta: Any, others: Any, x: Any, y: Any) -> Any:
+        return y
+
+    def forward(theta: Any, others: Any, x: Any, y: Any) -> Any:
+        return y, (theta, others, x, y)
+
+    def backward(saved: Any, dy: Any) -> Any:
+        theta, others, x, y = saved
+        f = region.function(others)
+        back = Back(operation, (x,), (y,), dy, (dy,))
+        dx = jnp.zeros_like(x)
+        for t, fault in zip(theta, faults(region, f), strict=True):
+            dx = dx + jnp.where(t != 0, t * fault.rule(back)[0], 0)
+        nothing = [jnp.zeros_like(o) if is_inexact(o) else None for o in others]
+        return jnp.zeros_like(theta), tuple(nothing), dx, dy * (1 - theta.sum())
+
+    operate = jax.custom_vjp(run)
+    operate.defvjp(forward, backward)
+    return operate(theta, others, source_value, target)
+
+
+def _value(operation: Operation, variable: Any) -> Any:
+    """Give a value of the forward pass, wherever it stands to the operation."""
+    known = operation.values
+    return lax.stop_gradient(known[variable] if variable in known else operation.complete()[variable])
+
+
+def _summed_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """Sum over the axes along which an operand of this shape was broadcast."""
+    if x.shape == shape:
+        return x
+    x = x.sum(range(x.ndim - len(shape)))
+    return x.sum([a for a, n in enumerate(shape) if n == 1 and x.shape[a] > 1], keepdims=True).reshape(shape)
