@@ -198,11 +198,9 @@ def _sweep(stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generat
     shapes = [stand.traced.shapes[i].shape for i in stand.traced.outputs]
     batch = next((x.shape[0] for x in arguments.leaves if probes.is_array(x) and x.ndim > 1), None)
     batch = shapes[0][0] if shapes[0] else batch
-    fixed = probes.closed_over(stand.subject.forward, stand.subject.backward) & probes.sizes(arguments)
+    fixed = probes.fixed_sizes(arguments, stand.subject.forward, stand.subject.backward)
     if fixed:
-        p.notes.append(
-            f"sizes that the rules close over were not varied: {', '.join(map(str, sorted(fixed)))}"
-        )
+        p.notes.append(f"sizes that the rules close over, not varied: {', '.join(map(str, sorted(fixed)))}")
     for alternatives in probes.other_shapes(arguments, batch, fixed, rng):
         for probe in alternatives:
             traced, _ = intake.traced_quietly(stand.subject, probe.arguments)

@@ -1,9 +1,11 @@
 """The inputs that a check runs on: those given, and others that bring rare mistakes to light."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from inspect import getclosurevars, isfunction
+from itertools import combinations
 from typing import Any
 
 import jax
@@ -44,16 +46,25 @@ def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
     return Probe("fresh inputs", arguments.with_leaves(leaves))
 
 
-def sizes(arguments: Arguments) -> frozenset[int]:
-    """Give the sizes of the arguments' axes, above 1."""
-    return frozenset(s for x in arguments.leaves if is_array(x) for s in x.shape if s > 1)
-
-
-def closed_over(*functions: Any) -> frozenset[int]:
-    """Give the whole numbers in the closures of functions, and the sizes of the arrays there.
+def fixed_sizes(arguments: Arguments, *functions: Any) -> frozenset[int]:
+    """Give the sizes of the arguments' axes that functions close over, alone or multiplied by one another.
 
     A rule that takes a size from there was made for that size, and is right or wrong for it alone.
     """
+    known, shapes = _closed_over(functions), [x.shape for x in arguments.leaves if is_array(x)]
+    return frozenset(
+        size
+        for shape in shapes
+        for count in range(1, len(shape) + 1)
+        for some in combinations(shape, count)
+        if math.prod(some) in known
+        for size in some
+        if size > 1
+    )
+
+
+def _closed_over(functions: tuple[Any, ...]) -> set[int]:
+    """Give the whole numbers in the closures of functions, and the sizes of the arrays there."""
     found, seen, left = set(), set(), list(functions)
     while left:
         value = left.pop()
@@ -70,7 +81,7 @@ def closed_over(*functions: Any) -> frozenset[int]:
             left += [value.func, *value.args, *value.keywords.values()]
         elif isfunction(value):
             left += getclosurevars(value).nonlocals.values()
-    return frozenset(found)
+    return found
 
 
 def other_shapes(
@@ -81,7 +92,8 @@ def other_shapes(
     The sizes that are `fixed` stay as they are.
     """
     primes: dict[int, int] = {}
-    for s in sorted(sizes(arguments) - fixed):
+    sizes = {s for x in arguments.leaves if is_array(x) for s in x.shape if s > 1}
+    for s in sorted(sizes - fixed):
         primes[s] = _prime(s, set(primes.values()))
     moved = [{s: p} for s, p in primes.items() if s != p]
     if moved:

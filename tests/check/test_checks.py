@@ -87,6 +87,20 @@ def test_a_residual_that_is_changed():
     assert report.mistake == "residual changed"
 
 
+def test_a_size_that_a_rule_closes_over_is_not_varied():
+    def square_mean(x):
+        return jnp.mean(x**2), x
+
+    def made_for(n):
+        return square_mean, lambda x, dy: (dy * 2 * x / n,)
+
+    right, literal = pair(*made_for(4), X[:, 0]), pair(square_mean, lambda x, dy: (dy * 2 * x / 4,), X[:, 0])
+    assert right.verdict is Verdict.PASS
+    assert "sizes that the rules close over, not varied: 4" in right.notes
+    assert literal.verdict is Verdict.FAIL
+    assert any("right at the inputs given" in text for text in literal.details)
+
+
 def test_arguments_held_fixed():
     f = with_rules(
         lambda n, x: x**n,
