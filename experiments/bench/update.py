@@ -73,6 +73,7 @@ def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tu
     }
     if scan:
         rows["update in it, every 4th boundary kept"] = in_backward(net(4))
+        rows["update in it, 8 bits stored"] = in_backward(fnn.stored(net(), fnn.Bits(8)))
     return fnn.init(net(), jax.random.key(1), x), rows
 
 
