@@ -2,7 +2,10 @@
 
     PYTHONPATH=. python experiments/bench/checkers.py --tools fnn --seeds 5 --sizes 0 1 2
     PYTHONPATH=. python experiments/bench/checkers.py --tools fnn chex gradcheck --seeds 1 --sizes 0
+    PYTHONPATH=. python experiments/bench/checkers.py --minutes 30
 
+All tools on all cases, 5 seeds and 3 sizes take hours; `--minutes` draws from these runs, without
+replacement, until the time is up.
 Every rate comes with its 95% Wilson interval. The other checkers are given every advantage: integer
 arguments are closed over, an exception of any kind counts as a detection. torch's gradcheck sees a case
 through a `torch.autograd.Function` that calls the JAX rules on float64 arrays; its slow mode runs where
@@ -254,6 +257,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2])
     parser.add_argument("--part", choices=("all", "wrong", "right", "visible", "hidden"), default="all")
     parser.add_argument("--every", type=int, default=1, help="take every n-th case only")
+    parser.add_argument("--minutes", type=float, help="take the runs in random order until the time is up")
     parser.add_argument("--elements", type=int, default=600)
     parser.add_argument("--json", type=Path, help="add the outcomes to this file, one to a line")
     parser.add_argument("--read", type=Path, nargs="+", help="run nothing; print the table of these files")
@@ -273,8 +277,13 @@ def main() -> None:
     jobs = [
         (t, i, s, k, given.elements) for t in given.tools for s in given.sizes for k in seeds for i in chosen
     ]
+    if given.minutes:
+        np.random.default_rng(given.first_seed).shuffle(jobs)
+    end = time.monotonic() + 60 * (given.minutes or float("inf"))
     outcomes = []
     for job in jobs:
+        if time.monotonic() > end:
+            break
         outcome = run(job)
         if outcome is not None:
             outcomes.append(outcome)
