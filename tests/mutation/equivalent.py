@@ -76,8 +76,9 @@ EQUIVALENT = {
     "LinearCrossEntropy.batch: 0 -> 1 (3)": _IGNORED,
     "LinearCrossEntropy.reduced: 0 -> 1 (2)": _IGNORED,
     "LinearCrossEntropy._coefficients: 1 -> 2": _WEIGHTS,
-    "LinearCrossEntropy.examples: max(1, (self.chunk or max(LEAST, k // 2)) // max(1, tokens))"
-    " -> max((self.chunk or max(LEAST, k // 2)) // max(1, tokens), 1)": _SYMMETRIC,
+    "LinearCrossEntropy.examples: max(1, (self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens))"
+    " -> max((self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens), 1)": _SYMMETRIC,
+    "LinearCrossEntropy.examples: min(max(LEAST, k // 2), MOST) -> min(MOST, max(LEAST, k // 2))": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(LEAST, k // 2) -> max(k // 2, LEAST)": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(1, tokens) -> max(tokens, 1)": _SYMMETRIC,
     "LinearCrossEntropy._gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
