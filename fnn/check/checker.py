@@ -150,7 +150,11 @@ def _with_trace(
     wrong = any(leaf.verdict is Verdict.FAIL for leaf in p.leaves)
     if wrong and failing is not None and not p.mistakes:
         stand, measured, probe, passed = failing
-        diagnose(stand, measured, options.seed, p, probe, passed)
+        try:
+            diagnose(stand, measured, options.seed, p, probe, passed)
+        except Exception as error:  # what was found stands, whatever becomes of its name
+            text = (str(error).splitlines() or [""])[0]
+            p.notes.append(f"the search for the mistake stopped: {type(error).__name__}: {text}")
 
 
 def _at_the_inputs(stand: bench.Bench, m: bench.Measurement, seen: structure.Structure, p: Progress) -> Any:

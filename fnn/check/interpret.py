@@ -17,6 +17,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 Run = Callable[..., list[Any]]
+_BRANCH = 1 << 20  # sets the places in the branches of one conditional apart
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ def _call(key: str) -> Callable[..., list[Any]]:
 
 def _cond(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
     branches = [
-        lambda *xs, b=b, n=n: tuple(closed(b, *xs, part=-1 - n)) for n, b in enumerate(params["branches"])
+        lambda *xs, b=b, n=n: tuple(closed(b, *xs, part=_BRANCH + n))
+        for n, b in enumerate(params["branches"])
     ]
     return list(lax.switch(jnp.asarray(inputs[0]).astype(np.int32), branches, *inputs[1:]))
 

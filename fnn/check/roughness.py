@@ -78,12 +78,17 @@ def resolve_ties(side: Any) -> Step:
         if name == "reduce_max":
             (x,) = inputs
             (y,) = operation.run(x)
-            hit = x == jnp.expand_dims(y, operation.equation.params["axes"])
-            shared = jnp.where(hit, x - lax.stop_gradient(x), 0).sum(operation.equation.params["axes"])
-            return [jnp.where(side == 0, y, lax.stop_gradient(y) + shared)]
+            return [jnp.where(side == 0, y, _first_largest(x, operation.equation.params["axes"]))]
         return operation.run(*inputs)
 
     return step
+
+
+def _first_largest(x: Any, axes: Sequence[int]) -> Any:
+    last = jnp.moveaxis(x, axes, range(-len(axes), 0))
+    flat = last.reshape(*last.shape[: x.ndim - len(axes)], -1)
+    at = jnp.argmax(lax.stop_gradient(flat), -1, keepdims=True)
+    return jnp.take_along_axis(flat, at, -1)[..., 0]
 
 
 _COMPARED = {

@@ -1,13 +1,15 @@
 """The mistakes that each kind of operation invites in its derivative rule."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
 
 from fnn.check.arguments import is_inexact
-from fnn.check.diagnose.backward import Fault
+from fnn.check.diagnose.backward import Back, Fault
 from fnn.check.diagnose.movement import gather, running, running_product, scatter, selected
 from fnn.check.interpret import Operation
 
@@ -39,6 +41,12 @@ def _stretched(operation: Operation, inputs: Sequence[Any], floating: Sequence[i
         for axis, n in enumerate(shape):
             if len(inputs[i].shape) == len(shape) and inputs[i].shape[axis] == 1 < n:
                 yield from _one_slice(i, axis, n)
+                yield from _taken_as_one(i, n)
+
+
+def _taken_as_one(i: int, n: int) -> Iterator[Fault]:
+    text = "the sum of the cotangent is taken to be 1"
+    yield Fault("cotangent ignored", text, 3.2, lambda b: {i: b.pull(jnp.ones_like(b.dy))[i] / n})
 
 
 def _one_slice(i: int, axis: int, n: int) -> Iterator[Fault]:
@@ -65,11 +73,19 @@ def _product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int
                 "constant applied twice", "the constant factor is applied twice", 4.2,
                 lambda b, i=i, o=other: {i: b.right[i] * b.inputs[o]},
             )  # fmt: skip
+        if constant != other:
+            text = "it divides where it should multiply"
+            rule = lambda b, i=i, o=other: {i: _pulled_through(b, i, 1 / b.inputs[o])}  # noqa: E731
+            yield Fault("another formula", text, 4.4, rule)
         if len(floating) == 2 and a.shape == b.shape:
             yield Fault(
                 "another value", "each factor is multiplied by itself, not by the other", 3.2,
                 lambda b, i=i: {i: b.dy * b.inputs[i]},
             )  # fmt: skip
+
+
+def _pulled_through(b: Back, i: int, other: Any) -> Any:
+    return b.pull(b.dy, **{f"at{1 - i}": other})[i]
 
 
 def _quotient(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -145,6 +161,8 @@ def _broadcast(operation: Operation, inputs: Sequence[Any], floating: Sequence[i
     spread = [a for a, n in enumerate(shape) if n > 1 and source.get(a, 1) == 1]
     for axis in spread:
         yield from _one_slice(0, axis, shape[axis])
+    if len(spread) == 1:
+        yield from _taken_as_one(0, shape[spread[0]])
 
 
 def _only_slice(x: Any, axis: int, at: int) -> Any:
@@ -181,6 +199,24 @@ def _reduced_largest(operation: Operation, inputs: Sequence[Any], floating: Sequ
     yield Fault(
         "mask ignored", "every element gets the cotangent of the largest", 2.5, lambda b: {0: wide(b)}
     )
+    largest = lambda b: b.inputs[0] == jnp.expand_dims(b.outputs[0], axes)  # noqa: E731
+    text = "each of several equal ones gets the whole cotangent"
+    yield Fault("ties counted twice", text, 2.6, lambda b: {0: jnp.where(largest(b), wide(b), 0)})
+
+
+def _transposition(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
+    """Give other orders of the axes, whose shape a reshape may hide."""
+    order, shape = tuple(operation.equation.params["permutation"]), inputs[0].shape
+    undone = tuple(np.argsort(order))
+    others = {order: "as on the way forward, not back", tuple(range(len(order))): "not at all"}
+    for a, b in combinations(range(len(order)), 2):
+        swapped = list(undone)
+        swapped[a], swapped[b] = swapped[b], swapped[a]
+        others.setdefault(tuple(swapped), f"with axes {a} and {b} exchanged")
+    for axes, words in others.items():
+        if axes != undone:
+            rule = lambda b, axes=axes: {0: b.dy.transpose(axes).reshape(shape)}  # noqa: E731
+            yield Fault("transpose missing", f"the axes are put back {words}", 2.4, rule)
 
 
 def _power(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -207,6 +243,7 @@ _BY_KIND: dict[str, Callable[..., Iterator[Fault]]] = {
     "min": _largest,
     "reduce_max": _reduced_largest,
     "reduce_min": _reduced_largest,
+    "transpose": _transposition,
     "gather": gather,
     "scatter-add": scatter,
     "scatter_add": scatter,

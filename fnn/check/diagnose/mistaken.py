@@ -16,7 +16,7 @@ from fnn.check.diagnose.regions import CURVED
 from fnn.check.diagnose.repeats import Repeats
 from fnn.check.interpret import Operation
 
-BEFORE = 8  # values that an operand may be mistaken for
+BEFORE = 10  # values that an operand may be mistaken for
 BEHIND = 5  # and such that come after it
 _BENT = CURVED | {"integer_pow", "pow", "square", "max", "min"}
 
@@ -78,10 +78,17 @@ def _values(
     later = [v for q in program.eqns for v in q.outvars if v not in operation.values and fits(v)]
     curved = {v for q in program.eqns if q.primitive.name in CURVED for v in q.outvars}
     behind = [v for v in later if v in kept or v in curved][:BEHIND]
-    made = [v for v in found if v not in given and v not in program.constvars][-BEFORE:]
+    read = _read_with_others(program) | kept
+    made = [v for v in found if v not in given and v not in program.constvars and v in read][-BEFORE:]
     text = f"operand {position} is not what the forward pass had there"
     for k, v in enumerate([*given[:BEFORE], *made, *behind]):
         yield repeats.relation(equation, v), _fault("another value", text, 3.8 + k / 100), v
+
+
+def _read_with_others(program: Any) -> set[Any]:
+    """Give the values that a person names: those that meet another value, not the inside of a formula."""
+    meeting = [[v for v in q.invars if not isinstance(v, Literal)] for q in program.eqns]
+    return {v for operands in meeting if len(operands) > 1 for v in operands}
 
 
 def _turned(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Callable[[Any], Any]]]:

@@ -1,7 +1,8 @@
 """Mistakes made on some of the paths only: a factor left out on the way through a mean, not beside it."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from fnn.check.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from fnn.check.diagnose.search import Match, matched
 from fnn.check.diagnose.statistic import WRONG_AXIS
 
-RUNS = 1200
+SECONDS = 4.0  # for each of the two searches, in which every pair costs a run
 _PLAIN = 3.35  # a mistake that costs more is not looked for on single paths
 
 
@@ -24,7 +25,7 @@ def partial_explanations(
     faults = sorted(_distinct(ordinary, at_one, e), key=lambda n: panel.dials[n].fault.cost)
     drops = _distinct([n for n, d in enumerate(panel.dials) if d.fault.name == DROP], at_one, e)
     pairs = ((f, d) for f in faults for d in drops if panel.dials[f].place != panel.dials[d].place)
-    for f, d in itertools.islice(pairs, RUNS):
+    for f, d in _while_time(pairs):
         leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
         both = panel.gradients([f, d], leaves, dys)
         for through in (True, False):
@@ -37,6 +38,12 @@ def partial_explanations(
             if (found := matched(h, predicted, e, wrong)) is not None:
                 yield found
     yield from _statistics(panel, e, wrong)
+    yield from _together(panel, at_one, e, wrong)
+
+
+def _while_time(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    start = time.perf_counter()
+    return itertools.takewhile(lambda _: time.perf_counter() - start < SECONDS, pairs)
 
 
 def _on_one_path(fault: Arrays, drop: Arrays, both: Arrays, right: Arrays, through: bool) -> Arrays:
@@ -79,6 +86,25 @@ def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Mat
             h = Hypothesis(WRONG_AXIS, words, 2.7, predict, dial.where, False)
             if (found := matched(h, predict(e), e, wrong)) is not None:
                 yield found
+
+
+def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Give two operands that are both mistaken: one stale value that is read twice, or two exchanged ones."""
+    numbers = [n for n, d in enumerate(panel.dials) if d.fault.name == "another value"]
+    numbers = _distinct(numbers, at_one, e)
+    pairs = [p for p in itertools.combinations(numbers, 2) if len({panel.dials[n].place for n in p}) == 2]
+    pairs.sort(key=lambda p: panel.dials[p[0]].fault.cost + panel.dials[p[1]].fault.cost)
+    for a, b in _while_time(pairs):
+        first, second = panel.dials[a], panel.dials[b]
+
+        def predict(e: Evidence, a: int = a, b: int = b) -> Arrays:
+            return panel.gradients([a, b], e.measurement.arguments.leaves, e.measurement.pair)
+
+        words = f"{first.operation}: {first.fault.words}; {second.operation}: {second.fault.words}"
+        where = " and ".join(dict.fromkeys(filter(None, (first.where, second.where))))
+        h = Hypothesis("another value", words, 4.3, predict, where, False)
+        if (found := matched(h, predict(e), e, wrong)) is not None:
+            yield found
 
 
 def _distinct(numbers: Sequence[int], at_one: Sequence[Arrays], e: Evidence) -> list[int]:

@@ -33,7 +33,7 @@ class Region:
     equations: tuple[JaxprEqn, ...]
     source: Any
     target: Any
-    others: tuple[Any, ...]  # further values that they read, none of them floating
+    others: tuple[Any, ...]  # further values that they read, which depend on no floating argument
 
     def function(self, others: Sequence[Any]) -> Callable[[Any], Any]:
         """Give the region as a function of its source alone."""
@@ -46,10 +46,11 @@ def regions(jaxpr: Any) -> list[Region]:
     curved ones.
     """
     made = {v: q for q in jaxpr.eqns for v in q.outvars}
+    fixed = constants(jaxpr)
     found = []
     for equation in jaxpr.eqns:
         if is_elementwise(equation) and is_inexact(equation.outvars[0].aval):
-            found.append(_grow(equation, made))
+            found.append(_grow(equation, made, fixed))
     found = [r for r in found if r is not None]
     found = [r for r in found if r.source.aval.size > 1 and _is_curved(r.equations)]
     longest = [
@@ -63,6 +64,15 @@ def regions(jaxpr: Any) -> list[Region]:
         if r not in longest and len(r.equations) == 1 and r.equations[0].primitive.name in CURVED
     ]
     return longest + curved
+
+
+def constants(program: Any) -> set[Any]:
+    """Give the values that depend on no floating argument."""
+    fixed = set(program.constvars)
+    for q in program.eqns:
+        if all(isinstance(v, Literal) or v in fixed or not is_inexact(v.aval) for v in q.invars):
+            fixed.update(q.outvars)
+    return fixed
 
 
 def _is_curved(equations: Sequence[JaxprEqn]) -> bool:
@@ -87,7 +97,7 @@ def _shape(atom: Any) -> tuple[int, ...]:
     return atom.aval.shape
 
 
-def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn]) -> Region | None:
+def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn], fixed: set[Any]) -> Region | None:
     """Walk back from `last`, and give the longest run that reads one floating value."""
     order = {id(q): i for i, q in enumerate(made.values())}
     inside, found = [last], None
@@ -95,10 +105,10 @@ def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn]) -> Region | None:
     while len(inside) < 40:
         produced = {v for q in inside for v in q.outvars}
         read = {v for q in inside for v in q.invars if not isinstance(v, Literal) and v not in produced}
-        floating = [v for v in read if is_inexact(v.aval)]
+        floating = [v for v in read if is_inexact(v.aval) and v not in fixed]
         if any(_shape(v) != shape for v in floating):
             break
-        growable = [v for v in read if v in made and is_elementwise(made[v])]
+        growable = [v for v in read if v in made and v not in fixed and is_elementwise(made[v])]
         others = tuple(v for v in read if v not in floating)
         if len(floating) == 1 and not any(v in growable for v in others):
             found = Region(

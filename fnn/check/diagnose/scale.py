@@ -1,6 +1,9 @@
 """What a wrong factor is called."""
 
+from typing import Any
+
 import numpy as np
+from jax.extend.core import Literal
 
 from fnn.check.arguments import Arguments
 from fnn.check.reference import Trace
@@ -23,6 +26,11 @@ def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]
             return "mean for sum", f"{sign}the right one divided by {n}, {what}: a mean where a sum is meant"
         if _near(abs(k), n):
             return "sum for mean", f"{sign}the right one times {n}, {what}: a sum where a mean is meant"
+    for c in _constants(traced.jaxpr.jaxpr):
+        if _near(abs(k), 1 / c):
+            return "constant left out", f"{sign}the right one without the constant {c:.6g}"
+        if _near(abs(k), c):
+            return "constant applied twice", f"{sign}the right one with the constant {c:.6g} once more"
     for n, what in sizes:
         for m, _ in sizes:
             if n != m and _near(abs(k), m / n) and abs(k) not in (0.5, 2.0):
@@ -37,6 +45,18 @@ def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]
         if _near(abs(k), n**0.5) or _near(abs(k), n**-0.5):
             return "factor", f"{sign}the right one times {'' if abs(k) > 1 else '1/'}sqrt({n}), {what}"
     return "factor", f"the right one times {k:.6g}"
+
+
+def _constants(jaxpr: Any) -> list[float]:
+    """Give the constants that a forward pass multiplies or divides by."""
+    found = []
+    for q in jaxpr.eqns:
+        if q.primitive.name in ("mul", "div"):
+            values = [v.val for v in q.invars if isinstance(v, Literal) and np.ndim(v.val) == 0]
+            found += [abs(float(np.real(v))) for v in values]
+        inner = (getattr(v, "jaxpr", v) for v in q.params.values())
+        found += [c for j in inner if hasattr(j, "eqns") for c in _constants(j)]
+    return [c for c in dict.fromkeys(found) if c not in (0.0, 0.5, 1.0, 2.0)]
 
 
 def _near(a: float, b: float) -> bool:

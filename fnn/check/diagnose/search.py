@@ -63,4 +63,4 @@ def cover(
             continue
         chosen.append(Mistake(h.name, h.words, h.where, best.error, again[0].error if again[0] else 0.0))
         left -= best.explains
-    return chosen, not left
+    return chosen if 2 * len(left) <= len(wrong) else [], not left

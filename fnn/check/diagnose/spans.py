@@ -9,7 +9,7 @@ from jax.extend.core import Literal
 
 from fnn.check.arguments import is_inexact
 from fnn.check.diagnose.backward import Fault
-from fnn.check.diagnose.regions import Region, is_elementwise
+from fnn.check.diagnose.regions import Region, constants, is_elementwise
 
 LONGEST = 30  # operations
 EACH = 2  # spans that end at one operation
@@ -19,22 +19,13 @@ def spans(program: Any) -> list[Region]:
     """Give the parts that read one floating value and are not elementwise, nearest sources first."""
     made = {v: q for q in program.eqns for v in q.outvars}
     order = {id(q): n for n, q in enumerate(program.eqns)}
-    free = _free(program)
+    free = constants(program)
     return [
         span
         for equation in program.eqns
         if len(equation.outvars) == 1 and is_inexact(equation.outvars[0].aval)
         for span in _ending_at(equation, made, order, free)
     ]
-
-
-def _free(program: Any) -> set[Any]:
-    """Give the values that depend on no argument."""
-    free = set(program.constvars)
-    for q in program.eqns:
-        if all(isinstance(v, Literal) or v in free or not is_inexact(v.aval) for v in q.invars):
-            free.update(q.outvars)
-    return free
 
 
 def _ending_at(last: Any, made: dict[Any, Any], order: dict[int, int], free: set[Any]) -> list[Region]:
@@ -50,7 +41,7 @@ def _ending_at(last: Any, made: dict[Any, Any], order: dict[int, int], free: set
             others = tuple(v for v in read if v not in floating)
             found.append(Region(equations, floating[0], target, others))
         growable = [v for v in floating if v in made]
-        if not growable or len(growable) < len(floating) and len(floating) > 1:
+        if not growable:
             break
         inside.append(made[max(growable, key=lambda v: order[id(made[v])])])
     return found

@@ -67,9 +67,10 @@ def statistic(equation: JaxprEqn, made: dict[Any, JaxprEqn]) -> Statistic | None
         if found is None:
             continue
         total, region = found
-        fits = total.invars[0].aval.shape == shape and tuple(sorted(total.params["axes"])) == axes
-        if fits and not isinstance(total.invars[0], Literal):
-            return Statistic(total.invars[0], axes, region, i)
+        source: Any = total.invars[0]
+        fits = source.aval.shape == shape and tuple(sorted(total.params["axes"])) == axes
+        if fits and not isinstance(source, Literal):
+            return Statistic(source, axes, region, i)
     return None
 
 

@@ -9,6 +9,7 @@ from . import (
     losses,
     modern,
     norms,
+    paths,
     recurrent,
     right,
     sequence,
@@ -28,5 +29,6 @@ WRONG: tuple[Case, ...] = (
     *subtle.CASES,
     *recurrent.CASES,
     *modern.CASES,
+    *paths.CASES,
 )
 RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT)
