@@ -176,8 +176,9 @@ def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
 def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: str = "mean") -> Loss:
     """Sum of -t log softmax(y) over a row; `y` logits, `target` integer labels (...) or soft ones (..., k).
 
-    Gradient p sum(t) - t, with p = softmax(y). `label_smoothing` e replaces t by (1 - e) t + e / k. A label
-    out of 0 .. k - 1 raises in eager code; where only the compiler sees it, value and gradient are NaN.
+    Gradient p sum(t) - t, with p = softmax(y). `label_smoothing` e replaces t by (1 - e) t + e sum(t) / k.
+    A label out of 0 .. k - 1 raises in eager code; where only the compiler sees it, value and gradient are
+    NaN.
     """
     if not 0 <= label_smoothing < 1:
         wanted, fix = "0 <= label_smoothing < 1", "fnn.softmax_cross_entropy(label_smoothing=0.1)"
