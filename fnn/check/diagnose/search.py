@@ -47,7 +47,7 @@ def cover(
 
     Every one is tried again on the `trials`, fresh inputs first.
     """
-    left, chosen = set(wrong), []
+    left, chosen, sources = set(wrong), [], []
     ranked = list(matches)
     while left and ranked:
         ranked.sort(key=lambda m: (-len(m.explains & left), m.strays > 0, m.hypothesis.cost))
@@ -62,5 +62,7 @@ def cover(
         if any(a is None or not best.explains <= a.explains for a in again):
             continue
         chosen.append(Mistake(h.name, h.words, h.where, best.error, again[0].error if again[0] else 0.0))
+        sources.append(h)
         left -= best.explains
-    return chosen if 2 * len(left) <= len(wrong) else [], not left
+    plain = [c for c, h in zip(chosen, sources, strict=True) if h.anywhere]  # a fact about one gradient
+    return chosen if 2 * len(left) <= len(wrong) else plain, not left
