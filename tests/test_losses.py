@@ -111,8 +111,7 @@ def test_tokens_dtypes_and_vmap(name):
     loss = make("none")
     wanted, dy = loss.value_and_grad(Y, target)
     tokens = jax.tree.map(lambda a: jnp.stack([a, a], 1), (Y, target))
-    value, _ = loss.value_and_grad(*tokens)
-    assert_equal(value, jnp.stack([wanted, wanted], 1))
+    assert_equal(loss.value_and_grad(*tokens), (jnp.stack([wanted, wanted], 1), jnp.stack([dy, dy], 1)))
     assert_equal(jax.vmap(loss.value_and_grad)(Y[:, None], target[:, None]), (wanted[:, None], dy[:, None]))
     low, dlow = loss.value_and_grad(Y.astype(jnp.bfloat16), target)
     assert low.dtype == jnp.float32 and dlow.dtype == jnp.bfloat16
@@ -169,6 +168,8 @@ def test_cosine_of_zeros_is_zero():
     value, dy = fnn.cosine("none").value_and_grad(y, REAL)
     assert value[0] == 1
     np.testing.assert_array_equal(dy[0], 0)
+    _, curvature = jax.jvp(lambda y: fnn.cosine("none").value_and_grad(y, REAL)[1], (y,), (Y,))
+    assert jnp.isfinite(curvature).all()
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])

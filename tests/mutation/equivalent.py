@@ -6,6 +6,7 @@ _KINK = "differs at the kink alone, where either side is a subgradient"
 _ZERO = "zeros stay zeros, whatever divides them"
 _WEIGHTS = "where weights, none of them negative, sum to zero, all are zero, whatever divides them"
 _SYMMETRIC = "symmetric"
+_EVEN = "at zero both branches are equal"
 _SQUARED = "squared: the sign is gone"
 _NOTHING = "the exponential is zero beyond either floor"
 _FREED = "changes only when an eager run may free a boundary"
@@ -114,5 +115,11 @@ EQUIVALENT = {
     "smooth.d_softsign: 1 / (1 + jnp.where(x > 0, x, -x)) -> -(1 / (1 + jnp.where(x > 0, x, -x)))": _SQUARED,
     "smooth.d_softsign: 1 + jnp.where(x > 0, x, -x) -> -(1 + jnp.where(x > 0, x, -x))": _SQUARED,
     "smooth.d_softsign: x > 0 -> x >= 0": _KINK,
+    "losses._cosine: 0 -> 1 (2)": "a row has one cosine: an index beyond the end is the last",
+    "losses._huber: jnp.clip(d, -delta, delta) -> jnp.clip(-delta, d, delta)": _SYMMETRIC,
+    "losses._binary_cross_entropy: y >= 0 -> y > 0": _EVEN,
+    "losses._binary_cross_entropy: y >= 0 -> y > 0 (2)": _EVEN,
+    "losses._binary_cross_entropy: y >= 0 -> y > 0 (3)": _EVEN,
+    "losses._binary_cross_entropy: y >= 0 -> y > 0 (4)": _EVEN,
     "losses._hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
 }
