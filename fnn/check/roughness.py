@@ -5,6 +5,7 @@ Rounding errors at random are Monte Carlo arithmetic (D. S. Parker, Monte Carlo 
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import jax
@@ -79,6 +80,10 @@ def resolve_ties(side: Any) -> Step:
             (x,) = inputs
             (y,) = operation.run(x)
             return [jnp.where(side == 0, y, _first_largest(x, operation.equation.params["axes"]))]
+        if name == "reduce_window_max" and is_inexact(inputs[0]):
+            params = operation.equation.params
+            first, last = (_largest_of_window(inputs[0], end, **params) for end in (1, -1))
+            return [jnp.where(side == 0, first, last)]
         return operation.run(*inputs)
 
     return step
@@ -89,6 +94,24 @@ def _first_largest(x: Any, axes: Sequence[int]) -> Any:
     flat = last.reshape(*last.shape[: x.ndim - len(axes)], -1)
     at = jnp.argmax(lax.stop_gradient(flat), -1, keepdims=True)
     return jnp.take_along_axis(flat, at, -1)[..., 0]
+
+
+def _largest_of_window(
+    x: Any, turn: int, window_dimensions: Any, window_strides: Any, padding: Any, **dilation: Any
+) -> Any:
+    """Give the largest of every window, the first of a tie or, where `turn` is -1, the last."""
+    if any(d != 1 for d in (*dilation["base_dilation"], *dilation["window_dilation"])):
+        return lax.reduce_window_max_p.bind(
+            x, window_dimensions=window_dimensions, window_strides=window_strides, padding=padding, **dilation
+        )
+    x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(*p, 0) for p in padding])
+    steps = [(n - w) // s for n, w, s in zip(x.shape, window_dimensions, window_strides, strict=True)]
+    found = None
+    for start in list(product(*map(range, window_dimensions)))[::turn]:
+        stop = [i + n * s + 1 for i, n, s in zip(start, steps, window_strides, strict=True)]
+        part = lax.slice(x, start, stop, window_strides)
+        found = part if found is None else jnp.where(part > found, part, found)
+    return found
 
 
 _COMPARED = {
