@@ -22,14 +22,21 @@ def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
     ]
     if not floating or not is_inexact(equation.outvars[0].aval):
         return
-    for i in floating:
-        operand = f"operand {i} of {operation.name}" if len(floating) > 1 else f"{operation.name}"
-        yield Fault(
-            "term dropped", f"the path through {operand} is left out", 3.0, lambda b, i=i: {i: 0 * b.right[i]}
-        )
+    for same in _places(equation.invars, floating):  # of x * x both: one alone is no path that one forgets
+        operand = f"operand {same[0]} of {operation.name}" if len(same) < len(floating) else operation.name
+        text = f"the path through {operand} is left out"
+        yield Fault("term dropped", text, 3.0, lambda b, same=same: {i: 0 * b.right[i] for i in same})
     if len(equation.outvars) == 1 or equation.primitive.name == "top_k":
         yield from _BY_KIND.get(equation.primitive.name, _nothing)(operation, inputs, floating)
         yield from _stretched(operation, inputs, floating)
+
+
+def _places(variables: Sequence[Any], chosen: Sequence[int]) -> list[list[int]]:
+    """Give, for each variable among the chosen, the places where it stands."""
+    found: dict[Any, list[int]] = {}
+    for i in chosen:
+        found.setdefault(variables[i], []).append(i)
+    return list(found.values())
 
 
 def _stretched(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
