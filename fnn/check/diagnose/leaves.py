@@ -62,7 +62,10 @@ def _changes(e: Evidence, wrong: Sequence[int]) -> Iterator[tuple[str, str, floa
             text = f"the gradient of {{}} is shifted by {shift} along axis {axis - 1}"
             yield "rows shifted", text, 2.6, _roll(shift, axis, True)
             yield "rows shifted", text, 2.6, _roll(shift, axis, False)
+        text = f"the gradient of {{}} is summed over axis {axis - 1} as well"
+        yield "summed too far", text, 2.6, _summed((axis,))
     if rank > 1:
+        yield "summed too far", "the gradient of {} is summed over all axes", 2.6, _summed(None)
         both = lambda r: np.flip(r, (1, 2)) if r.ndim > 2 else r  # noqa: E731
         yield "order reversed", "the gradient of {} runs backwards along its first two axes", 2.6, both
     for i in wrong:
@@ -161,6 +164,16 @@ def _roll(shift: int, axis: int, around: bool) -> Change:
             edge[axis] = slice(0, 1) if shift > 0 else slice(-1, None)
             moved[tuple(edge)] = 0
         return moved
+
+    return change
+
+
+def _summed(axes: tuple[int, ...] | None) -> Change:
+    """Put the sum over these axes, or over all, in the place of every element."""
+
+    def change(r: np.ndarray) -> np.ndarray:
+        over = tuple(range(1, r.ndim)) if axes is None else axes
+        return np.broadcast_to(r.sum(over, keepdims=True), r.shape)
 
     return change
 

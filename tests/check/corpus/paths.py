@@ -43,6 +43,23 @@ def gain_left_out_of_the_variance(saved, dy):
     return _norm(saved, dy, gain=False)
 
 
+def gain_summed_over_the_features_too(saved, dy):
+    dx, dg = _norm(saved, dy)
+    return dx, jnp.full_like(dg, dg.sum())
+
+
+def unit(x):
+    return x / jnp.sqrt((x * x).sum(-1, keepdims=True))
+
+
+def unit_forward(x):
+    return unit(x), x
+
+
+def length_held_constant(x, dy):
+    return (dy / jnp.sqrt((x * x).sum(-1, keepdims=True)),)
+
+
 def softmax_forward(x):
     y = jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True)
     return y, y
@@ -222,7 +239,9 @@ CASES = (
         (variance_over_the_batch, ("mean over the wrong axis",)),
         (both_statistics_over_the_batch, ("mean over the wrong axis",)),
         (gain_left_out_of_the_variance, ("derivative missing",)),
+        (gain_summed_over_the_features_too, ("summed too far",)),
     ),
+    *cases("unit", unit, unit_forward, make_rows, (length_held_constant, ("term dropped",))),
     *cases("softmax of a batch", softmax, softmax_forward, make_rows,
         (sum_over_the_batch, ("mean over the wrong axis",)),
     ),
