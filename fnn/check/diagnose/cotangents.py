@@ -22,6 +22,13 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
                     "cotangents swapped", f"the cotangents of outputs {j} and {i} are exchanged", 1.5,
                     _predict(lambda ds, i=i, j=j: [ds[{i: j, j: i}.get(n, n)] for n in range(len(ds))]),
                 )  # fmt: skip
+        for j in range(len(dys)):
+            if j != i and dys[i].shape == dys[j].shape:
+                text = f"the cotangent of output {j} takes the place of that of output {i}"
+                yield Hypothesis(
+                    "cotangents swapped", text, 1.6,
+                    _predict(lambda ds, i=i, j=j: [ds[j if n == i else n] for n in range(len(ds))]),
+                )  # fmt: skip
         if len(dys) > 1:
             text = f"the cotangent of output {i} is not used"
             yield Hypothesis(

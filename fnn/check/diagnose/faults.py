@@ -207,6 +207,10 @@ def _reduced_largest(operation: Operation, inputs: Sequence[Any], floating: Sequ
         "mask ignored", "every element gets the cotangent of the largest", 2.5, lambda b: {0: wide(b)}
     )
     largest = lambda b: b.inputs[0] == jnp.expand_dims(b.outputs[0], axes)  # noqa: E731
+    smallest = lambda b: b.inputs[0] == b.inputs[0].min(axes, keepdims=True)  # noqa: E731
+    if operation.equation.primitive.name == "reduce_max":
+        text = "the cotangent goes to the smallest"
+        yield Fault("another value", text, 2.6, lambda b: {0: jnp.where(smallest(b), wide(b), 0)})
     text = "each of several equal ones gets the whole cotangent"
     yield Fault("ties counted twice", text, 2.6, lambda b: {0: jnp.where(largest(b), wide(b), 0)})
 

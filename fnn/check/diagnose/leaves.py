@@ -41,6 +41,21 @@ def _scales(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
             name, 2.95 if _is_simple(k) else 4.0
         )
         yield Hypothesis(name, text, cost, _only(members, lambda r, k=k: k * r))
+    members = next(iter(groups.values()), [])
+    if len(members) == len(wrong) and sum(e.right[i][0].size for i in members) > 3:  # one number always fits
+        text = f"the gradient of {_names(e, members)} is right but for a factor that depends on the inputs"
+        yield Hypothesis("factor", text, 4.6, _by_own_factor(members))
+
+
+def _by_own_factor(members: Sequence[int]) -> Callable[[Evidence], list[np.ndarray]]:
+    """Take the one factor of these leaves from the evidence: a count of some rows for that of all, say."""
+
+    def predict(e: Evidence) -> list[np.ndarray]:
+        given, right = (np.concatenate([g[i].ravel() for i in members]) for g in (e.given, e.right))
+        k = parallel(given, right) or 1.0
+        return [k * r if i in members else r for i, r in enumerate(e.right)]
+
+    return predict
 
 
 def _is_simple(k: float) -> bool:
