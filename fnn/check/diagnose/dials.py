@@ -42,6 +42,7 @@ class Dial:
     where: str
     operation: str
     place: Key
+    repeated: bool = False
 
 
 @dataclass
@@ -97,10 +98,12 @@ class Panel:
         self._idle = np.zeros(len(self.dials) + 1)
         self._run = compile_quickly(lambda t, leaves, dys: pull(traced, leaves, dys, self._turned(t))[1])
 
-    def gradients(self, number: int | Sequence[int], leaves: Sequence[Any], dys: Sequence[Any]) -> Arrays:
+    def gradients(
+        self, number: int | Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], to: float = 1.0
+    ) -> Arrays:
         """Give the gradients with one dial turned to 1, or several."""
         theta = self._idle.copy()
-        theta[number] = 1.0
+        theta[number] = to
         return self._at(theta, leaves, dys)
 
     def absent(self, place: Key) -> int:
@@ -159,17 +162,19 @@ class Panel:
 
     def _add(self, board: Board, operation: Operation, fault: Fault, key: Key, tag: Key) -> None:
         repeated = len(self._noted(operation.program).repeats.groups[key[-1]]) > 1
-        board.shared.append(self._number((key, tag), fault, operation, key))
+        board.shared.append(self._number((key, tag), fault, operation, key, repeated))
         alone = repeated and fault.name == DROP
         place = operation.place
         board.own.append(self._number((place, tag), fault, operation, place) if alone else _ABSENT)
 
-    def _number(self, name: Any, fault: Fault, operation: Operation, place: Key) -> int:
+    def _number(
+        self, name: Any, fault: Fault, operation: Operation, place: Key, repeated: bool = False
+    ) -> int:
         if name not in self._numbers:
             if len(self.dials) > LIMIT:
                 return _ABSENT
             self._numbers[name] = len(self.dials)
-            self.dials.append(Dial(fault, source(operation.equation), operation.name, place))
+            self.dials.append(Dial(fault, source(operation.equation), operation.name, place, repeated))
         return self._numbers[name]
 
     def _outer(self, place: tuple[int, ...]) -> Key:

@@ -45,6 +45,8 @@ def explanations(
             False,
         )
         yield from _if_any(matched(h, at_one[n], e, wrong))
+        if dial.repeated and dial.fault.name == DROP:
+            yield from _in_every_step(panel, n, e, wrong)
         if dial.fault.name in (DROP, "weights updated early"):
             yield from _by_a_factor(panel, n, at_one[n], e, wrong)
         else:
@@ -57,6 +59,18 @@ def _is_a_drop(panel: Panel, n: int, at_one: Sequence[Arrays], drops: dict[int, 
     """Whether a mistake does no more than leave a path of its operation out, which is its plainer name."""
     here = (drop for m, drop in drops.items() if panel.dials[m].place == panel.dials[n].place)
     return any(_same(at_one[n], drop) for drop in here)
+
+
+def _in_every_step(panel: Panel, n: int, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Try simple factors on a path of all steps of a loop: step by step they multiply, and make no line."""
+    for factor, name, words in ((-1.0, "sign", "that of the opposite sign"), (2.0, "factor", "taken twice")):
+
+        def predict(e: Evidence, to: float = 1 - factor) -> Arrays:
+            return panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair, to)
+
+        text = f"the path through {panel.dials[n].operation} is {words} in every step"
+        h = Hypothesis(name, text, 2.4, predict, panel.dials[n].where, False)
+        yield from _if_any(matched(h, predict(e), e, wrong))
 
 
 def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
