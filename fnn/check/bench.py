@@ -105,7 +105,7 @@ class Bench:
         failed = [i for i, leaf in enumerate(judged) if leaf.verdict is Verdict.FAIL]
         if not failed:
             return judged
-        sides = self._sides(m)
+        sides = self._sides(m, made_up=bool(probe))
         slack = self._slack(m, sides)
         exact = self.exact(m.arguments.leaves, m.dys) if self.exact else None
         rough: list[Arrays] = []
@@ -154,11 +154,15 @@ class Bench:
                 return True
         return False
 
-    def _sides(self, m: Measurement) -> list[Arrays]:
-        """Give the gradients with one side taken at every kink, then the other."""
+    def _sides(self, m: Measurement, made_up: bool) -> list[Arrays]:
+        """Give the gradients with one side taken at every kink, then the other.
+
+        Where the ties are `made_up`, as all are at zero, each of them may get the whole cotangent.
+        """
         if not self.has_kinks:
             return []
-        return [self.reference.tied(m.arguments.leaves, m.pair, side)[1] for side in (0, 1)]
+        others = 2 if made_up else 1
+        return [self.reference.tied(m.arguments.leaves, m.pair, side)[1] for side in (0, others)]
 
     def _slack(self, m: Measurement, sides: Sequence[Arrays]) -> list[Any]:
         if not sides:

@@ -76,7 +76,8 @@ def pair(
     name = getattr(forward, "__name__", "forward")
     primal = intake.first_of(forward)
     options = _Options(wrt, order, level, _names(transforms), intake.seed(key))
-    return _examine(Subject(name, primal, forward, backward), args, reference, options)
+    subject = Subject(name, primal, forward, backward, written=(forward, backward))
+    return _examine(subject, args, reference, options)
 
 
 def _names(transforms: Sequence[str]) -> tuple[str, ...]:
@@ -202,7 +203,7 @@ def _sweep(stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generat
     shapes = [stand.traced.shapes[i].shape for i in stand.traced.outputs]
     batch = next((x.shape[0] for x in arguments.leaves if probes.is_array(x) and x.ndim > 1), None)
     batch = shapes[0][0] if shapes[0] else batch
-    fixed = probes.fixed_sizes(arguments, stand.subject.forward, stand.subject.backward)
+    fixed = probes.fixed_sizes(arguments, *stand.subject.written)
     if fixed:
         p.notes.append(f"sizes that the rules close over, not varied: {', '.join(map(str, sorted(fixed)))}")
     for alternatives in probes.other_shapes(arguments, batch, fixed, rng):

@@ -5,6 +5,7 @@ Rounding errors at random are Monte Carlo arithmetic (D. S. Parker, Monte Carlo 
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -79,11 +80,13 @@ def resolve_ties(side: Any) -> Step:
         if name == "reduce_max":
             (x,) = inputs
             (y,) = operation.run(x)
-            return [jnp.where(side == 0, y, _first_largest(x, operation.equation.params["axes"]))]
+            axes = operation.equation.params["axes"]
+            every = jnp.where(x == jnp.expand_dims(y, axes), x - lax.stop_gradient(x), 0).sum(axes)
+            tied = jnp.where(side == 1, _first_largest(x, axes), lax.stop_gradient(y) + every)
+            return [jnp.where(side == 0, y, tied)]
         if name == "reduce_window_max" and is_inexact(inputs[0]):
             params = operation.equation.params
-            first, last = (_largest_of_window(inputs[0], end, **params) for end in (1, -1))
-            return [jnp.where(side == 0, first, last)]
+            return [_largest_of_window(side, inputs[0], **params)]
         return operation.run(*inputs)
 
     return step
@@ -97,21 +100,24 @@ def _first_largest(x: Any, axes: Sequence[int]) -> Any:
 
 
 def _largest_of_window(
-    x: Any, turn: int, window_dimensions: Any, window_strides: Any, padding: Any, **dilation: Any
+    side: Any, x: Any, window_dimensions: Any, window_strides: Any, padding: Any, **dilation: Any
 ) -> Any:
-    """Give the largest of every window, the first of a tie or, where `turn` is -1, the last."""
+    """Give the largest of every window: of a tie the first, the last, or for side 2 every one."""
     if any(d != 1 for d in (*dilation["base_dilation"], *dilation["window_dilation"])):
         return lax.reduce_window_max_p.bind(
             x, window_dimensions=window_dimensions, window_strides=window_strides, padding=padding, **dilation
         )
     x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(*p, 0) for p in padding])
     steps = [(n - w) // s for n, w, s in zip(x.shape, window_dimensions, window_strides, strict=True)]
-    found = None
-    for start in list(product(*map(range, window_dimensions)))[::turn]:
+    parts = []
+    for start in product(*map(range, window_dimensions)):
         stop = [i + n * s + 1 for i, n, s in zip(start, steps, window_strides, strict=True)]
-        part = lax.slice(x, start, stop, window_strides)
-        found = part if found is None else jnp.where(part > found, part, found)
-    return found
+        parts.append(lax.slice(x, start, stop, window_strides))
+    first = reduce(lambda a, b: jnp.where(b > a, b, a), parts)
+    last = reduce(lambda a, b: jnp.where(b >= a, b, a), parts)
+    largest = lax.stop_gradient(first)
+    every = largest + sum(jnp.where(p == largest, p - lax.stop_gradient(p), 0) for p in parts)
+    return jnp.where(side == 0, first, jnp.where(side == 1, last, every))
 
 
 _COMPARED = {

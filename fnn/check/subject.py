@@ -27,6 +27,7 @@ class Subject:
     function: Callable[..., Any] | None = None  # what transforms are applied to, where it is no pair
     strict: bool = True  # whether `backward` is the bare rule, not yet brought into shape by JAX
     traceable: bool = True
+    written: tuple[Callable[..., Any], ...] = ()  # the rules as their author wrote them
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
         """Give `run(leaves, dys)`: the forward rule's floating outputs, and gradients stacked over `dys`."""
@@ -153,6 +154,7 @@ def of_function(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Subject, 
         primal=_signed(f.fun, free, lambda *a: f.fun(*whole(a))),
         forward=lambda *a: fwd(*whole(a)),
         backward=lambda residuals, dy: bwd(*static, residuals, dy),
+        written=(fwd, bwd),
     )
     return subject, tuple(args[i] for i in free)
 

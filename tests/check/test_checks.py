@@ -97,6 +97,7 @@ def test_a_size_that_a_rule_closes_over_is_not_varied():
     right, literal = pair(*made_for(4), X[:, 0]), pair(square_mean, lambda x, dy: (dy * 2 * x / 4,), X[:, 0])
     assert right.verdict is Verdict.PASS
     assert "sizes that the rules close over, not varied: 4" in right.notes
+    assert gradient(square_with(lambda x, dy: (2 * x * dy,)), X).notes == ()
     assert literal.verdict is Verdict.FAIL
     assert any("right at the inputs given" in text for text in literal.details)
 
