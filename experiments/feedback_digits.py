@@ -8,9 +8,8 @@ layer). Beside the images misread is the angle, in degrees, between the step of 
 below 90 it descends. Written: figures.json and feedback.png.
 """
 
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax.flatten_util import ravel_pytree
 from rich.console import Console
 
+import answer
 import fnn
 from data import from_scikit_learn
 from reader_figures import curves
-from results import ResultsError, as_json, machine, writable, write
+from results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 
@@ -121,13 +120,5 @@ def main(options: Options) -> None:
     console.print(f"It took {figures['seconds']} seconds. Written to {folder}: {', '.join(files)}{replaced}.")
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run with the command line's options; what goes wrong is told in a line, with exit status 1."""
-    try:
-        main(tyro.cli(Options, args=arguments))
-    except (ResultsError, fnn.InputError) as error:
-        sys.exit(f"feedback_digits.py: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    answer.run(main, None, options=Options)

@@ -8,9 +8,7 @@ Told are the steps and the seconds (compiling left out) to the lowest loss that 
 figures.json and kfac.png.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 
+import answer
 import fnn
 from data import from_scikit_learn
 from reader_figures import curves
-from results import ResultsError, as_json, machine, writable, write
+from results import as_json, machine, writable, write
 
 LOSS = fnn.binary_cross_entropy()
 SIZES = (48, 32, 16, 8, 16, 32, 48)
@@ -149,13 +147,5 @@ def main(options: Options) -> None:
     console.print(f"It took {figures['seconds']} seconds. Written to {folder}: {', '.join(files)}{replaced}.")
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run with the command line's options; what goes wrong is told in a line, with exit status 1."""
-    try:
-        main(tyro.cli(Options, args=arguments))
-    except (ResultsError, fnn.InputError) as error:
-        sys.exit(f"kfac_digits.py: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    answer.run(main, None, options=Options)

@@ -9,9 +9,7 @@ EL2N, the norms of the gradient by params and by output, and the loss, stand bes
 suspicious.png.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 
+import answer
 import fnn
 from data import from_scikit_learn
 from reader_figures import suspicious
-from results import ResultsError, as_json, machine, writable, write
+from results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 
@@ -123,13 +121,5 @@ def main(options: Options) -> None:
     console.print(f"It took {figures['seconds']} seconds. Written to {folder}: {', '.join(files)}{replaced}.")
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run with the command line's options; what goes wrong is told in a line, with exit status 1."""
-    try:
-        main(tyro.cli(Options, args=arguments))
-    except (ResultsError, fnn.InputError) as error:
-        sys.exit(f"mislabelled_digits.py: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    answer.run(main, None, options=Options)

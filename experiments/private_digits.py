@@ -9,9 +9,7 @@ the images that are learned from. Written: figures.json and private-digits.png.
 """
 
 import math
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 
+import answer
 import fnn
-from data import DataError, from_idx
+from data import from_idx
 from reader_figures import private_curve
-from results import ResultsError, as_json, machine, writable, write
+from results import as_json, machine, writable, write
 
 
 @dataclass(frozen=True)
@@ -130,13 +128,5 @@ def main(options: Options) -> None:
     console.print(f"It took {figures['seconds']} seconds. Written to {folder}: {', '.join(files)}{replaced}.")
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run with the command line's options; what goes wrong is told in a line, with exit status 1."""
-    try:
-        main(tyro.cli(Options, args=arguments))
-    except (DataError, ResultsError, fnn.InputError) as error:
-        sys.exit(f"private_digits.py: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    answer.run(main, None, options=Options)

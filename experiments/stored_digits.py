@@ -10,9 +10,7 @@ before learning; the accuracies are of equal runs, same first params and batches
 Written: figures.json and stored-digits.png.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +18,16 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-import tyro
 from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 from rich.console import Console
 
+import answer
 import fnn
-from data import DataError, from_idx, from_scikit_learn
+from data import from_idx, from_scikit_learn
 from figures import COOL, INK, SOFT, WARM, png
 from reader_figures import plain_logarithms
-from results import ResultsError, as_json, machine, writable, write
+from results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 CODECS = {"exact": None, "bfloat16": fnn.Rounded(), **{f"{b} bits": fnn.Bits(b) for b in (8, 4, 2, 1)}}
@@ -153,13 +151,5 @@ def main(options: Options) -> None:
     console.print(f"It took {figures['seconds']} seconds. Written to {folder}: {', '.join(files)}{replaced}.")
 
 
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run with the command line's options; what goes wrong is told in a line, with exit status 1."""
-    try:
-        main(tyro.cli(Options, args=arguments))
-    except (DataError, ResultsError, fnn.InputError) as error:
-        sys.exit(f"stored_digits.py: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    answer.run(main, None, options=Options)

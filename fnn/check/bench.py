@@ -133,9 +133,9 @@ class Bench:
 
     def _is_wrong(self, i: int, m: Measurement, exact: np.ndarray, slack: Any) -> bool:
         name, dtype = self.names[i], self.dtypes[i]
-        floor = 1e-12 * max(float(np.max(np.abs(d[:2]), initial=0.0)) for d in m.dys)
-        if not np.any(m.right[i]):  # nothing to measure the rounding of constants by, but the cotangent
-            floor *= SAFETY * float(jnp.finfo(dtype).eps) / 1e-12
+        # where all is zero there is nothing to measure the rounding of constants by, but the cotangent
+        unit = 1e-12 if np.any(m.right[i]) else SAFETY * float(jnp.finfo(dtype).eps)
+        floor = unit * max(float(np.max(np.abs(d[:2]), initial=0.0)) for d in m.dys)
         allowed = [exact_margin(m.right[i][c], dtype, floor, _at(slack, c)) for c in range(2)]
         return any(
             judge(name, exact[c], m.right[i][c], allowed[c], dtype).verdict is Verdict.FAIL for c in range(2)

@@ -57,8 +57,9 @@ _rough_cotangent.defvjp(
 
 
 def resolve_ties(side: Any) -> Step:
-    """Give a step that takes one side of every kink: the first operand of a tie for side 0, the other for
-    side 1.
+    """Give a step that takes one side of every kink: of a tie the first operand for side 0, else the other.
+
+    The largest of many is autodiff's for side 0, one of the tied for side 1, every one of them for side 2.
     """
 
     def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
@@ -85,8 +86,9 @@ def resolve_ties(side: Any) -> Step:
             tied = jnp.where(side == 1, _first_largest(x, axes), lax.stop_gradient(y) + every)
             return [jnp.where(side == 0, y, tied)]
         if name == "reduce_window_max" and is_inexact(inputs[0]):
-            params = operation.equation.params
-            return [_largest_of_window(side, inputs[0], **params)]
+            window, strides, padding, *dilation = (operation.equation.params[key] for key in _WINDOW)
+            if all(d == 1 for d in sum(dilation, ())):
+                return [_largest_of_window(side, inputs[0], window, strides, padding)]
         return operation.run(*inputs)
 
     return step
@@ -100,19 +102,15 @@ def _first_largest(x: Any, axes: Sequence[int]) -> Any:
 
 
 def _largest_of_window(
-    side: Any, x: Any, window_dimensions: Any, window_strides: Any, padding: Any, **dilation: Any
+    side: Any, x: Any, window: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Any:
     """Give the largest of every window: of a tie the first, the last, or for side 2 every one."""
-    if any(d != 1 for d in (*dilation["base_dilation"], *dilation["window_dilation"])):
-        return lax.reduce_window_max_p.bind(
-            x, window_dimensions=window_dimensions, window_strides=window_strides, padding=padding, **dilation
-        )
     x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(*p, 0) for p in padding])
-    steps = [(n - w) // s for n, w, s in zip(x.shape, window_dimensions, window_strides, strict=True)]
+    steps = [(n - w) // s for n, w, s in zip(x.shape, window, strides, strict=True)]
     parts = []
-    for start in product(*map(range, window_dimensions)):
-        stop = [i + n * s + 1 for i, n, s in zip(start, steps, window_strides, strict=True)]
-        parts.append(lax.slice(x, start, stop, window_strides))
+    for start in product(*map(range, window)):
+        stop = [i + n * s + 1 for i, n, s in zip(start, steps, strides, strict=True)]
+        parts.append(lax.slice(x, start, stop, strides))
     first = reduce(lambda a, b: jnp.where(b > a, b, a), parts)
     last = reduce(lambda a, b: jnp.where(b >= a, b, a), parts)
     largest = lax.stop_gradient(first)
@@ -120,6 +118,7 @@ def _largest_of_window(
     return jnp.where(side == 0, first, jnp.where(side == 1, last, every))
 
 
+_WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 _COMPARED = {
     "gt": (lax.gt, lax.ge),
     "ge": (lax.gt, lax.ge),

@@ -246,6 +246,12 @@ class LinearCrossEntropy:
         if not x.shape:
             raise InputError(self, "x of shape (..., k)", describe(x), "x.reshape(1)")
 
+    def check_pair(self, params: Any) -> None:
+        """Raise InputError where `params` are not those of a network and of the head."""
+        if not isinstance(params, (tuple, list)) or len(params) != 2 or not isinstance(params[1], dict):
+            fix = "(fnn.init(net, key, x), head.init(key, y))"
+            raise InputError(self, "params of the network and of the head, a pair", describe(params), fix)
+
     def check(self, params: Params, x: Any, target: Any, weights: Any) -> None:
         """Raise InputError where the arguments do not fit, or a label is seen to be out of range."""
         self._check_input(x)

@@ -43,7 +43,7 @@ def through(head: Any, net: Layer, read: Reader) -> Callable[..., tuple[Any, Any
         trees: tuple = (),
         place: tuple | None = None,
     ) -> tuple[Any, Any]:
-        _check_pair(head, params)
+        head.check_pair(params)
         y, residuals = forward(net, params[0], x, key)
         own, *own_trees = (_own(head, *tree) for tree in (params, *trees))
         head.check(own, y, target, weights)
@@ -176,9 +176,3 @@ def _as_outer(factor: Any, vocabulary: int) -> tuple[Any, Any]:
 
 def _keys(path: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(getattr(entry, "idx", getattr(entry, "key", getattr(entry, "name", None))) for entry in path)
-
-
-def _check_pair(head: Any, params: Any) -> None:
-    if not isinstance(params, (tuple, list)) or len(params) != 2 or not isinstance(params[1], dict):
-        fix = "(fnn.init(net, key, x), head.init(key, y))"
-        raise InputError(head, "params of the network and of the head, a pair", describe(params), fix)

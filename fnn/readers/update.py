@@ -75,6 +75,7 @@ def update_in_backward(net: Layer, loss: Any, optimizer: Any, *, clip: float | N
         if head is None:
             stacked = _stacked_axes(net, params, x)
         else:
+            head.check_pair(params)
             of_net, of_head = params
             stacked = _stacked_axes(net, of_net, x), jax.tree.map(lambda _: jnp.zeros(()), of_head)
         layers = jax.tree.map(

@@ -9,7 +9,7 @@ import stored_digits
 
 @pytest.mark.slow
 def test_fewer_bits_keep_less_and_err_more(tmp_path, capsys):
-    stored_digits.run(["--epochs", "2", "--hidden", "16", "--seeds", "1", "--results", str(tmp_path)])
+    stored_digits.main(stored_digits.Options(epochs=2, hidden=(16,), seeds=1, results=tmp_path))
     found = json.loads((tmp_path / "stored-digits" / "figures.json").read_text())
     rows = [found[name] for name in stored_digits.CODECS]
     sizes, errors = ([row[key] for row in rows] for key in ("bytes", "relative error of the gradient"))

@@ -43,6 +43,12 @@ def test_params_after_steps_are_those_of_the_ordinary_step(name, clip):
     assert_equal(three(step, params, init(params, x)), three(ordinary, params, usual.init(params)))
 
 
+def test_params_of_the_network_alone_are_turned_away():
+    net, head, params, x, *_ = setting("rows")
+    with pytest.raises(fnn.InputError, match="params of the network and of the head, a pair"):
+        fnn.update_in_backward(net, head, ADAM).init(params[0], x)
+
+
 def test_one_copy_of_the_params_and_no_logits():
     net = fnn.Serial(fnn.Embedding(4096, 32), fnn.Dense(32))
     head = fnn.LinearCrossEntropy(4096, tied=(0, "table"))

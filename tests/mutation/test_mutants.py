@@ -5,7 +5,8 @@ import pytest
 from fnn.layers import affine, norm
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutate import Mutant, mutants
-from tests.mutation.targets import Target, rows, targets
+from tests.mutation.proofs import rows
+from tests.mutation.targets import Target, targets
 
 SAMPLE = (
     Target(norm.RMSNorm.backward, rows("rms-norm", "rms-norm-tokens")),

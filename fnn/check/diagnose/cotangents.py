@@ -16,19 +16,14 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
     for name, words, cost, form in _forms(dys):
         yield Hypothesis(name, words, cost, _predict(lambda ds, f=form: [_each(f, d) for d in ds]))
     for i in range(len(dys)):
-        for j in range(i):
-            if dys[i].shape == dys[j].shape:
-                yield Hypothesis(
-                    "cotangents swapped", f"the cotangents of outputs {j} and {i} are exchanged", 1.5,
-                    _predict(lambda ds, i=i, j=j: [ds[{i: j, j: i}.get(n, n)] for n in range(len(ds))]),
-                )  # fmt: skip
         for j in range(len(dys)):
-            if j != i and dys[i].shape == dys[j].shape:
-                text = f"the cotangent of output {j} takes the place of that of output {i}"
-                yield Hypothesis(
-                    "cotangents swapped", text, 1.6,
-                    _predict(lambda ds, i=i, j=j: [ds[j if n == i else n] for n in range(len(ds))]),
-                )  # fmt: skip
+            if j == i or dys[i].shape != dys[j].shape:
+                continue
+            if j < i:
+                text = f"the cotangents of outputs {j} and {i} are exchanged"
+                yield Hypothesis("cotangents swapped", text, 1.5, _predict(_taken({i: j, j: i})))
+            text = f"the cotangent of output {j} takes the place of that of output {i}"
+            yield Hypothesis("cotangents swapped", text, 1.6, _predict(_taken({i: j})))
         if len(dys) > 1:
             text = f"the cotangent of output {i} is not used"
             yield Hypothesis(
@@ -138,6 +133,11 @@ _ROWS = (
 
 def _each(form: Form, stacked: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(form(d)).astype(stacked.dtype) for d in stacked])
+
+
+def _taken(instead: dict[int, int]) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+    """Take the cotangents of other outputs for those of some."""
+    return lambda ds: [ds[instead.get(n, n)] for n in range(len(ds))]
 
 
 def _predict(

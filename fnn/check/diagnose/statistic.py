@@ -89,7 +89,6 @@ def _sum_behind(atom: Any, made: dict[Any, JaxprEqn]) -> tuple[JaxprEqn, Region]
     size, equations, others = atom.aval.size, [], []
     waiting, seen = [atom], set()
     sums: list[JaxprEqn] = []
-    order = {id(q): n for n, q in enumerate(made.values())}
     while waiting and len(equations) < 12:
         v = waiting.pop()
         q = made.get(v)
@@ -105,6 +104,7 @@ def _sum_behind(atom: Any, made: dict[Any, JaxprEqn]) -> tuple[JaxprEqn, Region]
             others.append(v)
     if not sums or waiting:
         return None
+    order = {id(q): n for n, q in enumerate(made.values())}
     total = max(sums, key=lambda q: order[id(q)])
     others += [q.outvars[0] for q in sums if q is not total]
     body = tuple(sorted(equations, key=lambda q: order[id(q)]))
