@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from tests.cases import Case, Example, example
@@ -65,6 +66,21 @@ def test_statistics_are_float32_and_outputs_keep_the_inputs_dtype():
         y, residuals = fnn.forward(norm, params, x.astype(jnp.bfloat16))
         assert y.dtype == jnp.bfloat16
         assert {leaf.dtype for leaf in jax.tree.leaves(residuals.extras)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_gate_is_rounded_once(dtype):
+    """Its value and its gradient are as near to the exact ones as the dtype has numbers."""
+    exact = example(Case("exact", fnn.Gate(), (64, 20)))
+    x, dy = exact.x.astype(dtype), exact.dy.astype(dtype)
+    got = explicit(Example(fnn.Gate(), (), x, dy, None))
+    wanted = explicit(replace(exact, x=x.astype(jnp.float64), dy=dy.astype(jnp.float64)))
+    values = (fnn.apply(fnn.Gate(), (), each) for each in (x, x.astype(jnp.float64)))
+    info = jnp.finfo(dtype)
+    for a, b in ((got[1], wanted[1]), values):
+        assert a.dtype == dtype
+        unit = np.maximum(float(info.eps) * np.abs(b), float(info.smallest_subnormal)) / 2
+        assert np.all(np.abs(np.float64(a) - b) <= 1.01 * unit)
 
 
 def test_params_and_gradients_keep_their_dtype_under_a_compute_dtype():

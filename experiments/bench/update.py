@@ -1,22 +1,24 @@
 """Updating in the backward pass beside the ordinary training step: temporaries, and time in turns.
 
-Run `python -m experiments.bench.update`; `--memory` leaves the times out. Every step is jitted and donates
-params and optimizer state (Adam, float32): it holds one copy of them, and memory is what the compiler
-reserves for temporaries beside that. All rows of a table take turns, in another order each round; a ratio
-is that of the median times, its spread the quartiles over the rounds of the ratio within a round. The rows
-are divided by the first.
+Run `python -m experiments.bench.update`; `--memory` leaves the times out, `--target h100` compiles for an
+accelerator that is not here (`pip install '.[targets]'`) and leaves them out, too. Every step is jitted and
+donates params and optimizer state (Adam, float32): it holds one copy of them, and memory is what the
+compiler reserves for temporaries beside that. All rows of a table take turns, in another order each round; a
+ratio is that of the median times, its spread the quartiles over the rounds of the ratio within a round. The
+rows are divided by the first.
 """
 
 import argparse
 import time
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import fnn
+from fnn.plan.targets import lower_for
 
 LOSS = fnn.half_squared_error()
 ADAM = optax.adam(1e-4)
@@ -53,7 +55,7 @@ def by_autodiff(activation: str, scan: bool) -> Any:
 
 
 def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tuple[Any, dict]:
-    """Give params and the rows: each a step, and what makes its optimizer's state."""
+    """Give what makes params, and the rows: each a step, and what makes its optimizer's state."""
     block = fnn.Serial(getattr(fnn, activation), fnn.Dense(width))
 
     def net(every: int = 1) -> Any:
@@ -73,21 +75,25 @@ def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tu
     }
     if scan:
         rows["update in it, every 4th boundary kept"] = in_backward(net(4))
-        rows["update in it, 8 bits stored"] = in_backward(fnn.stored(net(), fnn.Bits(8)))
-    return fnn.init(net(), jax.random.key(1), x), rows
+        for bits in (8, 4):
+            rows[f"update in it, {bits} bits stored"] = in_backward(fnn.stored(net(), fnn.Bits(bits)))
+    return partial(fnn.init, net(), jax.random.key(1), x), rows
 
 
-def measure(activation: str, width: int, layers: int, n: int, scan: bool, rounds: int) -> None:
-    """Print the table of one network and batch."""
+def measure(
+    activation: str, width: int, layers: int, n: int, scan: bool, target: str = "here", rounds: int = 0
+) -> None:
+    """Print the table of one network and batch; times where there are `rounds`."""
     x = jax.random.normal(jax.random.key(0), (n, width))
-    params, rows = programs(activation, width, layers, scan, x)
+    make_params, rows = programs(activation, width, layers, scan, x)
+    params = jax.eval_shape(make_params)
     first, steps, held, memory = next(iter(rows)), {}, {}, {}
     for row, (step, init) in rows.items():
         state = jax.eval_shape(init, params)
-        steps[row] = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, x, x).compile()
+        steps[row] = lower_for(target, step, params, state, x, x, donate=(0, 1)).compile()
         memory[row] = steps[row].memory_analysis().temp_size_in_bytes / 2**20
         if rounds:
-            held[row] = jax.tree.map(jnp.copy, params), jax.jit(init)(params)
+            held[row] = (own := make_params()), jax.jit(init)(own)
     times: dict[str, list[float]] = {row: [] for row in steps}
     order, rng = list(steps), np.random.default_rng(0)
     for turn in range(rounds and rounds + 1):  # the first warms up
@@ -99,7 +105,8 @@ def measure(activation: str, width: int, layers: int, n: int, scan: bool, rounds
             if turn:
                 times[row].append(time.perf_counter() - start)
     form = "scanned" if scan else "unrolled"
-    print(f"\n{layers} layers of width {width}, {activation}, {form}, batch {n}; {rounds} rounds")
+    where = jax.devices()[0].device_kind if target == "here" else target
+    print(f"\n{layers} layers of width {width}, {activation}, {form}, batch {n}, on {where}; {rounds} rounds")
     print(f"{'':40}{'MiB':>9}{'ratio':>9}{'ms':>9}{'ratio':>9}{'quartiles':>16}")
     for row in steps:
         line = f"{row:40}{memory[row]:9.1f}{memory[row] / memory[first]:9.2f}"
@@ -118,9 +125,10 @@ if __name__ == "__main__":
     parser.add_argument("--activations", nargs="+", default=["relu", "gelu"], choices=sorted(PLAIN))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--memory", action="store_true", help="no times")
+    parser.add_argument("--target", default="here", help='"here", "h100", or a TPU topology')
     options = parser.parse_args()
     for n in options.batches:
         for activation in options.activations:
             for scan in (True, False):
-                rounds = 0 if options.memory else options.rounds
-                measure(activation, options.width, options.layers, n, scan, rounds)
+                rounds = 0 if options.memory or options.target != "here" else options.rounds
+                measure(activation, options.width, options.layers, n, scan, options.target, rounds)

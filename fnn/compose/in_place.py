@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.compose.recomputed import after
 from fnn.core import Reading
 
 Place = tuple[Any, ...]  # an index for each stacked axis
@@ -67,7 +68,7 @@ def replaced(
         old = [param, *(_read(leaf, place) for leaf in jax.tree.leaves(row)[1:])]
         new = jax.tree.leaves(read(factor, *structure.unflatten(old)))
         leaves[turn] = _written(leaves[turn], new[turn], place)
-        place = (*place[:-1], after(place[-1], leaves[0].shape[len(place) - 1], _read(leaves[turn], place)))
+        place = (*place[:-1], after(place[-1], _read(leaves[turn], place)))
     return structure.unflatten(leaves)
 
 
@@ -80,20 +81,3 @@ def _read(stack: Any, place: Place) -> Any:
 def _written(stack: Any, new: Any, place: Place) -> Any:
     starts = [jnp.asarray(i, jnp.int32) for i in (*place, *(0,) * new.ndim)]
     return lax.dynamic_update_slice(stack, new.reshape((1,) * len(place) + new.shape), starts)
-
-
-def after(value: Any, bound: Any, array: Any) -> Any:
-    """Give `value`, which is at most `bound`, known only when `array` is.
-
-    XLA on a CPU drops barriers; there it is the least of itself and of a number from `bound` up that depends
-    on the array.
-    """
-
-    def dependence(value: Any, array: Any) -> Any:
-        some = array[(0,) * array.ndim] == 0
-        return lax.min(value, jnp.where(some, bound, bound + 1).astype(value.dtype))
-
-    def barrier(value: Any, array: Any) -> Any:
-        return lax.optimization_barrier((value, array))[0]
-
-    return lax.platform_dependent(value, array, cpu=dependence, default=barrier)

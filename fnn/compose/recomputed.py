@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from fnn.core import Layer, Reading
@@ -66,11 +67,33 @@ def rebuilds(layer: Any) -> bool:
     return getattr(layer, "rebuilds", False)
 
 
-def after(x: Any, dy: Any) -> Any:
-    """Give x back, known only when `dy` is.
+def after(x: Any, array: Any) -> Any:
+    """Give the arrays of x back, known only when `array` is.
 
     What is made again from such an x cannot be merged by the compiler with what the forward made, which
-    would keep that alive: the memory would be spent after all. (XLA on a CPU ignores it.) `dy` itself does
-    not go through the barrier, which would keep it from what the compiler fuses it with.
+    would keep that alive: the memory would be spent after all. A barrier says so to a TPU's compiler. XLA on
+    a CPU drops barriers, and on a GPU they keep what is behind them from its fusions; there the arrays go
+    through a choice that always falls on them and hangs on a number of `array`.
     """
-    return lax.optimization_barrier((x, dy))[0]
+    if array.size == 0:
+        return x
+
+    def choice(x: Any, array: Any) -> Any:
+        never = _never(lax.stop_gradient(array[(0,) * array.ndim]))
+        return jax.tree.map(lambda leaf: jnp.where(never, jnp.zeros_like(leaf), leaf), x)
+
+    def barrier(x: Any, array: Any) -> Any:
+        return lax.optimization_barrier((x, array))[0]
+
+    return lax.platform_dependent(x, array, tpu=barrier, default=choice)
+
+
+@jax.custom_batching.custom_vmap
+def _never(number: Any) -> Any:
+    """Give False, in a way that no compiler sees through; under vmap one for all."""
+    return jnp.where(number == 0, 1, 2) > 2
+
+
+@_never.def_vmap
+def _never_of_many(size: int, batched: list[bool], numbers: Any) -> tuple[Any, bool]:
+    return _never(numbers[0]), False

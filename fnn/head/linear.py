@@ -160,7 +160,7 @@ class LinearCrossEntropy:
         by_row = all(piece.how is not None and piece.how.by_row for piece in pieces)
         batch = self.batch(x, target, coefficients, by_row)
         losses, dx, readings = walk(partial(self._chunk, params), batch, pieces, self.examples(batch))
-        return losses.reshape(target.shape), dx.reshape(x.shape).astype(x.dtype), readings
+        return losses.reshape(target.shape), dx.reshape(x.shape), readings
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Give the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""
@@ -211,7 +211,7 @@ class LinearCrossEntropy:
         dtype = self._dtype(batch.x)
         counted = batch.coefficient[..., None].astype(dz.dtype)
         dz = jnp.where(counted == 0, 0, dz * counted).astype(dtype)
-        dx = product(dz, params[self.weight].astype(dtype), axis=0 if self.tied else 1)
+        dx = product(dz, params[self.weight].astype(dtype), axis=0 if self.tied else 1).astype(batch.x.dtype)
         x = jnp.where(counted == 0, 0, batch.x.astype(dtype))  # where no row counts, no NaN does
         factors: dict[str, Factor] = {self.weight: Outer(dz, x) if self.tied else Outer(x, dz)}
         return losses, dx, factors | ({"b": Total(dz)} if self.bias else {})

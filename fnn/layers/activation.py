@@ -53,7 +53,7 @@ class Activation:
     def __call__(self, x: Array) -> Array:
         """f(x), of x's shape and dtype. Raises InputError unless x is floating-point."""
         check_floating(self, x)
-        y = self.f(_wide(x)).astype(x.dtype)
+        y = self.f(wide(x)).astype(x.dtype)
         if y.shape != x.shape:
             raise InputError(self, f"an elementwise f, {describe(x)}", describe(y), "activation(jnp.sin)")
         return y
@@ -87,7 +87,7 @@ class Activation:
         """f'(x), from the side that `of` names, in float32 or wider."""
         side = y if self.of == "output" else x
         assert side is not None, f"{self}: the derivative reads the {self.of}"
-        side = _wide(side)
+        side = wide(side)
         return jax.vjp(self.f, side)[1](jnp.ones_like(side))[0] if self.df is None else self.df(side)
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class Softmax:
         check_floating(self, x)
         if not -x.ndim <= self.axis < x.ndim:
             raise InputError(self, f"x with an axis {self.axis}", describe(x), f"Softmax(axis={x.ndim - 1})")
-        return jax.nn.softmax(_wide(x), self.axis).astype(x.dtype)
+        return jax.nn.softmax(wide(x), self.axis).astype(x.dtype)
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:
         """No params."""
@@ -131,14 +131,15 @@ class Softmax:
     ) -> tuple[tuple[()], Array]:
         """dx = y (dy - Σ dy y)"""
         check_cotangent(self, dy, y.shape, y.dtype)
-        p, dp = _wide(y), _wide(dy)
+        p, dp = wide(y), wide(dy)
         return read(()), (p * (dp - jnp.sum(dp * p, self.axis, keepdims=True))).astype(dy.dtype)
 
     def __repr__(self) -> str:
         return "softmax" if self.axis == -1 else f"softmax(axis={self.axis})"
 
 
-def _wide(x: Array) -> Array:
+def wide(x: Array) -> Array:
+    """Give half precision as float32."""
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 

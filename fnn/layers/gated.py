@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from fnn.core import Equations
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
-from fnn.layers.activation import Activation, silu
+from fnn.layers.activation import Activation, silu, wide
 
 In = Float[Array, "*n j2"]
 Out = Float[Array, "*n j"]
@@ -20,7 +20,8 @@ class Gate:
     """Split the last axis into gate g and value u, give f(g) * u: (..., 2j) -> (..., j). No params.
 
     With a dense layer of 2j features before it (one product for both) this is SwiGLU for silu, GEGLU for
-    gelu, GLU for sigmoid; `fnn.Gated` builds the two. The backward reads the input. Source: Shazeer 2020.
+    gelu, GLU for sigmoid; `fnn.Gated` builds the two. The backward reads the input. Half precision is
+    computed in float32 and rounded once. Source: Shazeer 2020.
     """
 
     activation: Activation = silu
@@ -54,18 +55,18 @@ class Gate:
 
     def recompute(self, params: tuple[()], x: In, extras: tuple[()]) -> Out:
         """y = f(g) u"""
-        g, u = jnp.split(x, 2, axis=-1)
-        return self.activation.recompute((), g, ()) * u
+        g, u = map(wide, jnp.split(x, 2, axis=-1))
+        return (self.activation.recompute((), g, ()) * u).astype(x.dtype)
 
     def backward(
         self, params: tuple[()], x: In, y: None, extras: tuple[()], dy: Out, read: Any
     ) -> tuple[Any, In]:
         """dg = dy u f'(g), du = dy f(g)"""
         check_cotangent(self, dy, (*x.shape[:-1], x.shape[-1] // 2), x.dtype)
-        g, u = jnp.split(x, 2, axis=-1)
-        f = self.activation.recompute((), g, ())
-        _, dg = self.activation.backward((), g, f, (), dy * u, read)
-        return read(()), jnp.concatenate([dg, dy * f], axis=-1)
+        g, u = map(wide, jnp.split(x, 2, axis=-1))
+        f, d = self.activation.recompute((), g, ()), wide(dy)
+        _, dg = self.activation.backward((), g, f, (), d * u, read)
+        return read(()), jnp.concatenate([dg.astype(x.dtype), (d * f).astype(x.dtype)], axis=-1)
 
     def _check_input(self, x: Any) -> None:
         check_floating(self, x)

@@ -1,7 +1,7 @@
 """Activations made of straight pieces, each with its derivative right under it.
 
 A kink belongs to the outer piece, and to the left one where both are outer: relu'(0) = 0,
-leaky_relu'(0) = slope, relu6'(6) = 0, hard_silu'(3) = 1. The values are selections, never maxima,
+leaky_relu'(0) = slope, relu6'(6) = 0, hard_silu'(3) = 1. The values are selections or clamps, never maxima,
 so `jax.grad` of a value says the same at a kink (of a maximum it says the mean of the two sides).
 """
 
@@ -20,8 +20,19 @@ def identity(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """x where x > 0, else 0."""
+    """x where x > 0, else 0: on a GPU or a TPU a clamp, which its products take in.
+
+    On a CPU a clamp would lose subnormals, and keep x beside y for what reads y.
+    """
+    return lax.platform_dependent(x, cpu=_selected, default=_clamped)
+
+
+def _selected(x: Array) -> Array:
     return jnp.where(positive(x) | jnp.isnan(x), x, 0.0)
+
+
+def _clamped(x: Array) -> Array:
+    return lax.clamp(jnp.zeros((), x.dtype), x, jnp.asarray(jnp.inf, x.dtype))
 
 
 def d_relu(y: Array) -> Array:

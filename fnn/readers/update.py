@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnn.compose.in_place import after, replaced
+from fnn.compose.in_place import replaced
+from fnn.compose.recomputed import after
 from fnn.core import Layer, Params, Reader, Reading, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, accumulator, chunkwise, gradient, is_factor
@@ -131,7 +132,7 @@ def update_in_backward(net: Layer, loss: Any, optimizer: Any, *, clip: float | N
             if is_factor(held):
                 held = replace(held, dz=held.dz * turn.astype(held.dz.dtype))
             row = replaced(partial(update, scale), held, param, row, axes=square.ndim)
-            turn = after(turn, 1, row[0])
+            turn = after(turn, row[0])
             return row
 
         return jax.tree.map(one, held, params, rows, squares, is_leaf=is_factor)

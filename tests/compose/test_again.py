@@ -3,11 +3,15 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
 from fnn import Bias, Dense, Dropout, LayerNorm, Parallel, Recomputed, Repeat, Reversible, Serial, Skip
+from fnn.compose.recomputed import after
 from fnn.core import Reading
+from fnn.plan.targets import compiled_for
 from tests.cases import SINE, Case, example
 from tests.proof import assert_equal, explicit, reference
 
@@ -84,3 +88,58 @@ def test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them():
     uses = Repeat(Serial(Dense(6), LayerNorm(), SINE), 3, shared=True)
     drawn = example(Case("net", Serial(Bias(), uses, Dense(2)), (7, 6)))
     assert_equal(explicit(drawn), jax.jit(reference)(drawn))
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0, np.nan])
+def test_what_waits_for_an_array_is_the_same_after_it(first):
+    awkward = jnp.array([1e-40, -0.0, np.nan, np.inf, -np.inf, 2.0], jnp.float32)
+    x = awkward, jnp.array([0, 255], jnp.uint8), jnp.array(3), jnp.array([True, False]), jax.random.key(1)
+    for run in (after, jax.jit(lambda *args: after(*args))):
+        for array in (jnp.full((2, 3), first), jnp.array([int(first == 1)]), jnp.zeros((0, 3))):
+            *waited, key = run(x, array)
+            jax.tree.map(np.testing.assert_array_equal, waited, list(x[:-1]))
+            assert key == x[-1]
+
+
+def test_what_waits_for_many_cotangents_is_one_array_still():
+    """So that factors of many cotangents at once hold their other side once."""
+    x, many = jnp.arange(3.0), jnp.ones((2, 4, 3))
+    waiting = jax.vmap(jax.vmap(after, (None, 0), None), (None, 0), None)
+    np.testing.assert_array_equal(waiting(x, many), x)
+
+
+def test_a_derivative_goes_through_what_waits():
+    def cubed(x: Any, array: Any) -> Any:
+        return jnp.sum(after(x, array) ** 3)
+
+    x, array = jnp.array([1.0, -2.0]), jnp.array([0.5])
+    np.testing.assert_array_equal(jax.hessian(cubed)(x, array), np.diag([6.0, -12.0]))
+    assert jax.jvp(cubed, (x, array), (x, array))[1] == 3 * jnp.sum(x**3)
+    assert jax.grad(cubed, 1)(x, array) == 0
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 0), ("cuda", 0), ("tpu", 1)])
+def test_a_barrier_is_for_a_tpu_alone(platform, barriers):
+    traced = jax.jit(lambda *args: after(*args)).trace(jnp.zeros((3, 4)), jnp.zeros(2))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("optimization_barrier") == barriers
+
+
+KEPT = {  # the boundaries that are kept, and how many are alive beside them at most
+    "gelu": (Serial(*[Dense(32), fnn.gelu] * 8), 8, 4),
+    "silu": (Serial(*[Dense(32), fnn.silu] * 8), 8, 4),
+    "plan": (Serial(*[Dense(32), fnn.relu] * 8, plan=tuple((i, i + 4) for i in range(2, 14, 4))), 5, 4),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_no_compiler_merges_what_is_made_again_with_what_was_made(name):
+    """An unrolled network's temporaries are its kept boundaries and those of a layer, on a CPU too."""
+    net, kept, more = KEPT[name]
+    x = jax.ShapeDtypeStruct((4096, 32), jnp.float32)
+    params = jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
+
+    def gradients(params: Any, x: Any, dy: Any) -> Any:
+        return fnn.backward(net, params, fnn.forward(net, params, x)[1], dy)[0]
+
+    assert compiled_for("here", gradients, params, x, x).temporaries <= (kept + more) * 4 * 4096 * 32

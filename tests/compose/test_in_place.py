@@ -42,17 +42,8 @@ def test_a_factor_that_is_stacked_itself_is_read_at_each_place():
     np.testing.assert_array_equal(new, param + factor)
 
 
-@pytest.mark.parametrize("first", [0.0, 1.0])
-def test_what_waits_for_an_array_is_the_same_after_it(first):
-    stack = jnp.full((3, 4), first)
-    assert [int(in_place.after(jnp.int32(i), 3, stack)) for i in (0, 3)] == [0, 3]
-
-
-@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 0), ("cuda", 2)])
-def test_a_barrier_keeps_the_order_but_where_the_compiler_drops_it(platform, barriers):
-    def taken_and_after(stack, i):
-        return in_place.taken(stack, (i,)), in_place.after(i, 3, stack)
-
-    traced = jax.jit(taken_and_after).trace(jnp.zeros((3, 4)), jnp.int32(1))
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 0), ("cuda", 1)])
+def test_what_is_taken_is_read_once_by_a_barrier_but_where_the_compiler_drops_it(platform, barriers):
+    traced = jax.jit(lambda stack, i: in_place.taken(stack, (i,))).trace(jnp.zeros((3, 4)), jnp.int32(1))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("optimization_barrier") == barriers

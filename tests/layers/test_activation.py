@@ -1,5 +1,6 @@
 """What an activation is: a value that compares, calls, differentiates and complains as it should."""
 
+import re
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.layers import piecewise
 from fnn.layers.activation import Softmax, celu_with, elu_with, leaky_relu_with
 from tests.layers.activation_truth import TRUTH, derivative
 
@@ -23,6 +25,22 @@ def test_each_row_reads_one_side_at_most():
     }  # fmt: skip
     assert fnn.identity.needs == frozenset() and fnn.softmax.needs == {"output"}
     assert all(len(layer.needs) <= 1 and layer.cheap for layer in LAYERS)
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", "select"), ("cuda", "clamp"), ("tpu", "clamp")])
+def test_relu_takes_the_form_that_its_platform_fuses(platform, form):
+    lowered = jax.jit(lambda x: fnn.relu(x)).trace(jnp.ones(3)).lower(lowering_platforms=(platform,))
+    assert {"select", "clamp"} & set(re.findall("select|clamp", lowered.as_text())) == {form}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_both_forms_of_relu_agree(dtype):
+    x = jnp.array([-np.inf, -2, -0.0, 0, 1e-3, 2, np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(
+        *(np.float64(form(x)) for form in (piecewise._clamped, piecewise._selected))
+    )
+    for form in (piecewise._clamped, piecewise._selected):
+        np.testing.assert_array_equal(jax.vmap(jax.grad(form))(x[:6]), [0, 0, 0, 0, 1, 1])
 
 
 def test_equal_by_value_hashable_and_named():

@@ -12,7 +12,8 @@ _NOTHING = "the exponential is zero beyond either floor"
 _FREED = "changes only when an eager run may free a boundary"
 _WAITED, _OTHERS = "dy is waited for, and its values are no matter", ("-dy", "dy * 0 + 1")
 _OLD = "the uses before are not yet updated: it costs a copy of what cheap layers read of their params"
-_ANY = "the value is at most the bound: any number from there up does that depends on any of the array's"
+_ANY = "any number of the array will do"
+_NEVER = "as never, and as much a secret"
 _NONE = "both are None: stretches of a loop keep neither of its ends"
 _IGNORED = "the row's coefficient is zero, or NaN"
 _HINT = "a hint to the compiler"
@@ -41,7 +42,14 @@ EQUIVALENT = {
     "Repeat.backward: jax.tree.map(lambda _, row: row[0], params, rows) if in_place else params"
     " -> params": _OLD,
     **{f"Recomputed.backward: dy -> {other}": _WAITED for other in _OTHERS},
-    **{f"recomputed.after: dy -> {other}": _WAITED for other in _OTHERS},
+    "recomputed.after: 0 -> 1 (2)": _ANY,
+    "recomputed.after: 0 -> 1 (3)": _ANY,
+    "recomputed._never_of_many: 0 -> 1": _ANY,
+    "recomputed._never: number == 0 -> number != 0": _NEVER,
+    "recomputed._never: 0 -> 1": _NEVER,
+    "recomputed._never: 2 -> 3 (2)": _NEVER,
+    "recomputed._never: jnp.where(number == 0, 1, 2) -> jnp.where(1, number == 0, 2)": _NEVER,
+    "recomputed._never: jnp.where(number == 0, 1, 2) -> jnp.where(number == 0, 2, 1)": _NEVER,
     **{f"Reversible.backward_and_input: dy -> {other}": _WAITED for other in _OTHERS},
     "Segments.backward: self.backward(params, x, y, extras, dy, Reading(unread, (params,)))"
     " -> self.backward(params, y, x, extras, dy, Reading(unread, (params,)))": _NONE,
@@ -84,13 +92,6 @@ EQUIVALENT = {
     "LinearCrossEntropy.examples: max(1, tokens) -> max(tokens, 1)": _SYMMETRIC,
     "LinearCrossEntropy._gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
     "LinearCrossEntropy._gradients: True -> False": _AS_MANY,
-    "in_place.after: array[(0,) * array.ndim] == 0 -> array[(0,) * array.ndim] != 0": _ANY,
-    "in_place.after: 0 -> 1": _ANY,
-    "in_place.after: 0 -> 1 (2)": _ANY,
-    "in_place.after: jnp.where(some, bound, bound + 1) -> jnp.where(some, bound + 1, bound)": _ANY,
-    "in_place.after: 1 -> 2": _ANY,
-    "in_place.after: lax.min(value, jnp.where(some, bound, bound + 1).astype(value.dtype))"
-    " -> lax.min(jnp.where(some, bound, bound + 1).astype(value.dtype), value)": _SYMMETRIC,
     "factors.join: factors.index.ndim if isinstance(factors, Rows) else factors.dz.ndim - 1"
     " -> factors.dz.ndim - 1": "an index has one axis less than its dz",
     "factors.join: min(1, rows - 1) -> min(rows - 1, 1)": _SYMMETRIC,

@@ -130,14 +130,28 @@ def loss(*names: str) -> tuple[Proof, ...]:
 DENSE_RELU = ("dense-norm-sine", "mlp")
 SIDES = test_again.test_a_layer_gets_the_sides_that_it_names_and_none_beside
 AGAIN = test_again.test_what_is_made_again_waits_for_the_cotangent_and_is_cheap_unless_asked_for
+AFTER = (
+    *(partial(test_again.test_what_waits_for_an_array_is_the_same_after_it, n) for n in (0.0, 1.0)),
+    test_again.test_what_waits_for_many_cotangents_is_one_array_still,
+    test_again.test_a_derivative_goes_through_what_waits,
+    *(
+        partial(test_again.test_a_barrier_is_for_a_tpu_alone, *on)
+        for on in (("cpu", 0), ("cuda", 0), ("tpu", 1))
+    ),
+    *(
+        partial(test_again.test_no_compiler_merges_what_is_made_again_with_what_was_made, name)
+        for name in test_again.KEPT
+    ),
+)
 IN_PLACE = (
     test_in_place.test_the_order_of_writing_changes_no_number,
     *(partial(test_in_place.test_a_row_is_written_at_its_place_alone, place) for place in ((4,), (3, 5))),
     test_in_place.test_a_factor_that_is_stacked_itself_is_read_at_each_place,
-    *(partial(test_in_place.test_what_waits_for_an_array_is_the_same_after_it, n) for n in (0.0, 1.0)),
     *(
-        partial(test_in_place.test_a_barrier_keeps_the_order_but_where_the_compiler_drops_it, *on)
-        for on in (("cpu", 0), ("cuda", 2))
+        partial(
+            test_in_place.test_what_is_taken_is_read_once_by_a_barrier_but_where_the_compiler_drops_it, *on
+        )
+        for on in (("cpu", 0), ("cuda", 1))
     ),
     *(partial(updates, name) for name in ("small", "repeat-rebuilt", "every-of-every", "shared-of-repeat")),
     partial(
@@ -208,6 +222,7 @@ PRECISION = (
     test_precision.test_params_and_gradients_keep_their_dtype_under_a_compute_dtype,
     test_precision.test_our_weight_gradient_is_nearer_to_float64_than_autodiffs,
 )
+ROUNDED = (partial(test_precision.test_a_gate_is_rounded_once, jnp.bfloat16),)
 SUMS = (
     *(
         partial(test_factors.test_a_gradient_of_bfloat16_factors_has_float32s_accuracy, n)

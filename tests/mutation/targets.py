@@ -17,6 +17,7 @@ from tests.compose import test_again
 from tests.layers import test_activation
 from tests.mutation.mutate import Mutant, mutants, name_of
 from tests.mutation.proofs import (
+    AFTER,
     BRANCHES,
     CHUNKS,
     CUTS,
@@ -28,6 +29,7 @@ from tests.mutation.proofs import (
     NESTED,
     PRECISION,
     REBUILT,
+    ROUNDED,
     SCALES,
     SHARED_NORM,
     STORED,
@@ -90,7 +92,7 @@ def targets() -> tuple[Target, ...]:
         Target(norm.RMSNorm.backward, rows("rms-norm", "rms-norm-tokens")),
         Target(dropout.Dropout.backward, rows("dropout")),
         Target(embedding.Embedding.backward, rows("embedding", "embedding-tokens")),
-        Target(gated.Gate.backward, (*rows("gate-gelu", "gate-relu"), TOKENS["gate"])),
+        Target(gated.Gate.backward, (*rows("gate-gelu", "gate-relu"), TOKENS["gate"], *ROUNDED)),
         Target(
             activation.Activation.backward,
             rows("alone-relu", "alone-gelu", "alone-identity", "mlp-own-activations"),
@@ -110,7 +112,9 @@ def targets() -> tuple[Target, ...]:
             (*composed("repeat-every-2", "repeat-every-3", "shared-every-2"), *IN_PLACE),
         ),
         Target(recomputed.Recomputed.backward, composed("recomputed", "plan", "repeat-every-2")),
-        Target(recomputed.after, composed("recomputed", "dense-norm-sine")),
+        Target(recomputed.after, AFTER),
+        Target(recomputed._never.fun, AFTER),
+        Target(recomputed._never_of_many, AFTER),
         Target(recomputed.sides, composed("recomputed", "plan", "reversible")),
         Target(reversible.Reversible.backward, composed("reversible")),
         Target(
@@ -124,7 +128,6 @@ def targets() -> tuple[Target, ...]:
         Target(in_place.taken, IN_PLACE),
         Target(in_place.replaced, IN_PLACE),
         Target(in_place._written, IN_PLACE),
-        Target(in_place.after, IN_PLACE),
         Target(
             factors.gradient,
             (*rows("dense-deep-batch", "embedding-tokens", "scale", "repeat-feed-forward"), *SUMS),
