@@ -128,7 +128,11 @@ def test_a_barrier_is_for_a_tpu_alone(platform, barriers):
 KEPT = {  # the boundaries that are kept, and how many are alive beside them at most
     "gelu": (Serial(*[Dense(32), fnn.gelu] * 8), 8, 4),
     "silu": (Serial(*[Dense(32), fnn.silu] * 8), 8, 4),
-    "plan": (Serial(*[Dense(32), fnn.relu] * 8, plan=tuple((i, i + 4) for i in range(2, 14, 4))), 5, 4),
+    "plan": (
+        Serial(*[Dense(32), fnn.relu] * 8, plan=tuple(fnn.Segment(i, i + 4) for i in range(2, 14, 4))),
+        5,
+        4,
+    ),
 }
 
 
