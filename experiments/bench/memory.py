@@ -1,8 +1,8 @@
-"""What a network keeps and what its backward needs beside: the floor, the compilers' counts, plans, time.
+"""What a network keeps and what its backward needs beside: the floor, the compilers' counts, time.
 
     python -m experiments.bench.memory                              on this machine's device
     python -m experiments.bench.memory --targets h100 v5e:2x2       for accelerators that are not here
-    python -m experiments.bench.memory --times --pictures docs      time in turns, and the pictures
+    python -m experiments.bench.memory --times                      and time in turns, here
 
 Sixteen equal layers, scanned and unrolled: a unit is one boundary, rows x width. fnn's gradient stands
 beside jax.grad's and beside jax.checkpoint's with `dots_saveable` (around the body of the scan), the
@@ -14,7 +14,6 @@ everything is in bfloat16, as people train.
 import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -105,64 +104,6 @@ def times(rounds: int) -> None:
             print(f"{name}, {how:9} {1e3 * np.median(base):7.1f} ms   {'   '.join(shown)}", flush=True)
 
 
-def plans() -> dict[str, Any]:
-    """Print what is run again at each budget, beside equal segments and jax.checkpoint's ways."""
-    x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
-    net, unit = chain("gelu", scan=False)[0], ROWS * WIDTH * 4
-    forward = fnn.summary(net, x).flops
-    curve = [(plan.peak / unit, plan.flops / forward) for plan in fnn.memory_plans(net, x)]
-    equal = []
-    for length in range(1, LAYERS + 1):
-        cuts = [0, *range(1 + 2 * length, len(net.layers), 2 * length), len(net.layers)]
-        plan = tuple(fnn.Segment(*pair) for pair in zip(cuts, cuts[1:], strict=False))
-        peak = fnn.memory(fnn.Serial(*net.layers, plan=plan), None, x).peak / unit
-        # cut behind dense layers: a segment runs all its products again but the last one
-        equal.append((peak, (LAYERS + 1 - len(plan)) / (LAYERS + 1)))
-    print("\nplans of 16 gelu layers, unrolled: residuals alive (units), flops run again over the forward's")
-    for peak, flops in curve:
-        rivals = [again for units, again in equal if units <= peak]
-        print(f"{peak:6.1f} {flops:6.2f}   equal segments: {min(rivals, default=np.nan):.2f}")
-    return {"plans": curve, "equal segments": equal, "forward flops": forward}
-
-
-def pictures(folder: Path, curves: dict[str, Any]) -> None:
-    """Draw the curve over budgets, and the bytes alive over forward and backward, before and after."""
-    from matplotlib.figure import Figure
-
-    from figures import COOL, INK, SOFT, WARM, png
-
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.step(
-        *zip(*curves["plans"], strict=True), where="post", color=WARM, linewidth=2, label="fnn.fit_memory"
-    )
-    left.plot(*zip(*curves["equal segments"], strict=True), "o", color=COOL, ms=5, label="equal segments")
-    n = LAYERS
-    left.plot([n + 1], [0], "s", color=INK, ms=6, label="boundaries (fnn's default)")
-    left.plot([2 * n + 1], [0], "^", color=SOFT, ms=7, label="dots_saveable, scanned as usual")
-    left.set(xlabel="residuals alive at most (boundaries)", ylabel="flops run again / forward's")
-    left.set_ylim(-0.05, 2.2)
-    left.set_title("Sixteen gelu layers: recomputation over the budget")
-    left.legend(frameon=False)
-    x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
-    net = chain("gelu", scan=False)[0]
-    before = fnn.memory(net, None, x)
-    for name, plan, colour in (
-        ("all boundaries", net, COOL),
-        ("within a half", fnn.fit_memory(net, x, before.peak // 2), WARM),
-        ("within a third", fnn.fit_memory(net, x, before.peak // 3), INK),
-    ):
-        found = fnn.memory(plan, None, x)
-        alive = [moment.residuals / 2**20 for moment in found.timeline]
-        right.plot(np.linspace(0, 1, len(alive)), alive, color=colour, linewidth=1.8, label=name)
-    right.set(xlabel="forward, then backward", ylabel="MiB of residuals alive", xticks=[], ylim=(0, None))
-    right.set_title("Residuals alive in one step")
-    right.legend(frameon=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.png").write_bytes(png(figure))
-    print(f"\nwritten: {folder / 'memory.png'}")
-
-
 def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(
@@ -172,14 +113,10 @@ def main() -> None:
     parser.add_argument("--activations", nargs="*", default=list(PLAIN), choices=list(PLAIN))
     parser.add_argument("--times", action="store_true", help="time the gradients, too")
     parser.add_argument("--rounds", type=int, default=15, help="gradients of each that are timed")
-    parser.add_argument("--pictures", type=Path, help="the folder for the picture")
     options = parser.parse_args()
     for target in options.targets:
         tpu = target not in ("here", "h100")
         table(target, jnp.bfloat16 if tpu else jnp.float32, options.activations)
-    curves = plans()
-    if options.pictures:
-        pictures(options.pictures, curves)
     if options.times:
         times(options.rounds)
 

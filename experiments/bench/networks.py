@@ -19,6 +19,12 @@ def shapes(net: Any, x: Any) -> Any:
     return jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
 
 
+def product(x: Any, own: Any) -> Any:
+    """Give x W, and b where there is one."""
+    z = x @ own["w"].astype(x.dtype)
+    return z + own["b"].astype(x.dtype) if "b" in own else z
+
+
 def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Network]]]:
     """Give 17 dense layers with 16 activations between: by fnn, and as users of jax.numpy write it.
 
@@ -32,19 +38,16 @@ def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Networ
     stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((LAYERS, *leaf.shape), leaf.dtype), one)
     params = (one, stack) if scan else [one] * (LAYERS + 1)
 
-    def dense(x: Any, own: Any) -> Any:
-        return x @ own["w"].astype(x.dtype) + own["b"].astype(x.dtype)
-
     def usual(x: Any, own: Any) -> tuple[Any, None]:
-        return f(dense(x, own)), None
+        return f(product(x, own)), None
 
     def turned(x: Any, own: Any) -> tuple[Any, None]:
-        return dense(f(x), own), None
+        return product(f(x), own), None
 
     def unrolled(params: Any, x: Any) -> Any:
         for own in params[:-1]:
             x, _ = usual(x, own)
-        return dense(x, params[-1])
+        return product(x, params[-1])
 
     def scanned(body: Callable) -> Callable:
         first = body.__name__ == "turned"  # the dense layer by itself
@@ -52,9 +55,9 @@ def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Networ
         def run(params: Any, x: Any, body: Callable = body) -> Any:
             one, stack = params
             return (
-                jax.lax.scan(body, dense(x, one), stack)[0]
+                jax.lax.scan(body, product(x, one), stack)[0]
                 if first
-                else dense(jax.lax.scan(body, x, stack)[0], one)
+                else product(jax.lax.scan(body, x, stack)[0], one)
             )
 
         return run
@@ -70,6 +73,24 @@ def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Networ
         "saveable": (params, lambda p, x: scanned(usual)(p, x, saving[usual])),
         "turned": (params, lambda p, x: scanned(turned)(p, x, saving[turned])),
     }
+
+
+def segmented(activation: str, length: int, policy: Any) -> Network:
+    """Give the unrolled chain with jax.checkpoint around every so many of its layers."""
+    f = PLAIN[activation]
+
+    def segment(params: Any, x: Any) -> Any:
+        for own in params:
+            x = f(product(x, own))
+        return x
+
+    def network(params: Any, x: Any) -> Any:
+        *inner, last = params
+        for i in range(0, len(inner), length):
+            x = jax.checkpoint(segment, policy=policy)(inner[i : i + length], x)
+        return product(x, last)
+
+    return network
 
 
 def blocks(*layers: Any, plain: Callable, skip: bool = False) -> tuple[Any, dict[str, tuple[Any, Network]]]:
@@ -99,12 +120,6 @@ def layer_norm(x: Any, own: Any) -> Any:
     x = x - x.mean(-1, keepdims=True)
     x = x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return (x * own["scale"] + own["bias"]).astype(dtype)
-
-
-def product(x: Any, own: Any) -> Any:
-    """Give x W, and b where there is one."""
-    z = x @ own["w"].astype(x.dtype)
-    return z + own["b"].astype(x.dtype) if "b" in own else z
 
 
 def gated(x: Any, own: Any) -> Any:
