@@ -92,11 +92,10 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     """
     batch, size = label.shape, z.shape[-1]
     z, label = z.reshape(-1, size), label.reshape(-1)
-    rows = jnp.arange(label.size)
+    is_label = jnp.arange(size, dtype=jnp.int32)[None] == label[:, None].astype(jnp.int32)
     largest = jax.lax.stop_gradient(z.max(-1))
-    at_label = z[rows, label] - largest
-    others_alone = z.at[rows, label].set(-jnp.inf, unique_indices=True)
-    e = jnp.exp(others_alone - largest[:, None])  # zero at the label
+    at_label = z[jnp.arange(label.size), label] - largest
+    e = jnp.where(is_label, 0, jnp.exp(z - largest[:, None]))
     own, others = jnp.exp(at_label), e.sum(-1)
     above = jnp.log1p(others + (own - 1))  # s, less the largest logit
     loss = above - (1 - label_smoothing) * at_label
@@ -109,9 +108,5 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
         loss = loss + z_loss * jnp.square(s)
         dz_at_label, dz = dz_at_label + 2 * z_loss * s * own * scale, dz * (1 + 2 * z_loss * s)
     even = label_smoothing / size
-    dz = (
-        (e * dz[:, None] - even)
-        .at[rows, label]
-        .set(dz_at_label + label_smoothing - even, unique_indices=True)
-    )
+    dz = jnp.where(is_label, (dz_at_label + label_smoothing)[:, None], e * dz[:, None]) - even
     return loss.reshape(batch), dz.reshape(*batch, size)

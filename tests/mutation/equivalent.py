@@ -16,7 +16,6 @@ _ANY = "any number of the array will do"
 _NEVER = "as never, and as much a secret"
 _NONE = "both are None: stretches of a loop keep neither of its ends"
 _IGNORED = "the row's coefficient is zero, or NaN"
-_HINT = "a hint to the compiler"
 _AS_MANY = "there are as many of each"
 _SUM = "a sum that nobody looks at"
 _NOT_READ = "a factor of no param is not read"
@@ -61,13 +60,6 @@ EQUIVALENT = {
     "LinearCrossEntropy._chunk: 0 -> 1 (5)": "dz is zero there, so that any x that is finite will do",
     "LinearCrossEntropy._chunk: {'b': Total(dz)} if self.bias else {} -> {'b': Total(dz)}": _NOT_READ,
     "walk.cross_entropy: jax.lax.stop_gradient(z.max(-1)) -> z.max(-1)": _SHIFT,
-    "walk.cross_entropy: z.at[rows, label].set(-jnp.inf, unique_indices=True)"
-    " -> z.at[rows, label].set(-jnp.inf)": _HINT,
-    "walk.cross_entropy: (e * dz[:, None] - even).at[rows, label]"
-    ".set(dz_at_label + label_smoothing - even, unique_indices=True)"
-    " -> (e * dz[:, None] - even).at[rows, label].set(dz_at_label + label_smoothing - even)": _HINT,
-    "walk.cross_entropy: True -> False": _HINT,
-    "walk.cross_entropy: True -> False (2)": _HINT,
     **{f"walk.cross_entropy: -1 -> 1 ({i})": "the logits have two axes here" for i in (4, 5, 6)},
     "walk.walk: zip(pieces, cuts, strict=True) -> zip(pieces, cuts)": _AS_MANY,
     "walk.walk: zip(pieces, readings, strict=True) -> zip(pieces, readings)": _AS_MANY,
