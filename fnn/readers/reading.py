@@ -76,6 +76,8 @@ def apart(params: Any, readings: Any) -> tuple[Any, ...]:
     ({'b': 3, 'w': 1}, {'b': 4, 'w': 2})
     """
     structure = jax.tree.structure(params)
+    if structure.num_leaves == 0:
+        raise InputError("apart", "readings of at least one param", describe(readings), "fnn.Dense(j)")
     columns = zip(*structure.flatten_up_to(readings), strict=True)
     return tuple(jax.tree.unflatten(structure, column) for column in columns)
 

@@ -80,6 +80,8 @@ def test_bad_input_is_named():
         fnn.tangent_kernel(net)(params, x, x[:, :2])
     with pytest.raises(fnn.InputError, match="at least one param"):
         fnn.over_params(())
+    with pytest.raises(fnn.InputError, match="at least one param"):
+        fnn.apart(((), ()), ((), ()))
 
 
 def test_an_empty_batch_has_no_readings():
