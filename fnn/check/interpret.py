@@ -127,7 +127,7 @@ def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...]) 
             )
             return evaluate(jaxpr, constants, inputs, step, wide, (*place, part) if part else place)
 
-        return lambda *inputs: inner(closed, equation.params, inputs)
+        return lambda *inputs: inner(closed, equation, inputs)
     return (
         (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: _bind(equation, inputs))
     )
@@ -207,29 +207,38 @@ _SCATTERS = {
 
 
 def _call(key: str) -> Callable[..., list[Any]]:
-    return lambda closed, params, inputs: closed(params[key], *inputs)
+    return lambda closed, equation, inputs: closed(equation.params[key], *inputs)
 
 
-def _cond(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+def _cond(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     branches = [
         lambda *xs, b=b, n=n: tuple(closed(b, *xs, part=_BRANCH + n))
-        for n, b in enumerate(params["branches"])
+        for n, b in enumerate(equation.params["branches"])
     ]
     return list(lax.switch(jnp.asarray(inputs[0]).astype(np.int32), branches, *inputs[1:]))
 
 
-def _scan(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
-    n, m = params["num_consts"], params["num_consts"] + params["num_carry"]
+def _scan(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    """Run a scan. In: constants, what is carried, what is sliced; out: what is carried, what is stacked."""
+    body, params = equation.params["jaxpr"], equation.params
+    carried = len(equation.outvars) - _with_one_axis_more(equation.outvars, body.out_avals)
+    m = len(inputs) - _with_one_axis_more(equation.invars, body.in_avals)
+    n = m - carried
 
-    def body(carry: Any, x: Any) -> tuple[Any, Any]:
-        outputs = closed(params["jaxpr"], *inputs[:n], *carry, *x)
-        return tuple(outputs[: m - n]), tuple(outputs[m - n :])
+    def step(carry: Any, x: Any) -> tuple[Any, Any]:
+        outputs = closed(body, *inputs[:n], *carry, *x)
+        return tuple(outputs[:carried]), tuple(outputs[carried:])
 
-    carry, ys = lax.scan(body, tuple(inputs[n:m]), tuple(inputs[m:]), params["length"], params["reverse"])
+    carry, ys = lax.scan(step, tuple(inputs[n:m]), tuple(inputs[m:]), params["length"], params["reverse"])
     return [*carry, *ys]
 
 
-def _while(closed: Run, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+def _with_one_axis_more(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    return sum(v.aval.ndim > aval.ndim for v, aval in zip(outside, inside, strict=True))
+
+
+def _while(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    params = equation.params
     n, m = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     return list(
         lax.while_loop(
