@@ -22,6 +22,7 @@ import numpy as np
 import fnn
 from experiments.bench.memory import ROWS, ours, theirs
 from experiments.bench.networks import LAYERS, SAVE, WIDTH, chain, segmented, shapes
+from fnn.describe.summary import flops_of
 from fnn.plan.targets import compiled_for
 
 NAMES = {"fnn": "fnn.memory_plans", "nothing": "jax.checkpoint", "products": "its dots_saveable"}
@@ -59,17 +60,8 @@ def ways(target: str) -> Iterator[Way]:
 
 
 def products(f: Callable, *args: Any) -> int:
-    """Count the matrix products in a function's program, as it is before a compiler sees it."""
-
-    def count(program: Any) -> int:
-        inner = [leaf for e in program.eqns for leaf in jax.tree.leaves(e.params, is_leaf=is_program)]
-        own = sum(e.primitive.name == "dot_general" for e in program.eqns)
-        return own + sum(count(getattr(each, "jaxpr", each)) for each in inner if is_program(each))
-
-    def is_program(leaf: Any) -> bool:
-        return hasattr(getattr(leaf, "jaxpr", leaf), "eqns")
-
-    return count(jax.make_jaxpr(f)(*args).jaxpr)
+    """Count the matrix products in a function's program; in these networks all are alike."""
+    return flops_of(jax.make_jaxpr(f)(*args)) // (2 * ROWS * WIDTH * WIDTH)
 
 
 def table(found: list[Way]) -> None:

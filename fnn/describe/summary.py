@@ -168,10 +168,11 @@ def _name(x: Any) -> str:
 
 def product_flops(layer: Any, params: Any, x: Any) -> int:
     """Count 2nkj for every matrix product in the layer's forward."""
-    return _count(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
+    return flops_of(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
 
 
-def _count(jaxpr: Any) -> int:
+def flops_of(jaxpr: Any) -> int:
+    """Count 2nkj for every matrix product in a program, as it is before a compiler sees it."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -180,7 +181,7 @@ def _count(jaxpr: Any) -> int:
             total += 2 * prod(equation.outvars[0].aval.shape) * prod(left[i] for i in contracted)
         for value in equation.params.values():
             if hasattr(value, "eqns"):
-                total += equation.params.get("length", 1) * _count(value)
+                total += equation.params.get("length", 1) * flops_of(value)
             elif hasattr(value, "jaxpr"):
-                total += equation.params.get("length", 1) * _count(value.jaxpr)
+                total += equation.params.get("length", 1) * flops_of(value.jaxpr)
     return total
