@@ -39,7 +39,7 @@ def with_one(x: Any) -> Any:
 
 @dataclass(frozen=True)
 class Augmented:
-    """A dense layer whose bias is the weight's last row. params: `{"w": (k + 1, j)}`."""
+    """A dense layer whose bias is the weight's last row. params: `{"kernel": (k + 1, j)}`."""
 
     features: int
     cheap = False
@@ -47,22 +47,22 @@ class Augmented:
 
     def init(self, key: Any, x: Any) -> Any:
         p = fnn.init(fnn.Dense(self.features), key, x)
-        return {"w": jnp.concatenate([p["w"], p["b"][None]])}
+        return {"kernel": jnp.concatenate([p["kernel"], p["bias"][None]])}
 
     def forward(self, params: Any, x: Any, key: Any) -> Any:
         return self.recompute(params, x, ()), ()
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
-        return with_one(x) @ params["w"]
+        return with_one(x) @ params["kernel"]
 
     def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Any) -> Any:
         """[dW; db] = [x 1]^T dz, one factor; dx = dz W^T, without the cotangent of the one."""
-        return read({"w": fnn.Outer(with_one(x), dy)}), dy @ params["w"][:-1].T
+        return read({"kernel": fnn.factors.Outer(with_one(x), dy)}), dy @ params["kernel"][:-1].T
 
 
 def to_augmented(params: Any) -> Any:
     """Put each bias below its weight."""
-    return tuple({"w": jnp.concatenate([p["w"], p["b"][None]])} if p else p for p in params)
+    return tuple({"kernel": jnp.concatenate([p["kernel"], p["bias"][None]])} if p else p for p in params)
 
 
 def networks(widths: tuple[int, ...]) -> tuple[fnn.Serial, fnn.Serial]:
@@ -82,7 +82,7 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, float]:
     value, grads = fnn.value_and_grad(beside, loss)(params, x, t)
     other, augmented = fnn.value_and_grad(inside, loss)(to_augmented(params), x, t)
     found = {"loss": float(abs(value - other) / abs(value))}
-    pairs = zip([g["w"] for g in to_augmented(grads) if g], [g["w"] for g in augmented if g], strict=True)
+    pairs = zip([g["kernel"] for g in to_augmented(grads) if g], [g["kernel"] for g in augmented if g], strict=True)
     for i, (a, b) in enumerate(pairs, 1):
         found[f"[dW{i}; db{i}]"] = float(abs(a - b).max() / abs(a).max())
     return found
@@ -102,11 +102,11 @@ def carried(steps: int, rate: float, seed: int) -> dict[str, list[float]]:
 
     @jax.jit
     def step(w: Any, made: Any, kept: Any) -> tuple[Any, Any]:
-        params = {"w": w[0]}, (), {"w": w[1]}
+        params = {"kernel": w[0]}, (), {"kernel": w[1]}
         y, residuals = fnn.forward(net, params, x)
         value, dy = loss.value_and_grad(y[:, :k], t)
         grads, _ = fnn.backward(net, params, residuals, jnp.pad(dy, ((0, 0), (0, 1))))
-        w = w - rate * made * jnp.stack([grads[0]["w"], grads[2]["w"]])
+        w = w - rate * made * jnp.stack([grads[0]["kernel"], grads[2]["kernel"]])
         return jnp.where(kept, w, hands_on), value
 
     every = jnp.ones_like(own)
@@ -115,7 +115,7 @@ def carried(steps: int, rate: float, seed: int) -> dict[str, list[float]]:
         for _ in range(steps):
             now, value = step(now, made, kept == 1)
             losses.append(float(value))
-        params: Any = {"w": now[0]}
+        params: Any = {"kernel": now[0]}
         one = fnn.forward(first, params, x)[0][:, -1]
         told[f"{name}: loss"] = losses
         told[f"{name}: the one, first and last example"] = [float(one[0]), float(one[-1])]

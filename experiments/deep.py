@@ -69,7 +69,7 @@ def norms_of(net: fnn.Serial, params: Any, x: Any, t: Any) -> Any:
     """Give the norm of every gradient: read inside the scan, so that no stack of them exists."""
 
     def norm(factor: Any, param: Any) -> Any:
-        g = fnn.gradient(factor, param)
+        g = fnn.readers.gradient(factor, param)
         size = jnp.abs(g).max()  # scaled by it, no square underflows
         return size * jnp.linalg.norm(g / jnp.where(size == 0, 1, size))
 

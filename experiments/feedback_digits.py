@@ -51,13 +51,13 @@ def rules(net: fnn.Serial, params: Any, x: Any, key: Any) -> dict[str, Callable[
     """Give the four rules, each `(params, x, t) -> step`."""
     weights, matrices = jax.random.split(key)
     feedback = fnn.init(net, weights, x)
-    direct = fnn.direct_feedback_matrices(net, matrices, params, x)
-    align = fnn.feedback_alignment(net, LOSS)
+    direct = fnn.feedback.direct_feedback_matrices(net, matrices, params, x)
+    align = fnn.feedback.feedback_alignment(net, LOSS)
     return {
         "backpropagation": lambda p, x, t: fnn.value_and_grad(net, LOSS)(p, x, t)[1],
         "feedback alignment": lambda p, x, t: align(p, feedback, x, t)[1],
-        "sign symmetry": lambda p, x, t: align(p, fnn.sign_symmetric(p, feedback), x, t)[1],
-        "direct feedback": lambda p, x, t: fnn.direct_feedback(net, LOSS)(p, direct, x, t)[1],
+        "sign symmetry": lambda p, x, t: align(p, fnn.feedback.sign_symmetric(p, feedback), x, t)[1],
+        "direct feedback": lambda p, x, t: fnn.feedback.direct_feedback(net, LOSS)(p, direct, x, t)[1],
     }
 
 

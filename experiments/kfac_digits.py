@@ -69,8 +69,8 @@ def by_adam(net: fnn.Layer, x: Any, rate: float) -> tuple[Any, Any]:
 def by_kfac(net: fnn.Layer, x: Any, rate: float, options: Options) -> tuple[Any, Any]:
     """Give KFAC's optimizer, and its step."""
     how = {"damping": options.damping, "every": options.every, "norm_constraint": options.norm_constraint}
-    optimizer = fnn.kfac(net, x, rate, **how)
-    curved = fnn.kronecker_factors(net, LOSS, "sampled", bias="joined")
+    optimizer = fnn.curvature.kfac(net, x, rate, **how)
+    curved = fnn.curvature.kronecker_factors(net, LOSS, "sampled", bias="joint")
 
     def step(state: Any, key: Any) -> tuple[Any, Any]:
         params, memory = state

@@ -35,8 +35,8 @@ import fnn
 from answer import Options, canvas, deliver, heading, run, table
 from figures import COOL, INK, SOFT, WARM
 
-ACTIVATIONS = [name for name, f in vars(fnn).items() if isinstance(f, fnn.Activation | fnn.Softmax)]
-POLICIES = {"a": "freed as the backward goes", "b": "freed at its end", "c": "given to the next step"}
+ACTIVATIONS = [name for name, f in vars(fnn).items() if isinstance(f, fnn.activations.Activation | fnn.activations.Softmax)]
+POLICIES = {"a": "freed as the backward goes", "bias": "freed at its end", "c": "given to the next step"}
 
 
 def sides(activation: fnn.Layer) -> tuple[str, str]:
@@ -156,7 +156,7 @@ def compiled(blocks: Any, params: Any, x: Any, dy: Any) -> dict[str, dict[str, i
     old = jax.eval_shape(keeping, flat, x, dy)[1]
     lowered = {
         "a": jax.jit(step).lower(flat, x, dy),
-        "b": jax.jit(keeping).lower(flat, x, dy),
+        "bias": jax.jit(keeping).lower(flat, x, dy),
         "c": jax.jit(reusing, donate_argnums=3, keep_unused=True).lower(flat, x, dy, old),
     }
     found = {}
@@ -237,7 +237,7 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
 def draw(found: dict[str, Any]) -> Any:
     """Draw the live bytes over time, and the compiler's buffers."""
     figure, (left, right) = canvas(2, size=(12, 4.4))
-    colours, unit = {"a": COOL, "b": WARM, "c": SOFT}, found["bytes of a boundary"]
+    colours, unit = {"a": COOL, "bias": WARM, "c": SOFT}, found["bytes of a boundary"]
     steps = np.arange(len(found["moments"]))
     for policy, width, style in (("c", 2, "-"), ("b", 4.5, "-"), ("a", 2, "--")):
         level = np.array(found["live bytes"][policy]) / unit

@@ -128,12 +128,12 @@ def problem(width: int, n: int, seed: int) -> tuple[fnn.Serial, Any, Params, np.
     random, net = np.random.default_rng(seed), fnn.mlp([width, width, 10])
     x, t = random.standard_normal((n, width)), random.standard_normal((n, 10))
     params = fnn.init(net, jax.random.key(seed), jnp.asarray(x))
-    return net, params, [(np.asarray(p["w"]), np.asarray(p["b"])) for p in params if p], x, t
+    return net, params, [(np.asarray(p["kernel"]), np.asarray(p["bias"])) for p in params if p], x, t
 
 
 def plain(grads: Any) -> Grads:
     """Give fnn's gradients in the form of the others."""
-    return [(np.asarray(g["w"]), np.asarray(g["b"])) for g in grads if g]
+    return [(np.asarray(g["kernel"]), np.asarray(g["bias"])) for g in grads if g]
 
 
 def largest_difference(some: Grads, others: Grads) -> float:

@@ -67,14 +67,14 @@ def learn(net: fnn.Layer, x: Any, t: Any, options: Options) -> Any:
 
 def scores(net: fnn.Layer, params: Any, x: Any, t: Any, damping: float) -> dict[str, Any]:
     """Give each example's scores, (n,), by their names."""
-    factors = fnn.kronecker_factors(net, LOSS, bias="joined")(params, x, t).factors
-    blocks = fnn.corrected(net, LOSS)(params, x, t, fnn.eigen(factors))
-    read = fnn.self_influence(damping)
-    losses, readings = fnn.losses_and_readings(net, LOSS, read)(params, x, t, trees=(blocks,))
+    factors = fnn.curvature.kronecker_factors(net, LOSS, bias="joint")(params, x, t).factors
+    blocks = fnn.curvature.ekfac(net, LOSS)(params, x, t, fnn.curvature.eigen(factors))
+    read = fnn.attribution.self_influence(damping)
+    losses, readings = fnn.readers.losses_and_readings(net, LOSS, read)(params, x, t, trees=(blocks,))
     return {
-        "self-influence": fnn.over_params(readings),
-        "GraNd": fnn.grand(net, LOSS)(params, x, t),
-        "EL2N": fnn.el2n(net, LOSS)(params, x, t),
+        "self-influence": fnn.readers.sum_over_params(readings),
+        "GraNd": fnn.attribution.grand(net, LOSS)(params, x, t),
+        "EL2N": fnn.attribution.el2n(net, LOSS)(params, x, t),
         "loss": losses,
     }
 

@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 
-def ask(activation: fnn.Activation, seed: int, level: Any = "standard") -> check.Report:
+def ask(activation: fnn.activations.Activation, seed: int, level: Any = "standard") -> check.Report:
     """Ask the checker about a pair, on inputs around zero."""
     z = jax.random.normal(jax.random.key(seed), (5, 3), jnp.float32)
 

@@ -29,7 +29,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 def by_fnn(weights: Weights, batches: Batches) -> list[float]:
     """Learn with fnn and optax: give the loss before each step."""
     net = fnn.mlp([weights[0][0].shape[0], *(len(b) for _, b in weights)], scan_from=len(weights) + 1)
-    dense = iter([{"w": jnp.asarray(w), "b": jnp.asarray(b)} for w, b in weights])
+    dense = iter([{"kernel": jnp.asarray(w), "bias": jnp.asarray(b)} for w, b in weights])
     params: Any = tuple(next(dense) if isinstance(layer, fnn.Dense) else () for layer in net.layers)
     optimizer = optax.sgd(RATE, MOMENTUM)
     value_and_grad = fnn.value_and_grad(net, fnn.softmax_cross_entropy())

@@ -66,7 +66,7 @@ def learn(net: fnn.Layer, data: tuple, sigma: float, options: Options, console: 
     schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
     optimizer = optax.sgd(schedule, momentum=0.9)
     loss, places = fnn.softmax_cross_entropy(), capacity(options.batch)
-    private = fnn.private_gradient(net, loss, options.norm, sigma, options.batch)
+    private = fnn.privacy.private_gradient(net, loss, options.norm, sigma, options.batch)
 
     @jax.jit
     def advance(state: Any, keys: Any) -> Any:
@@ -95,12 +95,12 @@ def main(options: Options) -> None:
     start, console = time.perf_counter(), Console(highlight=False, soft_wrap=True)
     folder, digits = writable(options.results / "private-digits"), from_idx(options.data_dir)
     sampling = options.batch / len(digits.x)
-    sigma = fnn.noise_for(options.epsilon, sampling, options.steps, options.delta)
+    sigma = fnn.privacy.noise_for(options.epsilon, sampling, options.steps, options.delta)
     console.print(f"noise multiplier {sigma:.3f} for {options.steps} steps of q = {sampling:.4f}")
     net = fnn.mlp([digits.x.shape[1], *options.hidden, 10], fnn.tanh)
     _, curve = learn(net, digits[:4], sigma, options, console)
     spent = {
-        steps: fnn.privacy_spent(sigma, sampling, steps, options.delta)
+        steps: fnn.privacy.privacy_spent(sigma, sampling, steps, options.delta)
         for steps, _ in [*curve[3::4], curve[-1]]
     }
     figures = {

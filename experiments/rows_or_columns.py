@@ -41,7 +41,7 @@ WIDTHS, M = (5, 4, 4, 3), 7
 
 @dataclass(frozen=True)
 class Columns:
-    """A dense layer for examples in columns: (k, m) -> (j, m). params: `{"W": (j, k), "b": (j, 1)}`.
+    """A dense layer for examples in columns: (k, m) -> (j, m). params: `{"W": (j, k), "bias": (j, 1)}`.
 
     Its `equations` are what `fnn.explain` fills in; the factor 1/m is in its backward.
     """
@@ -56,18 +56,18 @@ class Columns:
 
     def init(self, key: Any, x: Any) -> Any:
         p = fnn.init(fnn.Dense(self.features), key, jax.ShapeDtypeStruct(x.shape[::-1], x.dtype))
-        return {"W": p["w"].T, "b": p["b"][:, None]}
+        return {"W": p["kernel"].T, "bias": p["bias"][:, None]}
 
     def forward(self, params: Any, x: Any, key: Any) -> Any:
         return self.recompute(params, x, ()), ()
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
-        return params["W"] @ x + params["b"]
+        return params["W"] @ x + params["bias"]
 
     def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Any) -> Any:
         """dW = dZ A^T / m, db = sum dZ / m, dA_prev = W^T dZ"""
         m = x.shape[1]
-        gradients = {"W": dy @ x.T / m, "b": dy.sum(1, keepdims=True) / m}
+        gradients = {"W": dy @ x.T / m, "bias": dy.sum(1, keepdims=True) / m}
         return read(gradients), params["W"].T @ dy
 
 
@@ -79,7 +79,7 @@ def network(widths: tuple[int, ...]) -> fnn.Serial:
 
 def to_columns(params: Any) -> Any:
     """Transpose fnn's params: w (k, j) to W (j, k), b (j,) to a column (j, 1)."""
-    return tuple({"W": p["w"].T, "b": p["b"][:, None]} if p else () for p in params)
+    return tuple({"W": p["kernel"].T, "bias": p["bias"][:, None]} if p else () for p in params)
 
 
 def columns(net: fnn.Serial, params: Any, X: Any, Y: Any) -> tuple[Any, Any]:
@@ -131,7 +131,7 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float
     params = fnn.init(net, key, x)
     grads, dx = rows(net, params, x, t)
     by_fnn, dX = columns(turned, to_columns(params), x.T, t.T)
-    plain = [(p["W"], p["b"]) for p in to_columns(params) if p]
+    plain = [(p["W"], p["bias"]) for p in to_columns(params) if p]
     by_hand, dX_by_hand = four_equations(plain, x.T, t.T)
 
     def far(ours: Any, a: Any, b: Any) -> tuple[float, float]:
@@ -141,7 +141,7 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float
     ours, others = ([g for g in gs if g] for gs in (to_columns(grads), by_fnn))
     for i, (own, other, (dW, db)) in enumerate(zip(ours, others, by_hand, strict=True), 1):
         found[f"dW{i}"] = far(own["W"], other["W"], dW)
-        found[f"db{i}"] = far(own["b"], other["b"], db)
+        found[f"db{i}"] = far(own["bias"], other["bias"], db)
     return found | {"m dx and dA0": far(n * dx.T, dX, dX_by_hand)}
 
 

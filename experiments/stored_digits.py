@@ -4,7 +4,7 @@
     python experiments/stored_digits.py --data-dir FOLDER      MNIST's idx files
 
 A dense layer's input and an activation's derivative, all that the backward pass of these networks reads, are
-stored by `fnn.stored` in bfloat16 or in 8, 4, 2 bits and rounded stochastically; what two values are enough
+stored by `fnn.memory.stored` in bfloat16 or in 8, 4, 2 bits and rounded stochastically; what two values are enough
 for is stored in one bit. The gradient's error and angle are those of one batch against the exact gradient,
 before learning; the accuracies are of equal runs, same first params and batches, over three seeds.
 Written: figures.json and stored-digits.png.
@@ -30,7 +30,7 @@ from reader_figures import plain_logarithms
 from results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
-CODECS = {"exact": None, "bfloat16": fnn.Rounded(), **{f"{b} bits": fnn.Bits(b) for b in (8, 4, 2, 1)}}
+CODECS = {"exact": None, "bfloat16": fnn.memory.Rounded(), **{f"{b} bits": fnn.memory.Bits(b) for b in (8, 4, 2, 1)}}
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def main(options: Options) -> None:
     )
     rows = {}
     for name, codec in CODECS.items():
-        net = exact if codec is None else fnn.stored(exact, codec)
-        size = fnn.memory(net, None, batch).residuals
+        net = exact if codec is None else fnn.memory.stored(exact, codec)
+        size = fnn.memory.report(net, None, batch).residuals
         error, angle = errors(net, exact, batch, labels)
         run = jax.jit(lambda key, net=net: learn(net, key, data, options))
         found = [run(jax.random.key(seed)) for seed in range(options.seeds)]

@@ -59,7 +59,7 @@ def errors(net: fnn.Serial, params: Any, x: Any, t: Any) -> dict[float, list[flo
 
     def error(rate: Any) -> Any:
         right, wrong = (step(net, params, x, t, rate, too_soon)[2] for too_soon in (False, True))
-        pairs = [(a["w"], b["w"]) for a, b in zip(right, wrong, strict=True) if a]
+        pairs = [(a["kernel"], b["kernel"]) for a, b in zip(right, wrong, strict=True) if a]
         return jnp.stack([jnp.linalg.norm(b - a) / jnp.linalg.norm(a) for a, b in pairs])
 
     found = jax.jit(jax.vmap(error))(jnp.array(RATES))
@@ -107,7 +107,7 @@ def scanned(depth: int, width: int, n: int) -> dict[str, float]:
 
 def descend(factor: Any, param: Any) -> Any:
     """Give the new param: a reader."""
-    return param - 0.1 * fnn.gradient(factor, param)
+    return param - 0.1 * fnn.readers.gradient(factor, param)
 
 
 def eager(depth: int, width: int, n: int) -> dict[str, list[float]]:
@@ -117,7 +117,7 @@ def eager(depth: int, width: int, n: int) -> dict[str, list[float]]:
     first = [fnn.init(block, key, x) for key in jax.random.split(jax.random.key(1), depth)]
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
     found = {}
-    for name, read in (("at the end", fnn.gradient), ("after the last use", descend)):
+    for name, read in (("at the end", fnn.readers.gradient), ("after the last use", descend)):
         params: Any = jax.tree.map(jnp.array, first)
         residuals: Any = None
         before, v, kept = live_bytes(), x, []
@@ -129,13 +129,13 @@ def eager(depth: int, width: int, n: int) -> dict[str, list[float]]:
         held: Any = [None] * depth
         for i in reversed(range(depth)):
             read_off, dv = fnn.backward(block, params[i], kept.pop(), dv, read=read)
-            if read is fnn.gradient:
+            if read is fnn.readers.gradient:
                 held[i] = read_off
             else:
                 params[i] = read_off
             del read_off
             told.append((live_bytes() - before) / size)
-        if read is fnn.gradient:
+        if read is fnn.readers.gradient:
             for i in reversed(range(depth)):
                 params[i] = jax.tree.map(lambda p, g: p - 0.1 * g, params[i], held[i])
                 held[i] = None

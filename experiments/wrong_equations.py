@@ -55,7 +55,7 @@ class Line(NamedTuple):
     wrong_rule: Rule | None = None
 
 
-def slope(activation: fnn.Activation, z: Any, dy: Any) -> Any:
+def slope(activation: fnn.activations.Activation, z: Any, dy: Any) -> Any:
     """Give dy * f'(z), by the activation's own backward."""
     return fnn.backward(activation, (), fnn.forward(activation, (), z)[1], dy)[1]
 

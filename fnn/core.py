@@ -1,68 +1,141 @@
-"""The whole of fnn on one page: what a layer is, and the four functions that everything is made of.
+"""The contract of fnn on one page: what a layer is, and the functions that everything is made of.
 
     params       = fnn.init(net, key, x)
     y, residuals = fnn.forward(net, params, x, key=None)
     grads, dx    = fnn.backward(net, params, residuals, dy)
     y            = fnn.apply(net, params, x, key=None)          # jax.grad just works
 
-Data flows like this. `forward` runs the network; every layer says which of its two sides its backward
-reads (`needs`), and just these boundaries are kept, beside small extras (a norm's statistics, a dropout
-key): the residuals. `backward` walks the layers in reverse. A layer takes its params, the boundaries it
-asked for and the cotangent `dy` of its output; it gives `dx`, the cotangent of its input, and for every
-param a *factor* (see factors.py), which it hands to `read` at once. The default reader sums a factor up
-to the gradient; any other pure function of a factor can take its place.
+Data flows like this. `forward` runs the network. Every layer says which of its two sides its backward
+reads (`needs`); only these boundaries are kept, beside small extras (a norm's statistics, a dropout
+key): the residuals. `backward` walks the layers in reverse. A leaf takes its params, the boundaries that it
+asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent of its input, and for every
+param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
+default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
 
 All is pure, runs eagerly and under jit, vmap, scan and shard_map, and takes any batch shape `(..., k)`.
+Inputs, outputs and boundaries are arrays or pytrees of arrays; `x` below stands for either.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
-from fnn.errors import InputError, describe
-from fnn.factors import gradient, is_factor
+from fnn.arrays import canonical, shapes_of
+from fnn.errors import InputError, check_key, describe
+from fnn.factors import Factor
+from fnn.reader import Read, as_reader, gradient
+from fnn.reading import Reading, Stacked
 
-Params = Any  # a pytree of arrays
-Side = str  # "input" or "output"
-Reader = Callable[..., Any]  # read(factor, param, *leaves)
+Params = PyTree[Array]
+Side = Literal["input", "output"]
+Kept = Literal["input", "output", "key"]
 Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and backward, for `fnn.explain`
 
 
-@runtime_checkable
-class Layer(Protocol):
-    """An immutable, hashable description of a function with params: a frozen dataclass, no arrays inside."""
+class Layer(ABC):
+    """An immutable, hashable description of a function with params: a frozen dataclass, no arrays inside.
 
-    @property
-    def needs(self) -> frozenset[Side]:
-        """Which sides `backward` reads; a side that it does not name arrives there as None."""
-        ...
+    A layer derives from `Leaf` or from `Composition`. What has an honest default has one here.
+    """
 
-    @property
-    def cheap(self) -> bool:
-        """Whether `recompute` costs no matrix product."""
-        ...
+    needs: frozenset[Side] = frozenset(
+        ("input", "output")
+    )  # the sides that `backward` reads, else None there
+    cheap: bool = False  # whether `recompute` takes no matrix product
+    couples_examples: bool | None = None  # whether one example's output depends on others; None: not declared
 
-    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Params:
-        """Make the params for inputs of this shape and dtype."""
-        ...
+    @abstractmethod
+    def init(self, key: Array, x: PyTree[jax.ShapeDtypeStruct]) -> Params:
+        """Make the params for inputs of this shape and dtype; `()` for none."""
 
-    def forward(self, params: Params, x: Any, key: Any) -> tuple[Any, Any]:
-        """Give `(y, extras)`: the output, and what `backward` wants beside `x` and `y`."""
-        ...
+    @abstractmethod
+    def forward(self, params: Params, x: Any, key: Array | None) -> tuple[Any, Any]:
+        """Return `(y, extras)`: the output, and what `backward` wants beside `x` and `y`."""
 
     def recompute(self, params: Params, x: Any, extras: Any) -> Any:
-        """Give the same `y` again, bit for bit."""
-        ...
+        """Return the same `y` again. Only a cheap layer is asked; one that draws noise reads its extras."""
+        return self.forward(params, x, None)[0]
 
+
+class Leaf(Layer):
+    """A layer that computes: two equations, `forward` and `backward`. It never sees a reader."""
+
+    equations: Equations | None = None  # with {x}, {y} and params' names in braces, d{x} for a cotangent
+    axes: Mapping[str, tuple[str, ...]] = {}  # the names of each param's axes, for sharding rules
+
+    @abstractmethod
+    def backward(self, params: Params, x: Any, y: Any, extras: Any, dy: Any) -> tuple[PyTree[Factor], Any]:
+        """Return `(factors, dx)`; the factors have the structure of the params, `dx` is like `x`."""
+
+
+class Part(NamedTuple):
+    """One layer of a composition, as the composition runs it."""
+
+    place: str  # where it stands, an attribute or index such as ".layers[2]"
+    layer: Layer
+    params: Params  # of one run, arrays or shapes
+    x: Any  # the shape of its input
+    key: Any = None  # of one run, where there is one
+    times: int = 1  # how often it runs in one run of the composition
+    copies: int = 1  # how many sets of params it has for these runs
+    keeps: frozenset[Kept] = frozenset()  # what the composition keeps for each of its runs
+    again: bool = False  # whether the backward runs it again: its residuals live only there
+    takes: Literal["input", "previous", "other"] = (
+        "input"  # the composition's input, or the last part's output
+    )
+
+
+class Composition(Layer):
+    """A layer made of layers. It tells its structure once: all descriptions and plans are folds over that."""
+
+    layers: tuple[Layer, ...]  # that it is made of
+    equations: Equations | None = None  # how the parts' outputs {f0}, {f1}, ... make {y}; None for a chain
+    rebuilds: bool = False  # whether `rebuild` makes the output from params and extras, by cheap layers alone
+    reverses: bool = False  # whether `backward_and_input` finds the input from the output
+
+    @abstractmethod
+    def with_layers(self, *layers: Layer) -> "Composition":
+        """Return the same composition of other layers."""
+
+    @abstractmethod
+    def parts(self, params: Params, x: Any, key: Any = None) -> list[Part]:
+        """List what `forward` runs, in that order. Params, input and key are arrays or shapes."""
+
+    @abstractmethod
     def backward(
-        self, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: "Reading"
-    ) -> tuple[Any, Any]:
-        """Give `(read(factors), dx)`; the factors have the structure of the params."""
-        ...
+        self, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
+    ) -> tuple[PyTree[Any], Any]:
+        """Return `(readings, dx)`: run each layer backwards by `pull`, with its share of `read`."""
+
+    def rebuild(self, params: Params, extras: Any) -> Any:
+        """Return the output again, without the input. Asked only where `rebuilds`."""
+        raise NotImplementedError
+
+    def backward_and_input(
+        self, params: Params, y: Any, extras: Any, dy: Any, read: Reading
+    ) -> tuple[Any, Any, Any]:
+        """Return `(readings, dx, x)` without being given `x`. Asked only where `reverses`."""
+        raise NotImplementedError
+
+
+def pull(
+    layer: Layer, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
+) -> tuple[PyTree[Any], Any]:
+    """Run one layer of a composition backwards: return its readings and `dx`."""
+    if isinstance(layer, Composition):
+        return layer.backward(params, x, y, extras, dy, read)
+    assert isinstance(layer, Leaf)
+    factors, dx = layer.backward(params, x, y, extras, dy)
+    return read(factors, layer), dx
+
+
+def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the two sides of a layer, None for one that its backward does not read."""
+    return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
 class Residuals(NamedTuple):
@@ -73,119 +146,79 @@ class Residuals(NamedTuple):
     extras: Any  # the inner boundaries that were kept, and the layers' extras
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A reader with the trees that it reads by: the params first, then the further trees.
+def init(net: Layer, key: Array, x: Any) -> Params:
+    """Make the params of `net` for inputs like `x`.
 
-    With a `place`, it replaces: the second tree has a row in the place of each param, a tuple that begins
-    with the param or its stack; `read(factor, param, row, place=place)` gives the row with what stands at
-    `place`, an index for each stacked axis, made new. A composition that reads in a loop carries the rows,
-    so that they are written where they lie. In the body of a loop (`looped`) the compiler sees nothing of
-    the forward, so that what is made again cannot be merged with it.
+    Args: `key`, a random key; `x`, arrays or `jax.ShapeDtypeStruct`s of shape (..., k).
+    Returns: the params, in the dtype of `x`, float32 at least.
+    Raises: InputError where `key` is no key or `x` does not fit.
     """
-
-    reader: Reader
-    trees: tuple[Any, ...]
-    place: tuple[Any, ...] | None = None
-    looped: bool = False
-
-    def __getitem__(self, part: Any) -> "Reading":
-        """Give the reading of one part of a composition."""
-        return replace(self, trees=tuple(tree[part] for tree in self.trees))
-
-    def __call__(self, factors: Any) -> Any:
-        """Read a tree of factors."""
-        read = self.reader if self.place is None else partial(self.reader, place=self.place)
-        return jax.tree.map(read, factors, *self.trees, is_leaf=is_factor)
+    check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
+    return net.init(key, shapes_of("init", x))
 
 
-def init(net: Layer, key: Any, x: Any) -> Params:
-    """Make the params of `net` for inputs like `x`, an array or a `jax.ShapeDtypeStruct` of shape (..., k).
+def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tuple[Any, Residuals]:
+    """Run the network: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
 
-    Params have the dtype of `x`, float32 at least. Raises InputError where `x` does not fit.
+    Args: `params` from `init`; `x`, the input (..., k); `key`, the randomness of dropout: no key, no noise.
+    Returns: the output (..., j), and the residuals.
+    Raises: InputError, with the place in the network, where params or `x` do not fit.
     """
-    if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key) and jnp.shape(key) != (2,):
-        raise InputError("init", "a random key", describe(key), "fnn.init(net, jax.random.key(0), x)")
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise InputError("init", "an array or shape as x", describe(x), "fnn.init(net, key, jnp.asarray(x))")
-    return net.init(key, jax.ShapeDtypeStruct(x.shape, x.dtype))
-
-
-def forward(net: Layer, params: Params, x: Any, key: Any = None) -> tuple[Any, Residuals]:
-    """Run the network: give its output, (..., j) for an input (..., k), and the residuals.
-
-    `key` is the randomness (dropout); without a key there is no noise. Plain code all through, so
-    forward-mode differentiates it. Raises InputError, with the place in the network, where params or `x`
-    do not fit.
-    """
-    y, extras = net.forward(params, x, key)
-    return y, Residuals(x if "input" in net.needs else None, y if "output" in net.needs else None, extras)
+    x = canonical(x)
+    y, extras = net.forward(canonical(params), x, key)
+    return y, Residuals(*sides(net, x, y), extras)
 
 
 def backward(
-    net: Layer, params: Params, residuals: Residuals, dy: Any, *trees: Any, read: Reader = gradient
-) -> tuple[Any, Any]:
-    """Run the network backwards: give what `read` makes of every param's factor, and `dx`.
+    net: Layer, params: Params, residuals: Residuals, dy: Any, *trees: Any, read: Read = gradient
+) -> tuple[PyTree[Any], Any]:
+    """Run the network backwards. Linear in `dy`.
 
-    `dy` is the cotangent of the output, of its shape and dtype; `dx` that of the input (float0 for an
-    integer input). Linear in `dy`. `read(factor, param, *leaves)` is called once for each leaf of the
-    params, where its factor is born; `trees` are further trees that begin like the params, such as an
-    optimizer's state, and `leaves` are theirs. The default gives the gradients, `fnn.unread` the factors.
+    Args: `residuals` from `forward`; `dy`, the cotangent of the output, of its shape and dtype;
+    `read(factor, param, *leaves)`, called once for each leaf of the params where its factor is born: the
+    default sums up the gradients, `fnn.readers.as_factors` returns the factors; `trees`, further trees that
+    begin like the params, such as an optimizer's state: the `leaves` are theirs.
+    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers).
+    Raises: InputError where residuals or `dy` are not those of this network.
     """
-    return net.backward(params, *residuals, dy, Reading(read, (params, *trees)))
+    if not isinstance(residuals, Residuals):
+        fix = "fnn.backward(net, params, residuals, dy)"
+        raise InputError("backward", "residuals, as forward returns them", describe(residuals), fix)
+    return pull(net, params, *residuals, canonical(dy), Stacked(as_reader(read), (canonical(params), *trees)))
 
 
-def apply(net: Layer, params: Params, x: Any, key: Any = None) -> Any:
-    """Run the network for its output alone: `jax.grad` and its kin go through our backward."""
+def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
+    """Run the network for its output alone; `jax.grad` and its kin go through our backward.
+
+    Arguments and errors are those of `forward`. Reverse mode only: for `jax.jvp`, `jax.jacfwd` or
+    `jax.linearize` call `fnn.forward(net, params, x, key)[0]`.
+    """
 
     def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
         y, residuals = forward(net, params, x, key)
         return y, (params, residuals)
 
-    def pull(saved: Any, dy: Any) -> tuple[Any, Any, None]:
+    def back(saved: Any, dy: Any) -> tuple[Any, Any, None]:
         return *backward(net, *saved, dy), None
 
-    return with_rule(run, pull, params, x, key)
+    return with_rule(run, back, params, x, key)
 
 
-def with_rule(run: Callable, pull: Callable, *args: Any, alone: Callable | None = None) -> Any:
-    """Give `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
+def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:
+    """Return `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
 
-    `run(*args)` gives `(value, saved)`; `pull(saved, dvalue)` gives a cotangent for each of `args`.
+    `run(*args)` gives `(value, saved)`; `back(saved, dvalue)` gives a cotangent for each of `args`.
     `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
     """
-    return _with_rule(alone or (lambda *args: run(*args)[0]), run, pull, *args)
+    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *args)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _with_rule(alone: Callable, run: Callable, pull: Callable, *args: Any) -> Any:
+def _with_rule(alone: Callable, run: Callable, back: Callable, *args: Any) -> Any:
     return alone(*args)
 
 
 _with_rule.defvjp(
-    lambda alone, run, pull, *args: run(*args),
-    lambda alone, run, pull, saved, dvalue: pull(saved, dvalue),
+    lambda alone, run, back, *args: run(*args),
+    lambda alone, run, back, saved, dvalue: back(saved, dvalue),
 )
-
-
-def value_and_grad(net: Layer, loss: Any, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
-    """Give a function `(params, x, target, key=None, weights=None) -> (value, grads)`.
-
-    `loss` is one of `fnn.losses`; `weights` are per example, as the loss takes them. `grads` is what
-    `read` makes of the factors of the loss's value (with reduction "none": of the sum of the values).
-    A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
-    `grads` are then pairs.
-    """
-    if hasattr(loss, "through"):
-        return loss.through(net, read)
-    if not hasattr(loss, "value_and_grad"):
-        name = getattr(loss, "__name__", "loss")
-        raise InputError("value_and_grad", "a loss", describe(loss), f"fnn.value_and_grad(net, {name}())")
-
-    def run(params: Params, x: Any, target: Any, key: Any = None, weights: Any = None) -> tuple[Any, Any]:
-        y, residuals = forward(net, params, x, key)
-        value, dy = loss.value_and_grad(y, target, weights)
-        grads, _ = backward(net, params, residuals, dy, read=read)
-        return value, grads
-
-    return run

@@ -37,7 +37,7 @@ def at(place: str) -> Iterator[None]:
 
 
 def brief(self: Any) -> str:
-    """Give a dataclass's repr without the fields that have their default value: `Dense(10, bias=False)`."""
+    """Return a dataclass's repr without the fields that have their default value: `Dense(10, bias=False)`."""
     shown = []
     for field in dataclasses.fields(self):
         value = getattr(self, field.name)
@@ -61,6 +61,15 @@ def check_array(who: object, x: Any, name: str = "x") -> None:
     """Raise unless `x` has a shape and a dtype."""
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
+
+
+def check_key(who: object, key: Any, fix: str) -> None:
+    """Raise unless `key` is one random key, typed or raw."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    raw = dtype == np.uint32 and shape in ((2,), (4,))  # threefry, rbg
+    if not raw and not (typed and shape == ()):
+        raise InputError(who, "one random key", describe(key), fix)
 
 
 def check_floating(who: object, x: Any, name: str = "x") -> None:

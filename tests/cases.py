@@ -10,29 +10,14 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import (
-    Dense,
-    Dropout,
-    Embedding,
-    Gated,
-    LayerNorm,
-    Parallel,
-    Recomputed,
-    Repeat,
-    Reversible,
-    RMSNorm,
-    Scale,
-    Segment,
-    Serial,
-    Skip,
-)
+from fnn import Dense, Dropout, Embedding, gated, LayerNorm, Parallel, Remat, Repeat, Reversible, RMSNorm, Scale, Segment, Serial, Skip
 
 VOCABULARY = 11
 
 ACTIVATIONS = [
-    fnn.identity, fnn.relu, fnn.leaky_relu, fnn.relu_squared, fnn.elu, fnn.selu, fnn.celu, fnn.gelu,
-    fnn.gelu_tanh, fnn.silu, fnn.mish, fnn.softplus, fnn.sigmoid, fnn.tanh, fnn.hard_sigmoid,
-    fnn.hard_silu, fnn.hard_tanh, fnn.relu6, fnn.log_sigmoid, fnn.softsign, fnn.softmax,
+    fnn.identity, fnn.relu, fnn.activations.leaky_relu, fnn.activations.relu_squared, fnn.activations.elu, fnn.activations.selu, fnn.activations.celu, fnn.gelu,
+    fnn.gelu_tanh, fnn.silu, fnn.activations.mish, fnn.activations.softplus, fnn.sigmoid, fnn.tanh, fnn.activations.hard_sigmoid,
+    fnn.activations.hard_silu, fnn.activations.hard_tanh, fnn.activations.relu6, fnn.activations.log_sigmoid, fnn.activations.softsign, fnn.softmax,
 ]  # fmt: skip
 SINE = fnn.activation(jnp.sin, jnp.cos)  # reads its input, and compiles in no time
 CUBE = fnn.activation(lambda x: x**3)  # its derivative is autodiff's
@@ -89,7 +74,7 @@ def example(case: Case, dtype: Any = jnp.float64, seed: int = 0) -> Example:
 
 
 def _feed_forward(width: int, hidden: int) -> Skip:
-    return Skip(Serial(RMSNorm(), Gated(hidden), Dense(width)))
+    return Skip(Serial(RMSNorm(), gated(hidden), Dense(width)))
 
 
 LAYERS = [
@@ -114,7 +99,7 @@ LAYERS = [
     Case("dropout-zero", Dropout(0.0), (7, 5)),
     Case("scale", Scale(), (7, 5)),
     Case("bias", fnn.Bias(), (2, 3, 5)),
-    Case("gated", Gated(3), (7, 5)),
+    Case("gated", gated(3), (7, 5)),
     *(Case(f"gate-{f}", fnn.Gate(f), (7, 6)) for f in (fnn.gelu, fnn.sigmoid, fnn.relu, fnn.tanh)),
 ]
 
@@ -170,8 +155,8 @@ COMPOSITIONS = [
 
 CHAIN = (Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(6), fnn.relu, Dense(6), fnn.tanh, Dense(3))
 REMADE = [
-    Case("recomputed", Serial(Dense(4), Recomputed(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
-    Case("recomputed-embedding", Recomputed(Embedding(VOCABULARY, 3)), (7,), integer=True),
+    Case("recomputed", Serial(Dense(4), Remat(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
+    Case("recomputed-embedding", Remat(Embedding(VOCABULARY, 3)), (7,), integer=True),
     Case("plan", Serial(*CHAIN, plan=(Segment(1, 4), Segment(4, 8))), (7, 5)),
     Case("plan-whole", Serial(*CHAIN, plan=(Segment(0, 9),)), (7, 5)),
     Case("plan-in-plan", Serial(*CHAIN, plan=(Segment(0, 6, (Segment(1, 4), Segment(4, 6))),)), (2, 3, 5)),

@@ -17,10 +17,10 @@ assert fnn.Dense.forward.__module__ == "fnn.layers.dense"
 for case in [*LAYERS, *COMPOSITIONS]:
     jax.eval_shape(explicit, example(case))
 y = jax.numpy.ones((4, 3))
-for make in (fnn.squared_error, fnn.cosine, fnn.hinge, fnn.poisson, fnn.kl_divergence):
+for make in (fnn.squared_error, fnn.losses.cosine, fnn.losses.hinge, fnn.losses.poisson, fnn.losses.kl_divergence):
     make().value_and_grad(y, y)
 try:
-    fnn.Dense(3).recompute({"w": y}, jax.numpy.ones((4, 3), int), ())
+    fnn.Dense(3).recompute({"kernel": y}, jax.numpy.ones((4, 3), int), ())
 except Exception as error:
     print(type(error).__name__)
 """

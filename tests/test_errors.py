@@ -36,11 +36,11 @@ def test_params_of_another_network():
     params = fnn.init(DEEP, KEY, X)
     with raises("Serial", "3 layers", "params = fnn.init"):
         fnn.forward(DEEP, params[:2], X)
-    wrong = (params[0], params[1], {"w": jnp.ones((8, 4), jnp.float32), "b": jnp.ones(4, jnp.float32)})
+    wrong = (params[0], params[1], {"kernel": jnp.ones((8, 4), jnp.float32), "bias": jnp.ones(4, jnp.float32)})
     with raises(r"net\.layers\[2\]: Dense\(3\)", r"w: \(8, 3\)", r"float32\[8,4\]"):
         fnn.forward(DEEP, wrong, X)
     with raises(r"net\.layers\[1\]\.layer\.layers\[1\]", r"b: \(8,\)"):
-        fnn.forward(DEEP, (params[0], ({**params[1][0]}, {"w": jnp.ones((8, 8), jnp.float32)}), params[2]), X)
+        fnn.forward(DEEP, (params[0], ({**params[1][0]}, {"kernel": jnp.ones((8, 8), jnp.float32)}), params[2]), X)
     with raises("stacked 3 times"):
         fnn.forward(Repeat(Dense(5), 3), fnn.init(Repeat(Dense(5), 2), KEY, X), X)
     with raises(r"Parallel", "2 layers"):
@@ -79,7 +79,7 @@ def test_an_index_out_of_range():
     y, residuals = jax.jit(lambda x: fnn.forward(net, params, x))(index)
     assert np.isfinite(y[0]).all() and np.isnan(y[1:]).all()
     grads, _ = fnn.backward(net, params, residuals, jnp.ones_like(y))
-    np.testing.assert_array_equal(grads["table"], np.eye(7, 3)[:, :1] * 1.0 @ np.ones((1, 3)))
+    np.testing.assert_array_equal(grads["embedding"], np.eye(7, 3)[:, :1] * 1.0 @ np.ones((1, 3)))
 
 
 def test_dropout_without_a_key_passes_its_input():
@@ -115,7 +115,7 @@ def test_dropout_without_a_key_passes_its_input():
         (lambda: fnn.init(Skip(Dense(3)), KEY, X), ("output like its input", r"float32\[4,3\]", "Parallel")),
         (lambda: fnn.init(Repeat(Dense(3), 2), KEY, X), ("output like its input", "5 features")),
         (lambda: fnn.init(Parallel(Dense(3), Dense(4)), KEY, X), ("outputs like", r"float32\[4,4\]")),
-        (lambda: fnn.init(fnn.Gate(), KEY, X), (r"\(\.\.\., 2j\)", r"fnn\.Gated\(j\)")),
+        (lambda: fnn.init(fnn.Gate(), KEY, X), (r"\(\.\.\., 2j\)", r"fnn\.gated\(j\)")),
         (lambda: fnn.init(Serial(Dense(3), Skip(Dense(2))), KEY, X), (r"net\.layers\[1\]: Skip",)),
     ],
 )  # fmt: skip

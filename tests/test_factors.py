@@ -33,7 +33,7 @@ FACTORS = {
 @pytest.mark.parametrize("name", FACTORS)
 def test_a_gradient_of_bfloat16_factors_has_float32s_accuracy(name):
     factor, right = FACTORS[name]
-    got = fnn.gradient(factor, jnp.zeros(right.shape, jnp.float32))
+    got = fnn.readers.gradient(factor, jnp.zeros(right.shape, jnp.float32))
     # a sum of n float32 numbers rounds at 2^-24 in each of sqrt(n) steps of its random walk
     assert got.dtype == jnp.float32
     assert np.max(np.abs(np.float64(got) - right)) <= 2.0**-24 * N**0.5 * np.max(np.abs(right))
@@ -41,7 +41,7 @@ def test_a_gradient_of_bfloat16_factors_has_float32s_accuracy(name):
 
 def test_a_row_that_no_index_of_the_table_names_is_dropped():
     dz = jnp.ones((4, 2))
-    got = fnn.gradient(Rows(jnp.asarray([-1, 0, 5, 2]), dz), jnp.zeros((5, 2)))
+    got = fnn.readers.gradient(Rows(jnp.asarray([-1, 0, 5, 2]), dz), jnp.zeros((5, 2)))
     np.testing.assert_array_equal(got[:, 0], [1, 0, 1, 0, 0])
 
 
@@ -52,8 +52,8 @@ def test_uses_of_a_param_are_joined_behind_its_examples(tokens):
     uses, param = Outer(draw((3, 5, *tokens, 2)), draw((3, 5, *tokens, 6))), jnp.zeros((2, 6))
     joined = join(uses, param)
     assert joined.dz.shape == (5, 3, *tokens, 6)
-    each = jax.vmap(fnn.example_gradient, (0, None))(uses, param)
-    assert_equal(fnn.example_gradient(joined, param), each.sum(0))
+    each = jax.vmap(fnn.readers.example_gradient, (0, None))(uses, param)
+    assert_equal(fnn.readers.example_gradient(joined, param), each.sum(0))
     stacked = join(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf], 1), uses), jnp.stack([param, param]))
     assert_equal(stacked, jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), joined))
 
@@ -90,7 +90,7 @@ def test_products_have_operands_of_the_compute_dtype_and_results_of_float32():
 
 
 TOKENS = {
-    "concatenated": fnn.Parallel(fnn.relu, fnn.softplus, fnn.Dense(2), join="concatenate"),
+    "concatenated": fnn.Parallel(fnn.relu, fnn.activations.softplus, fnn.Dense(2), join="concatenate"),
     "gate": fnn.Gate(),
     "softmax": fnn.softmax,
 }

@@ -12,7 +12,7 @@ from tests.proof import assert_equal, explicit, reference
 WIDTH = 4
 LEAVES = [
     Dense(WIDTH), Dense(WIDTH, bias=False), fnn.relu, fnn.tanh, fnn.silu, LayerNorm(), RMSNorm(),
-    Dropout(0.3),    fnn.Scale(), fnn.Bias(), Serial(fnn.Gated(3), Dense(WIDTH)), fnn.softplus, Serial(),
+    Dropout(0.3),    fnn.Scale(), fnn.Bias(), Serial(fnn.gated(3), Dense(WIDTH)), fnn.activations.softplus, Serial(),
 ]  # fmt: skip
 
 

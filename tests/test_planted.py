@@ -88,21 +88,21 @@ def first_use_alone(factors: Any, param: Any) -> Any:
 SHARED = Repeat(Serial(Dense(5), fnn.tanh), 3, shared=True)
 BLOCKS = Repeat(Serial(Dense(5), fnn.relu), 3)
 MISTAKES = [
-    Mistake("transpose missing", Dense, "backward", with_dx(lambda dx, dy, p: dy @ p["w"]), Dense(5)),
+    Mistake("transpose missing", Dense, "backward", with_dx(lambda dx, dy, p: dy @ p["kernel"]), Dense(5)),
     Mistake("sign of dx", Dense, "backward", with_dx(lambda dx, dy, p: -dx), Dense(3)),
     Mistake("factor 2", Dense, "backward", with_dx(lambda dx, dy, p: 2 * dx), Dense(3)),
-    Mistake("mean for sum", Dense, "backward", with_factors(lambda f: f | {"w": fnn.Outer(f["w"].x / 5, f["w"].dz)}), Dense(3)),
-    Mistake("bias of the first row", Dense, "backward", with_factors(lambda f: f | {"b": fnn.Total(f["b"].dz[:1])}), Dense(3)),
-    Mistake("rows shifted", Dense, "backward", with_factors(lambda f: f | {"w": fnn.Outer(jnp.roll(f["w"].x, 1, 0), f["w"].dz)}), Dense(3)),
+    Mistake("mean for sum", Dense, "backward", with_factors(lambda f: f | {"kernel": fnn.factors.Outer(f["kernel"].x / 5, f["kernel"].dz)}), Dense(3)),
+    Mistake("bias of the first row", Dense, "backward", with_factors(lambda f: f | {"bias": fnn.factors.Total(f["bias"].dz[:1])}), Dense(3)),
+    Mistake("rows shifted", Dense, "backward", with_factors(lambda f: f | {"kernel": fnn.factors.Outer(jnp.roll(f["kernel"].x, 1, 0), f["kernel"].dz)}), Dense(3)),
     Mistake("cotangent ignored", Dense, "backward", with_dy(jnp.ones_like), Dense(3)),
     Mistake("cotangent clipped", Dense, "backward", with_dy(lambda dy: jnp.clip(dy, -1, 1)), Dense(3)),
-    Mistake("input and cotangent swapped", Dense, "backward", with_factors(lambda f: f | {"w": fnn.Outer(f["w"].dz, f["w"].x)}), Dense(5)),
+    Mistake("input and cotangent swapped", Dense, "backward", with_factors(lambda f: f | {"kernel": fnn.factors.Outer(f["kernel"].dz, f["kernel"].x)}), Dense(5)),
     Mistake("relu' is 1", fnn, "relu", lambda right: right, of_activation(fnn.relu, df=jnp.ones_like)),
     Mistake("relu' of the other side", fnn, "relu", lambda right: right, of_activation(fnn.relu, df=lambda y: (y <= 0).astype(y.dtype))),
     Mistake("tanh' at the output", fnn, "tanh", lambda right: right, of_activation(fnn.tanh, of="output")),
     Mistake("gelu' of the tanh form", fnn, "gelu", lambda right: right, of_activation(fnn.gelu, df=fnn.gelu_tanh.df)),
     Mistake("sigmoid' is sigmoid", fnn, "sigmoid", lambda right: right, of_activation(fnn.sigmoid, df=fnn.sigmoid.f)),
-    Mistake("scale's factor without x", Scale, "backward", with_factors(lambda f: {"scale": fnn.Total(f["scale"].dz)}), Scale()),
+    Mistake("scale's factor without x", Scale, "backward", with_factors(lambda f: {"scale": fnn.factors.Total(f["scale"].dz)}), Scale()),
     Mistake("mean of the variance dropped", LayerNorm, "backward", with_dx(lambda dx, dy, p: dx + row_mean(dy)), LayerNorm()),
     Mistake("statistics as constants", RMSNorm, "backward", around_backward(lambda right, self, p, x, y, rstd, dy, read: (right(self, p, x, y, rstd, dy, read)[0], dy * p["scale"][None] * rstd)), RMSNorm()),
     Mistake("scale left out of dx", LayerNorm, "backward", with_dx(lambda dx, dy, p: dx / p["scale"][None]), LayerNorm()),
@@ -111,11 +111,11 @@ MISTAKES = [
     Mistake("mask redrawn", dropout.Dropout, "backward", around_backward(lambda right, self, p, x, y, key, dy, read: right(self, p, x, y, jax.random.fold_in(key, 1), dy, read)), fnn.Dropout(0.4)),
     Mistake("gate and value swapped", gated.Gate, "backward", with_dx(lambda dx, dy, p: jnp.roll(dx, dx.shape[-1] // 2, -1)), fnn.Gate(), (5, 6)),
     Mistake("skip dropped", Skip, "backward", with_dx(lambda dx, dy, p: dx - dy), Skip(Serial(Dense(5), fnn.relu))),
-    Mistake("branch dropped", Parallel, "backward", with_dx(lambda dx, dy, p: dx - dy @ p[0]["w"].T), Parallel(Dense(5), Dense(5))),
+    Mistake("branch dropped", Parallel, "backward", with_dx(lambda dx, dy, p: dx - dy @ p[0]["kernel"].T), Parallel(Dense(5), Dense(5))),
     Mistake("slices swapped", Parallel, "backward", with_dy(lambda dy: jnp.roll(dy, 2, -1)), Parallel(Dense(2), Dense(2), join="concatenate")),
     Mistake("boundary of another layer", serial.Serial, "backward", around_backward(lambda right, self, p, x, y, extras, dy, read: right(self, p, x, y, ({i: v + 1 for i, v in extras[0].items()}, extras[1]), dy, read)), Serial(Dense(4), fnn.gelu, Dense(3))),
     Mistake("weights of the next layer", serial.Serial, "backward", around_backward(lambda right, self, p, x, y, e, dy, read: right(self, (p[1], p[0]), x, y, e, dy, read)), Serial(Dense(5), Dense(5))),
-    Mistake("weights updated too early", Dense, "backward", around_backward(lambda right, self, p, x, y, e, dy, read: right(self, {"w": p["w"] - 0.01 * x.T @ dy, "b": p["b"]}, x, y, e, dy, read)), Dense(5)),
+    Mistake("weights updated too early", Dense, "backward", around_backward(lambda right, self, p, x, y, e, dy, read: right(self, {"kernel": p["kernel"] - 0.01 * x.T @ dy, "bias": p["bias"]}, x, y, e, dy, read)), Dense(5)),
     Mistake("scan in the wrong order", repeat, "lax", lambda right: Backwards(right), BLOCKS),
     Mistake("one use of shared params", repeat, "join", lambda right: first_use_alone, SHARED),
     Mistake("output for input in a scan", repeat.Repeat, "_kept", lambda right: lambda self, x, y: y, BLOCKS),
@@ -159,13 +159,13 @@ def test_without_the_mistake_it_is_green(mistake):
 
 
 def test_a_wrong_dtype_or_tree_turns_the_proof_red():
-    right = {"w": np.ones((2, 3)), "b": np.ones(3)}
+    right = {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
     for wrong in (
-        right | {"w": np.ones((2, 3), np.float32)},
-        right | {"w": np.ones((3, 2))},
-        {"w": right["w"]},
-        (right["w"], right["b"]),
-        right | {"b": np.full(3, np.nan)},
+        right | {"kernel": np.ones((2, 3), np.float32)},
+        right | {"kernel": np.ones((3, 2))},
+        {"kernel": right["kernel"]},
+        (right["kernel"], right["bias"]),
+        right | {"bias": np.full(3, np.nan)},
     ):
         with pytest.raises(AssertionError):
             assert_equal(wrong, right)

@@ -20,7 +20,7 @@ def errors_of_weight_gradients(rows: int) -> tuple[float, float]:
         """The same network as a user of jax.numpy writes it, for autodiff."""
         y = exact.x.astype(jnp.bfloat16)
         for i, p in enumerate(p for p in params if p):
-            z = y @ p["w"].astype(jnp.bfloat16) + p["b"].astype(jnp.bfloat16)[None]
+            z = y @ p["kernel"].astype(jnp.bfloat16) + p["bias"].astype(jnp.bfloat16)[None]
             y = jax.nn.gelu(z, approximate=False) if i < 2 else z
         return jnp.vdot(y.astype(jnp.float32), exact.dy.astype(jnp.float32))
 
@@ -47,8 +47,8 @@ def test_the_rounding_of_the_weight_gradient_itself_is_gone():
     x = jax.random.normal(jax.random.key(0), (4096, 8), jnp.bfloat16)
     dy = jax.random.normal(jax.random.key(1), (4096, 8), jnp.bfloat16)
     exact = np.asarray(x, np.float64).T @ np.asarray(dy, np.float64)
-    drawn = Example(fnn.Dense(8, bias=False), {"w": jnp.zeros((8, 8), jnp.float32)}, x, dy, None)
-    got = explicit(drawn)[0]["w"]
+    drawn = Example(fnn.Dense(8, bias=False), {"kernel": jnp.zeros((8, 8), jnp.float32)}, x, dy, None)
+    got = explicit(drawn)[0]["kernel"]
     # float32 products of bfloat16 numbers are exact; their sum rounds at 2^-24 for each of sqrt(4096) walks
     assert got.dtype == jnp.float32
     ours = np.abs(np.float64(got) - exact).max()

@@ -112,9 +112,9 @@ def test_factors_read_later_give_the_same_gradients(case):
     @jax.jit
     def run(drawn):
         _, residuals = fnn.forward(drawn.net, drawn.params, drawn.x, drawn.key)
-        factors, _ = fnn.backward(drawn.net, drawn.params, residuals, drawn.dy, read=fnn.unread)
+        factors, _ = fnn.backward(drawn.net, drawn.params, residuals, drawn.dy, read=fnn.readers.as_factors)
         assert jax.tree.structure(factors, is_leaf=is_factor) == jax.tree.structure(drawn.params)
-        later = jax.tree.map(fnn.gradient, factors, drawn.params, is_leaf=is_factor)
+        later = jax.tree.map(fnn.readers.gradient, factors, drawn.params, is_leaf=is_factor)
         return later, explicit(drawn)[0]
 
     assert_equal(*run(drawn))

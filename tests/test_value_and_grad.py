@@ -60,7 +60,7 @@ def test_read_sees_the_param_and_the_leaves_of_further_trees_inside_the_scan_too
     momenta = jax.tree.map(lambda p: (jnp.ones_like(p), 2 * jnp.ones_like(p)), DRAWN.params)
 
     def update(factor, param, moments, rate):
-        grad = fnn.gradient(factor, param)
+        grad = fnn.readers.gradient(factor, param)
         assert moments[0].shape == param.shape  # a tree that begins like the params: its leaves may be trees
         return param - rate * (grad + moments[0] * moments[1]), grad
 
@@ -86,9 +86,9 @@ def test_feedback_alignment_is_backward_with_other_params():
     drawn, other = example(Case("a", net, (7, 5))), example(Case("b", net, (7, 5)), seed=1)
     _, residuals = fnn.forward(net, drawn.params, drawn.x)
     grads, dx = fnn.backward(net, other.params, residuals, drawn.dy)
-    dz = np.asarray(drawn.dy) @ np.asarray(other.params[2]["w"]).T
-    np.testing.assert_allclose(grads[0]["w"], np.asarray(drawn.x).T @ dz, rtol=1e-12)
-    np.testing.assert_allclose(dx, dz @ np.asarray(other.params[0]["w"]).T, rtol=1e-12)
+    dz = np.asarray(drawn.dy) @ np.asarray(other.params[2]["kernel"]).T
+    np.testing.assert_allclose(grads[0]["kernel"], np.asarray(drawn.x).T @ dz, rtol=1e-12)
+    np.testing.assert_allclose(dx, dz @ np.asarray(other.params[0]["kernel"]).T, rtol=1e-12)
 
 
 def test_vmap_over_dy_propagates_many_cotangents_at_once():
@@ -105,12 +105,12 @@ def test_shared_params_get_one_factor_so_that_norms_have_their_cross_terms():
     net = fnn.Repeat(fnn.Serial(fnn.Dense(5), fnn.tanh), 3, shared=True)
     drawn = example(Case("shared", net, (7, 5)))
     _, residuals = fnn.forward(net, drawn.params, drawn.x)
-    factors, _ = fnn.backward(net, drawn.params, residuals, drawn.dy, read=fnn.unread)
-    x, dz = factors[0]["w"].x, factors[0]["w"].dz
+    factors, _ = fnn.backward(net, drawn.params, residuals, drawn.dy, read=fnn.readers.as_factors)
+    x, dz = factors[0]["kernel"].x, factors[0]["kernel"].dz
     assert x.shape == (7, 3, 5)
     norms = jnp.einsum("nuk,nuj->nkj", x, dz)
 
     def one(x, dy):
         return fnn.backward(net, drawn.params, fnn.forward(net, drawn.params, x)[1], dy)[0]
 
-    assert_equal(norms, jax.vmap(one)(drawn.x, drawn.dy)[0]["w"])
+    assert_equal(norms, jax.vmap(one)(drawn.x, drawn.dy)[0]["kernel"])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from tests.layers.activation_truth import JAX, TRUTH, dense, derivative, every, ulps
+from tests.activations.activation_truth import JAX, TRUTH, dense, derivative, every, ulps
 
 
 def worst(f, truth, x) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 import fnn
-from fnn.plan.targets import compiled_for
+from fnn.memory.targets import compiled_for
 
 # Rows, features, vocabulary: of a GPT-2, of a Llama 2, of a Llama 3.
 LARGE = ((8192, 768, 50257), (8192, 4096, 32000), (16384, 4096, 128256))
@@ -30,13 +30,13 @@ LARGE = ((8192, 768, 50257), (8192, 4096, 32000), (16384, 4096, 128256))
 
 def log_softmax(params: Any, x: Any, label: Any) -> Any:
     """Give the mean loss as a user of jax.numpy writes it."""
-    log_p = jax.nn.log_softmax(x @ params["w"] + params["b"])
+    log_p = jax.nn.log_softmax(x @ params["kernel"] + params["bias"])
     return -jnp.take_along_axis(log_p, label[:, None], 1).mean()
 
 
 def by_optax(params: Any, x: Any, label: Any) -> Any:
     """Give the mean loss as a training loop with optax (and Flax's Dense) has it."""
-    return optax.softmax_cross_entropy_with_integer_labels(x @ params["w"] + params["b"], label).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(x @ params["kernel"] + params["bias"], label).mean()
 
 
 def in_chunks(size: int, params: Any, x: Any, label: Any) -> Any:
@@ -71,7 +71,7 @@ def programs(vocabulary: int, sizes: list[int], chunk: int) -> dict[str, Callabl
 
 def exact(params: Any, x: Any, label: Any, size: int = 256) -> tuple[Any, Any]:
     """Give the gradients by params and x in float64, by NumPy."""
-    w, b, x = (np.asarray(a, np.float64) for a in (params["w"], params["b"], x))
+    w, b, x = (np.asarray(a, np.float64) for a in (params["kernel"], params["bias"], x))
     dw, db, dx = np.zeros_like(w), np.zeros_like(b), np.zeros_like(x)
     for start in range(0, len(x), size):
         part, own = x[start : start + size], np.asarray(label)[start : start + size]
@@ -81,7 +81,7 @@ def exact(params: Any, x: Any, label: Any, size: int = 256) -> tuple[Any, Any]:
         dz[np.arange(len(own)), own] -= 1
         dz /= len(x)
         dw, db, dx[start : start + size] = dw + part.T @ dz, db + dz.sum(0), dz @ w.T
-    return {"b": db, "w": dw}, dx
+    return {"bias": db, "kernel": dw}, dx
 
 
 def products(text: str) -> int:
@@ -95,7 +95,7 @@ def measure(n: int, k: int, vocabulary: int, rounds: int, sizes: list[int]) -> N
     x = jnp.asarray(rng.standard_normal((n, k)), jnp.float32)
     label = jnp.asarray(rng.integers(0, vocabulary, n), jnp.int32)
     weight = rng.standard_normal((k, vocabulary)) / k**0.5
-    params = {"w": jnp.asarray(weight, jnp.float32), "b": jnp.zeros(vocabulary, jnp.float32)}
+    params = {"kernel": jnp.asarray(weight, jnp.float32), "bias": jnp.zeros(vocabulary, jnp.float32)}
     wanted, calls, facts = jax.tree.leaves(exact(params, x, label)), {}, {}
     for row, f in programs(vocabulary, sizes, max(128, k // 2)).items():
         compiled = jax.jit(f).lower(params, x, label).compile()
@@ -140,8 +140,8 @@ def count(target: str, n: int, k: int, vocabulary: int, dtype: Any) -> None:
     """Print the room of a head that is compiled for a target, its params in float32, its rows in `dtype`."""
     x, label = jax.ShapeDtypeStruct((n, k), dtype), jax.ShapeDtypeStruct((n,), jnp.int32)
     params = {
-        "b": jax.ShapeDtypeStruct((vocabulary,), jnp.float32),
-        "w": jax.ShapeDtypeStruct((k, vocabulary), jnp.float32),
+        "bias": jax.ShapeDtypeStruct((vocabulary,), jnp.float32),
+        "kernel": jax.ShapeDtypeStruct((k, vocabulary), jnp.float32),
     }
     print(f"\n{target}: n {n}, k {k}, V {vocabulary}, rows in {jnp.dtype(dtype).name}")
     print(f"{'':36}{'MB':>10}{'/ plain':>9}")

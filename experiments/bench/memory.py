@@ -23,7 +23,7 @@ import numpy as np
 import fnn
 from experiments.bench.networks import LAYERS, WIDTH, Network, chain, shapes, unrolled_blocks
 from experiments.bench.step import PLAIN, seconds
-from fnn.plan.targets import compiled_for
+from fnn.memory.targets import compiled_for
 
 ROWS = 16384
 
@@ -60,7 +60,7 @@ def table(target: str, dtype: Any, activations: list[str]) -> None:
             key: compiled_for(target, theirs(way), own, x, x).temporaries / unit
             for key, (own, way) in ways.items()
         }
-        found = [fnn.memory(net, params, x).residuals / unit, mine]
+        found = [fnn.memory.report(net, params, x).residuals / unit, mine]
         found += [other.get(key, np.nan) for key in ("jax.grad", "saveable", "turned")]
         found += [mine / other["jax.grad"], mine / other["saveable"], mine / min(other.values())]
         shown = [f"{value:12.1f}" if i < 5 else f"{value:12.2f}" for i, value in enumerate(found)]
@@ -87,7 +87,7 @@ def times(rounds: int) -> None:
         for how in HOW:
             net, ways = chain(name, how == "scanned")
             params = fnn.init(net, jax.random.key(1), x)
-            kept, best = fnn.memory(net, params, x).residuals, fnn.memory_plans(net, x)
+            kept, best = fnn.memory.report(net, params, x).residuals, fnn.memory.plans(net, x)
             small = ([plan for plan in best if plan.peak <= kept // 3] or best[:1])[-1]
             programs = {key: (theirs(way), drawn(own)) for key, (own, way) in ways.items()}
             programs |= {"fnn": (ours(net), params), f"at {small.peak / kept:.2f}": (ours(small.net), params)}

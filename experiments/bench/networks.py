@@ -21,8 +21,8 @@ def shapes(net: Any, x: Any) -> Any:
 
 def product(x: Any, own: Any) -> Any:
     """Give x W, and b where there is one."""
-    z = x @ own["w"].astype(x.dtype)
-    return z + own["b"].astype(x.dtype) if "b" in own else z
+    z = x @ own["kernel"].astype(x.dtype)
+    return z + own["bias"].astype(x.dtype) if "b" in own else z
 
 
 def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Network]]]:
@@ -130,7 +130,7 @@ def gated(x: Any, own: Any) -> Any:
 
 def unrolled_blocks() -> dict[str, tuple[Any, dict[str, tuple[Any, Network]]]]:
     """Give the networks with norms and gates: post-norm and pre-norm, gated and feed-forward blocks."""
-    dense, wide, gate = fnn.Dense(WIDTH), fnn.Dense(WIDTH, bias=False), fnn.Gated(4 * WIDTH)
+    dense, wide, gate = fnn.Dense(WIDTH), fnn.Dense(WIDTH, bias=False), fnn.gated(4 * WIDTH)
     gelu = PLAIN["gelu"]
     return {
         "dense, LayerNorm, gelu": blocks(

@@ -5,7 +5,7 @@
 
 Sixteen gelu layers between dense ones, unrolled, in float32. A row is one gradient: the temporaries that the
 compiler counts, in units of one boundary (rows x width), and the matrix products that its program runs beside
-those of `jax.grad`. fnn's are the plans of `fnn.memory_plans`. `jax.checkpoint` goes around equal segments
+those of `jax.grad`. fnn's are the plans of `fnn.memory.plans`. `jax.checkpoint` goes around equal segments
 of so many layers, and keeps of each what its policy says: nothing, or every product. Targets other than
 "here" want `pip install '.[targets]'`.
 """
@@ -23,9 +23,9 @@ import fnn
 from experiments.bench.memory import ROWS, ours, theirs
 from experiments.bench.networks import LAYERS, SAVE, WIDTH, chain, segmented, shapes
 from fnn.describe.summary import flops_of
-from fnn.plan.targets import compiled_for
+from fnn.memory.targets import compiled_for
 
-NAMES = {"fnn": "fnn.memory_plans", "nothing": "jax.checkpoint", "products": "its dots_saveable"}
+NAMES = {"fnn": "fnn.memory.plans", "nothing": "jax.checkpoint", "products": "its dots_saveable"}
 
 
 class Way(NamedTuple):
@@ -51,7 +51,7 @@ def ways(target: str) -> Iterator[Way]:
     exact = products(theirs(plain), plain_params, x, x)
     yield way("jax.grad", "as it is", theirs(plain), plain_params, exact)
     of_ours = products(ours(net), params, x, x)  # with the first layer's dx, which the compiler leaves out
-    for plan in fnn.memory_plans(net, x):
+    for plan in fnn.memory.plans(net, x):
         yield way("fnn", f"{plan.peak / unit:.0f} of residuals", ours(plan.net), params, of_ours)
     for length in (1, 2, 3, 4, 6, 8, LAYERS):
         for kind, policy in (("nothing", None), ("products", SAVE)):
@@ -98,13 +98,13 @@ def picture(folder: Path, found: list[Way], target: str) -> None:
     left.legend(frameon=False)
     x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
     net = chain("gelu", scan=False)[0]
-    before = fnn.memory(net, None, x)
+    before = fnn.memory.report(net, None, x)
     for name, plan, colour in (
         ("all boundaries", net, COOL),
-        ("within a half", fnn.fit_memory(net, x, before.peak // 2), WARM),
-        ("within a third", fnn.fit_memory(net, x, before.peak // 3), INK),
+        ("within a half", fnn.memory.fit(net, x, before.peak // 2), WARM),
+        ("within a third", fnn.memory.fit(net, x, before.peak // 3), INK),
     ):
-        alive = [moment.residuals / 2**20 for moment in fnn.memory(plan, None, x).timeline]
+        alive = [moment.residuals / 2**20 for moment in fnn.memory.report(plan, None, x).timeline]
         right.plot(np.linspace(0, 1, len(alive)), alive, color=colour, linewidth=1.8, label=name)
     right.set(xlabel="forward, then backward", ylabel="MiB of residuals alive", xticks=[], ylim=(0, None))
     right.set_title("Residuals alive in one step")

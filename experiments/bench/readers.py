@@ -37,10 +37,10 @@ def example_losses(net, x, label):
 def programs(net, norm: float) -> dict:
     """Give the rows: each a function of params, x, labels."""
     plain = fnn.value_and_grad(net, LOSS)
-    norms_alone = fnn.losses_and_readings(net, LOSS, fnn.squared_norm)
-    norms_too = fnn.losses_and_readings(net, LOSS, fnn.together(fnn.squared_norm, fnn.gradient))
-    clipped = fnn.clipped_gradient(net, LOSS, norm)
-    kronecker = fnn.kronecker_factors(net, LOSS, "empirical")
+    norms_alone = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm)
+    norms_too = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient))
+    clipped = fnn.privacy.clipped_gradient(net, LOSS, norm)
+    kronecker = fnn.curvature.kronecker_factors(net, LOSS, "empirical")
 
     def by_vmap(params, x, label):
         one = example_losses(net, x, label)
@@ -53,7 +53,7 @@ def programs(net, norm: float) -> dict:
         return jax.tree.map(lambda leaf: jnp.tensordot(c, leaf, 1), each)
 
     def clip_in_two(params, x, label):
-        squares = fnn.over_params(norms_alone(params, x, label)[1])
+        squares = fnn.readers.sum_over_params(norms_alone(params, x, label)[1])
         c = norm / jnp.maximum(norm, jnp.sqrt(squares))
         return plain(params, x, label, None, c)[1]
 
@@ -165,7 +165,7 @@ def measure(name: str, n: int, rounds: int, alone: bool = False) -> None:
     x = jnp.asarray(rng.standard_normal((n, sizes[0])), jnp.float32)
     label = jnp.asarray(rng.integers(0, sizes[-1], n))
     params = fnn.init(net, jax.random.key(0), x)
-    lengths = fnn.grand(net, LOSS)(params, x, label)
+    lengths = fnn.attribution.grand(net, LOSS)(params, x, label)
     norm = float(jnp.median(lengths))
     calls, memory = {}, {}
     for row, f in programs(net, norm).items():

@@ -42,11 +42,11 @@ def plain(activation: Callable[[Any], Any], params: Any, x: Any) -> Any:
     """Run the same network as a user of jax.numpy writes it: a scan where fnn has one."""
     for p in params:
         if isinstance(p, dict):
-            x = x @ p["w"] + p["b"]
+            x = x @ p["kernel"] + p["bias"]
         elif p == ():
             x = activation(x)
         else:
-            x, _ = jax.lax.scan(lambda h, w: (activation(h) @ w["w"] + w["b"], None), x, p[1])
+            x, _ = jax.lax.scan(lambda h, w: (activation(h) @ w["kernel"] + w["bias"], None), x, p[1])
     return x
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import fnn
-from fnn.plan.targets import lower_for
+from fnn.memory.targets import lower_for
 
 LOSS = fnn.half_squared_error()
 ADAM = optax.adam(1e-4)
@@ -40,7 +40,7 @@ def by_autodiff(activation: str, scan: bool) -> Any:
     """Give value and gradient of the same network as a user of jax.numpy writes it."""
 
     def layer(x, own):
-        return PLAIN[activation](x) @ own["w"] + own["b"], None
+        return PLAIN[activation](x) @ own["kernel"] + own["bias"], None
 
     def value(params, x, target):
         if scan:
@@ -62,7 +62,7 @@ def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tu
         return fnn.Repeat(block, layers, every=every) if scan else fnn.Serial(*[block] * layers)
 
     def in_backward(net: Any, clip: float | None = None) -> tuple[Any, Any]:
-        init, step = fnn.update_in_backward(net, LOSS, ADAM, clip=clip)
+        init, step = fnn.train.update_in_backward(net, LOSS, ADAM, clip=clip)
         return step, lambda params: init(params, x)
 
     clipped = optax.chain(optax.clip_by_global_norm(1.0), ADAM)
@@ -76,7 +76,7 @@ def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tu
     if scan:
         rows["update in it, every 4th boundary kept"] = in_backward(net(4))
         for bits in (8, 4):
-            rows[f"update in it, {bits} bits stored"] = in_backward(fnn.stored(net(), fnn.Bits(bits)))
+            rows[f"update in it, {bits} bits stored"] = in_backward(fnn.memory.stored(net(), fnn.memory.Bits(bits)))
     return partial(fnn.init, net(), jax.random.key(1), x), rows
 
 

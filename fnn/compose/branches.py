@@ -1,17 +1,20 @@
 """Layers side by side: a skip connection, and several branches of one input."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from fnn.core import Layer, Reading
+from fnn.arrays import added
+from fnn.compose.checks import check_layers, check_params, check_same, coupled, key_of
+from fnn.core import Composition, Equations, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, describe
+from fnn.reading import Reading
 
 
 @dataclass(frozen=True, repr=False)
-class Skip:
+class Skip(Composition):
     """Add a layer's output to its input: y = x + f(x). params: the layer's own.
 
     The layer must keep shape and dtype. What the backward reads is what the layer's backward reads; an
@@ -21,55 +24,59 @@ class Skip:
 
     layer: Layer
     __repr__ = brief
+    equations = ("{y} = {x} + {f0}",), ("d{x} = d{y}", "d{f0} = d{y}")
 
     def __post_init__(self):
-        if not isinstance(self.layer, Layer):
-            raise InputError("Skip", "a layer", repr(self.layer), "fnn.Skip(fnn.Serial(a, b))")
+        check_layers("Skip", (self.layer,), "fnn.Skip(fnn.Serial(a, b))")
+        inner = self.layer
+        vars(self).update(
+            layers=(inner,),
+            cheap=inner.cheap,
+            needs=inner.needs & {"input"},
+            couples_examples=inner.couples_examples,
+        )
 
-    @property
-    def cheap(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.cheap
+    def with_layers(self, *layers: Layer) -> "Skip":
+        """Return a skip connection around another layer."""
+        return replace(self, layer=layers[0])
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The input, if the layer reads it."""
-        return self.layer.needs & {"input"}
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """The one layer; its output is kept if it reads that."""
+        return [Part(".layer", self.layer, params, x, key, keeps=self.layer.needs & {"output"})]
 
-    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the one layer: place, layer, its params, and the shape of its input."""
-        return [(".layer", self.layer, params, x)]
-
-    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
+    def init(self, key: Any, x: Any) -> Any:
         """Make the layer's params."""
         with at(".layer"):
             params = self.layer.init(key, x)
             y, _ = jax.eval_shape(self.layer.forward, params, x, None)
-        _check_same(self, x, y)
+        self._check(x, y)
         return params
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """y = x + f(x)"""
         with at(".layer"):
             f, extras = self.layer.forward(params, x, key)
-        _check_same(self, x, f)
-        return x + f, (f if "output" in self.layer.needs else None, extras)
+        self._check(x, f)
+        return jax.tree.map(jnp.add, x, f), (f if "output" in self.layer.needs else None, extras)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """y = x + f(x)"""
-        return x + self.layer.recompute(params, x, extras[1])
+        return jax.tree.map(jnp.add, x, self.layer.recompute(params, x, extras[1]))
 
     def backward(
         self, params: Any, x: Any, y: None, extras: tuple[Any, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """dx = dy + the layer's dx at dy"""
         with at(".layer"):
-            grads, dx = self.layer.backward(params, x, *extras, dy, read)
-        return grads, dy + dx
+            readings, dx = pull(self.layer, params, x, *extras, dy, read)
+        return readings, added(dy, dx)
+
+    def _check(self, x: Any, f: Any) -> None:
+        check_same(self, x, f, "fnn.Parallel(layer, fnn.Dense(j))")
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Parallel:
+class Parallel(Composition):
     """Run layers on the same input and join their outputs. params: a tuple with the params of each.
 
     `join="sum"` adds the outputs, which must agree in shape and dtype (a skip with a projection is
@@ -78,36 +85,39 @@ class Parallel:
     """
 
     layers: tuple[Layer, ...]
-    join: str
+    join: Literal["sum", "concatenate"]
 
-    def __init__(self, *layers: Layer, join: str = "sum"):
-        if not layers or not all(isinstance(layer, Layer) for layer in layers):
-            raise InputError("Parallel", "one or more layers", repr(layers), "fnn.Parallel(a, b)")
+    def __init__(self, *layers: Layer, join: Literal["sum", "concatenate"] = "sum"):
+        check_layers("Parallel", layers, "fnn.Parallel(a, b)")
         if join not in ("sum", "concatenate"):
             fix = 'fnn.Parallel(a, b, join="sum")'
             raise InputError("Parallel", 'join "sum" or "concatenate"', repr(join), fix)
-        object.__setattr__(self, "layers", layers)
-        object.__setattr__(self, "join", join)
+        needs = frozenset().union(*(layer.needs for layer in layers))
+        vars(self).update(
+            layers=layers,
+            join=join,
+            equations=_join_equations(layers, join),
+            needs=needs - {"output"} if join == "sum" else needs,  # the output only where it holds theirs
+            cheap=all(layer.cheap for layer in layers),
+            couples_examples=coupled(layers),
+        )
 
     def __repr__(self) -> str:
         return f"Parallel({', '.join(map(repr, self.layers))}, join={self.join!r})"
 
-    @property
-    def cheap(self) -> bool:
-        """Whether every layer is."""
-        return all(layer.cheap for layer in self.layers)
+    def with_layers(self, *layers: Layer) -> "Parallel":
+        """Return other layers side by side, joined in the same way."""
+        return Parallel(*layers, join=self.join)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the layers read; the output only where it holds theirs."""
-        needs = frozenset[str]().union(*(layer.needs for layer in self.layers))
-        return needs - {"output"} if self.join == "sum" else needs
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """The layers; under "sum" the outputs are kept that they read."""
+        held = frozenset({"output"}) if self.join == "sum" else frozenset()
+        return [
+            Part(f".layers[{i}]", layer, params[i], x, key, keeps=layer.needs & held)
+            for i, layer in enumerate(self.layers)
+        ]
 
-    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the layers: place, layer, its params, and the shape of its input."""
-        return [(f".layers[{i}]", layer, params[i], x) for i, layer in enumerate(self.layers)]
-
-    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
+    def init(self, key: Any, x: Any) -> tuple[Any, ...]:
         """Make each layer's params."""
         params = []
         for i, layer in enumerate(self.layers):
@@ -118,12 +128,11 @@ class Parallel:
 
     def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """y = f_0(x) + f_1(x) + ..., or the outputs behind each other"""
-        self._check(params)
+        check_params("Parallel", params, len(self.layers))
         outputs, extras = [], []
         for i, layer in enumerate(self.layers):
             with at(f".layers[{i}]"):
-                key_i = None if key is None else jax.random.fold_in(key, i)
-                output, extra = layer.forward(params[i], x, key_i)
+                output, extra = layer.forward(params[i], x, key_of(key, i))
             outputs.append(output)
             extras.append(extra)
         return self._join(outputs), (self._kept(outputs), tuple(extras))
@@ -137,25 +146,22 @@ class Parallel:
         self, params: tuple[Any, ...], x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """dx = the sum of the layers' dx, each at dy or at its slice of dy"""
-        self._check(params)
+        check_params("Parallel", params, len(self.layers))
         kept, extras = extras
         if self.join == "sum":
             outputs, dys = kept, [dy] * len(self.layers)
         else:
-            ends = list(kept)
-            dys = jnp.split(dy, ends, axis=-1)
-            outputs = [None] * len(self.layers) if y is None else jnp.split(y, ends, axis=-1)
-        grads, dxs = [], []
+            dys = jnp.split(dy, list(kept), axis=-1)
+            outputs = [None] * len(self.layers) if y is None else jnp.split(y, list(kept), axis=-1)
+        readings, dx = [], None
         for i, layer in enumerate(self.layers):
-            v_in, v_out = (
-                x if "input" in layer.needs else None,
-                outputs[i] if "output" in layer.needs else None,
-            )
+            share = read.mapped(lambda tree, i=i: tree[i])
             with at(f".layers[{i}]"):
-                grad, dx = layer.backward(params[i], v_in, v_out, extras[i], dys[i], read[i])
-            grads.append(grad)
-            dxs.append(dx)
-        return tuple(grads), dxs[0] if dxs[0].dtype == jax.dtypes.float0 else sum(dxs[1:], dxs[0])
+                ends = sides(layer, x, outputs[i])
+                reading, own = pull(layer, params[i], *ends, extras[i], dys[i], share)
+            readings.append(reading)
+            dx = own if dx is None else added(dx, own)
+        return tuple(readings), dx
 
     def _kept(self, outputs: list[Any]) -> Any:
         """Keep the outputs that are read, or, where they are slices of the output, the places of the cuts."""
@@ -171,24 +177,31 @@ class Parallel:
     def _join(self, outputs: list[Any]) -> Any:
         first = outputs[0]
         for output in outputs[1:]:
-            same = slice(0, -1) if self.join == "concatenate" else slice(None)
-            if output.shape[same] != first.shape[same] or output.dtype != first.dtype:
+            if self.join == "sum":
+                check_same(self, first, output, "fnn.Dense(j) in every branch", "outputs alike")
+            elif output.shape[:-1] != first.shape[:-1] or output.dtype != first.dtype:
                 got = ", ".join(map(describe, outputs))
                 raise InputError(self, f"outputs like {describe(first)}", got, "fnn.Dense(j) in every branch")
-        return sum(outputs[1:], first) if self.join == "sum" else jnp.concatenate(outputs, axis=-1)
+        if self.join == "concatenate":
+            return jnp.concatenate(outputs, axis=-1)
+        total = first
+        for output in outputs[1:]:
+            total = jax.tree.map(jnp.add, total, output)
+        return total
 
-    def _check(self, params: Any) -> None:
-        if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
-            wanted = f"a tuple of params for {len(self.layers)} layers"
-            raise InputError("Parallel", wanted, describe(params), "params = fnn.init(net, key, x)")
+
+def _join_equations(layers: tuple[Layer, ...], join: str) -> Equations:
+    """Return how the outputs are joined, and how the cotangent is cut up again."""
+    names = [f"{{f{i}}}" for i in range(len(layers))]
+    if join == "sum":
+        return (f"{{y}} = {' + '.join(names)}",), tuple(f"d{name} = d{{y}}" for name in names)
+    back = []
+    for i, (name, layer) in enumerate(zip(names, layers, strict=True)):
+        back += [f"{name} = {{y}}[slice {i}]"] if "output" in layer.needs else []
+        back.append(f"d{name} = d{{y}}[slice {i}]")
+    return (f"{{y}} = concatenate({', '.join(names)})",), tuple(back)
 
 
 @jax.tree_util.register_static
 class Cuts(tuple[int, ...]):
     """Where the concatenated output is cut: part of the residuals' structure, not of their data."""
-
-
-def _check_same(skip: Skip, x: Any, f: Any) -> None:
-    if x.shape != f.shape or x.dtype != f.dtype:
-        fix = "fnn.Parallel(layer, fnn.Dense(j))"
-        raise InputError(skip, f"the layer's output like its input, {describe(x)}", describe(f), fix)

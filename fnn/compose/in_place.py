@@ -4,33 +4,122 @@ A compiler writes into a loop's carry in place only if it can tell that nothing 
 things make that plain. The params of a layer are taken off their stack once, before they are used. And the
 leaves are read and written in turn, each at a place that is not known before the last one is written:
 first the param, which depends on all the others, then the state from its end, as the later parts of an
-optimizer read what the earlier ones give. The result is right whatever a reader does; one that reads
+optimizer read what the earlier ones give. The result is right whatever the update does; one that reads
 in another order costs a copy.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.compose.recomputed import after
-from fnn.core import Reading
+from fnn.compose.ordering import with_dependency
+from fnn.factors import Factor, is_factor
+from fnn.reader import Joins
+from fnn.reading import check_registered
 
 Place = tuple[Any, ...]  # an index for each stacked axis
 
 
-def at_use(read: Reading, params: Any, rows: Any, i: Any) -> Reading:
-    """Give the reading of use `i` of a layer, by the params that stand there, taken off the rows' stacks."""
-    place = (*(read.place or ()), i)
-    own = jax.tree.map(lambda _, row: taken(row[0], place), params, rows)
-    return replace(read, trees=(own, rows), place=place)
+@dataclass(frozen=True)
+class InPlace:
+    """A reading that replaces what it reads by: each param, and what further trees have in its place.
+
+    `rows` has a tuple `(param, *leaves)`, or such a tuple of stacks, in the place of each param; `params` are
+    those that stand at `place` of the stacks. `update(factor, param, *leaves)` returns the new tuple. A loop
+    carries the rows, so that they are written where they lie.
+    """
+
+    update: Callable[..., tuple[Any, ...]]
+    params: Any
+    rows: Any
+    place: Place = ()
+    in_loop: bool = False
+
+    @property
+    def joins(self) -> Joins:
+        """The update wants the gradient alone."""
+        return "gradient"
+
+    def placed(self, in_loop: bool) -> "InPlace":
+        """Return the same reading, inside of a loop or not."""
+        return replace(self, in_loop=in_loop)
+
+    def mapped(self, share: Callable[[Any], Any]) -> "InPlace":
+        """Return the reading of some of the params."""
+        return replace(self, params=share(self.params), rows=share(self.rows))
+
+    def holding(self, marks: Any) -> "InPlace":
+        """Return the same reading, but of marked params the factor as it is; the rows end with the marks."""
+
+        def update(factor: Any, *row: Any) -> tuple[Any, ...]:
+            *own, mark = row
+            return (*self.update(factor, *own), None) if mark is None else (factor,)
+
+        rows = jax.tree.map(lambda _, row, mark: (*row, mark), self.params, self.rows, marks)
+        return replace(self, update=update, rows=rows)
+
+    def released(self, readings: Any) -> Any:
+        """Return the rows without the marks."""
+        return jax.tree.map(lambda _, row: row[0] if len(row) == 1 else row[:-1], self.params, readings)
+
+    def split(self, axis: tuple[int, int]) -> "InPlace":
+        """Return the same reading with the first axis behind `place` split into two."""
+        at = len(self.place)
+
+        def cut(leaf: Any, at: int) -> Any:
+            return leaf.reshape(*leaf.shape[:at], *axis, *leaf.shape[at + 1 :])
+
+        params = jax.tree.map(lambda leaf: cut(leaf, 0), self.params)
+        return replace(self, params=params, rows=jax.tree.map(lambda leaf: cut(leaf, at), self.rows))
+
+    def merged(self, rows: Any) -> Any:
+        """Make the two axes behind `place` one again."""
+        at = len(self.place)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:at], -1, *leaf.shape[at + 2 :]), rows)
+
+    def __call__(self, factors: Any, who: object) -> Any:
+        """Return the rows with those of a leaf replaced at `place`."""
+        check_registered(factors, who)
+
+        def one(factor: Any, param: Any, row: Any) -> Any:
+            axes = param.ndim - factor.rank if isinstance(factor, Factor) else 0
+            return replaced(self.update, factor, param, row, self.place, axes)
+
+        return jax.tree.map(one, factors, self.params, self.rows, is_leaf=is_factor)
+
+    def enter(self) -> tuple[Any, None]:
+        """Carry the rows."""
+        return self.rows, None
+
+    def stack(self, params: Any, carried: Any) -> Any:
+        """Return the params' stacks among the rows: of uses to come they are the old ones."""
+
+        def one(_: Any, row: Any) -> Any:
+            return _read(row[0], self.place)
+
+        return jax.tree.map(one, self.params, carried)
+
+    def at_use(self, i: Any, carried: Any, scanned: None) -> tuple["InPlace", Any]:
+        """Return the reading of use `i`, by the params that stand there, taken off the rows' stacks."""
+        place = (*self.place, i)
+        own = jax.tree.map(lambda _, row: taken(row[0], place), self.params, carried)
+        return replace(self, params=own, rows=carried, place=place, in_loop=True), own
+
+    def leave(self, readings: Any) -> tuple[Any, None]:
+        """Carry the rows on."""
+        return readings, None
+
+    def finished(self, carried: Any, stacked: None) -> Any:
+        """Return the rows."""
+        return carried
 
 
 def taken(stack: Any, place: Place) -> Any:
-    """Give what stands at `place` of a stack as an array of its own, read once and before it is used.
+    """Return what stands at `place` of a stack as an array of its own, read once and before it is used.
 
     XLA on a CPU drops barriers, and would read the stack again for each use; not so what a branch gives.
     """
@@ -46,11 +135,11 @@ def taken(stack: Any, place: Place) -> Any:
 
 
 def replaced(
-    read: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
+    update: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
 ) -> Any:
-    """Give the row `(param, *trees)`, or row of stacks, with `read(factor, param, *leaves)` at `place`.
+    """Return the row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
 
-    `param` stands at `place`; `factor` and it have so many stacked `axes` of their own. Cost: what `read`
+    `param` stands at `place`; `factor` and it have so many stacked `axes` of their own. Cost: what `update`
     costs, as the compiler leaves out what it does not write in a turn, and the memory of one leaf of one
     layer.
     """
@@ -58,17 +147,17 @@ def replaced(
 
         def at_each(i: Any, row: Any) -> Any:
             own, there = jax.tree.map(lambda leaf: _read(leaf, (i,)), factor), (*place, i)
-            return replaced(read, own, taken(row[0], there), row, there, axes - 1)
+            return replaced(update, own, taken(row[0], there), row, there, axes - 1)
 
         return lax.fori_loop(0, param.shape[0], at_each, row)
     if not place:
-        return read(factor, *row)
+        return update(factor, *row)
     leaves, structure = jax.tree.flatten(row)
     for turn in (0, *reversed(range(1, len(leaves)))):
         old = [param, *(_read(leaf, place) for leaf in jax.tree.leaves(row)[1:])]
-        new = jax.tree.leaves(read(factor, *structure.unflatten(old)))
+        new = jax.tree.leaves(update(factor, *structure.unflatten(old)))
         leaves[turn] = _written(leaves[turn], new[turn], place)
-        place = (*place[:-1], after(place[-1], _read(leaves[turn], place)))
+        place = (*place[:-1], with_dependency(place[-1], _read(leaves[turn], place)))
     return structure.unflatten(leaves)
 
 

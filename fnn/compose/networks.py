@@ -6,11 +6,11 @@ from typing import Any
 
 from jax.nn import initializers
 
+from fnn.activations.table import Activation, relu, silu
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
 from fnn.core import Layer
 from fnn.errors import InputError, check_size
-from fnn.layers.activation import Activation, relu, silu
 from fnn.layers.dense import Dense, Initializer
 from fnn.layers.dropout import Dropout
 from fnn.layers.gated import Gate
@@ -73,15 +73,15 @@ def mlp(
     return Serial(*layers)
 
 
-def Gated(features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None) -> Serial:
+def gated(features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None) -> Serial:
     """Build a gated linear unit, f(x W_gate) * (x W_up): (..., k) -> (..., features).
 
     Gate and up are packed in one weight (k, 2 * features) and one product: SwiGLU for silu, GEGLU for
     gelu, GLU for sigmoid. A chain of a dense layer and a `Gate`, so that only the packed pre-activation is
     kept. Source: Shazeer 2020.
 
-    >>> Gated(8)
+    >>> gated(8)
     Serial(Dense(16, bias=False), Gate())
     """
-    check_size("Gated", "features", features)
+    check_size("gated", "features", features)
     return Serial(Dense(2 * features, bias=bias, dtype=dtype), Gate(activation))

@@ -6,13 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.compose.recomputed import after, sides
-from fnn.core import Layer, Reading
+from fnn.compose.checks import check_layers, coupled, key_of
+from fnn.compose.ordering import with_dependency
+from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, check_cotangent, check_floating, describe
+from fnn.reading import Reading
 
 
 @dataclass(frozen=True, repr=False)
-class Reversible:
+class Reversible(Composition):
     """Add to the halves of the last axis in turn, y1 = x1 + f(x2), y2 = x2 + g(y1): (..., 2k) -> (..., 2k).
 
     params: `(params of f, params of g)`. f and g must keep shape and dtype; what they keep is made again.
@@ -25,8 +27,8 @@ class Reversible:
     f: Layer
     g: Layer
     __repr__ = brief
-    cheap = False
-    needs = frozenset({"output"})
+    needs = frozenset(("output",))
+    reverses = True
     equations = (
         ("x1, x2 = split({x})", "y1 = x1 + f(x2)", "y2 = x2 + g(y1)", "{y} = concatenate(y1, y2)"),
         (
@@ -40,22 +42,28 @@ class Reversible:
     )
 
     def __post_init__(self):
-        for layer in (self.f, self.g):
-            if not isinstance(layer, Layer):
-                raise InputError("Reversible", "two layers", repr(layer), "fnn.Reversible(f, g)")
+        check_layers("Reversible", (self.f, self.g), "fnn.Reversible(f, g)")
+        vars(self).update(layers=(self.f, self.g), couples_examples=coupled((self.f, self.g)))
 
-    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List f and g: place, layer, its params, and the shape of its input."""
+    def with_layers(self, *layers: Layer) -> "Reversible":
+        """Return a reversible block of other layers."""
+        return Reversible(*layers)
+
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """The layers f and g, both run again; of a forward the key is kept, once."""
         half = jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] // 2), x.dtype)
-        return [(".f", self.f, params[0], half), (".g", self.g, params[1], half)]
+        return [
+            Part(".f", self.f, params[0], half, key, keeps=frozenset({"key"}), again=True, takes="other"),
+            Part(".g", self.g, params[1], half, key, again=True, takes="other"),
+        ]
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
         """Make the params of f and of g."""
         self._check(x)
         made = []
-        for i, (place, layer, _, half) in enumerate(self.parts((None, None), x)):
-            with at(place):
-                made.append(layer.init(jax.random.fold_in(key, i), half))
+        for i, part in enumerate(self.parts((None, None), x)):
+            with at(part.place):
+                made.append(part.layer.init(jax.random.fold_in(key, i), part.x))
         jax.eval_shape(self.forward, tuple(made), x, None)
         return made[0], made[1]
 
@@ -77,31 +85,34 @@ class Reversible:
         return self.backward_and_input(params, y, extras, dy, read)[:2]
 
     def backward_and_input(
-        self, params: tuple[Any, Any], y: Any, key: Any, dy: Any, read: Reading
+        self, params: tuple[Any, Any], y: Any, extras: Any, dy: Any, read: Reading
     ) -> tuple[Any, Any, Any]:
-        """Give the readings, dx, and the x that y comes from: x2 = y2 - g(y1), x1 = y1 - f(x2)."""
+        """Return the readings, dx, and the x that y comes from: x2 = y2 - g(y1), x1 = y1 - f(x2)."""
         check_cotangent(self, dy, y.shape, y.dtype)
-        y = after(y, dy)
+        y = with_dependency(y, dy)
         (y1, y2), (dy1, dy2) = jnp.split(y, 2, -1), jnp.split(dy, 2, -1)
-        g, of_g = self._run(1, params, y1, key)
+        g, of_g = self._run(1, params, y1, extras)
         x2 = y2 - g
-        of_y1, dy1_by_g = self.g.backward(params[1], *sides(self.g, y1, g), of_g, dy2, read[1])
-        f, of_f = self._run(0, params, x2, key)
+        of_y1, dy1_by_g = self._pull(1, params, y1, g, of_g, dy2, read)
+        f, of_f = self._run(0, params, x2, extras)
         dx1 = dy1 + dy1_by_g
-        of_x2, dy2_by_f = self.f.backward(params[0], *sides(self.f, x2, f), of_f, dx1, read[0])
+        of_x2, dy2_by_f = self._pull(0, params, x2, f, of_f, dx1, read)
         dx = jnp.concatenate([dx1, dy2 + dy2_by_f], -1)
         return (of_x2, of_y1), dx, jnp.concatenate([y1 - f, x2], -1)
 
     def _run(self, which: int, params: tuple[Any, Any], x: Any, key: Any) -> tuple[Any, Any]:
-        place, layer = ((".f", self.f), (".g", self.g))[which]
+        place, layer = (".f", ".g")[which], self.layers[which]
         with at(place):
-            y, extras = layer.forward(
-                params[which], x, None if key is None else jax.random.fold_in(key, which)
-            )
+            y, extras = layer.forward(params[which], x, key_of(key, which))
         if y.shape != x.shape or y.dtype != x.dtype:
             wanted = f"{place[1:]}'s output like its input, {describe(x)}"
             raise InputError(self, wanted, describe(y), f"a last layer of {x.shape[-1]} features")
         return y, extras
+
+    def _pull(self, which: int, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Reading) -> Any:
+        layer, own = self.layers[which], read.mapped(lambda tree: tree[which]).placed(in_loop=False)
+        with at((".f", ".g")[which]):
+            return pull(layer, params[which], *sides(layer, x, y), extras, dy, own)
 
     def _check(self, x: Any) -> None:
         check_floating(self, x)

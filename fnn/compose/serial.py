@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
-from fnn.compose.recomputed import Recomputed, after, rebuilds
-from fnn.core import Layer, Reading
-from fnn.errors import InputError, at, describe
+from fnn.compose.checks import check_layers, check_params, coupled, key_of
+from fnn.compose.ordering import with_dependency
+from fnn.compose.remat import Remat
+from fnn.core import Composition, Layer, Part, pull
+from fnn.errors import InputError, at
+from fnn.reading import Reading
 
-Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of layer i
+Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of block i
 
 
 class Segment(NamedTuple):
@@ -20,6 +23,11 @@ class Segment(NamedTuple):
     start: int
     stop: int
     plan: tuple["Segment", ...] = ()  # of the segment as a chain, when it is run again
+
+
+def rebuilds(layer: Layer) -> bool:
+    """Tell whether a layer makes its output again from what it keeps itself."""
+    return isinstance(layer, Composition) and layer.rebuilds
 
 
 def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
@@ -40,7 +48,7 @@ def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Serial:
+class Serial(Composition):
     """Run layers one after the other. params: a tuple with the params of each.
 
     A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`. So the
@@ -48,7 +56,7 @@ class Serial:
     and the layers' extras; the two ends belong to whoever runs the chain.
 
     `plan` names segments that keep nothing but their input and are run again in the backward, each as a
-    chain with a plan of its own (`fnn.fit_memory` finds one). It changes no params, no value, no gradient.
+    chain with a plan of its own (`fnn.memory.fit` finds one). It changes no params, no value, no gradient.
     """
 
     layers: tuple[Layer, ...]
@@ -56,24 +64,39 @@ class Serial:
     first: int  # the number of the first layer in the chain that this is a segment of
 
     def __init__(self, *layers: Layer, plan: tuple[Segment, ...] = (), first: int = 0):
+        if layers:
+            check_layers("Serial", layers, "fnn.Serial(a, b)")
         spliced, segments = [], []
         for layer in layers:
-            if not isinstance(layer, Layer):
-                fix = "fnn.Serial(a, b)" if isinstance(layer, (list, tuple)) else "fnn.activation(f)"
-                raise InputError("Serial", "layers", repr(layer), fix)
             chain = layer if isinstance(layer, Serial) else None
             segments += [s._replace(start=s.start + len(spliced), stop=s.stop + len(spliced))
                          for s in (chain.plan if chain else ())]  # fmt: skip
             spliced += chain.layers if chain else (layer,)
         segments += [Segment(*segment) for segment in plan]
         _check_plan(sorted(segments), len(spliced))
-        object.__setattr__(self, "layers", tuple(spliced))
-        object.__setattr__(self, "plan", tuple(sorted(segments)))
-        object.__setattr__(self, "first", first)
+        vars(self).update(layers=tuple(spliced), plan=tuple(sorted(segments)), first=first)
+        blocks = tuple(layer for _, layer in self.blocks)
+        kept, ends = kept_boundaries(blocks), {0: "input", len(blocks): "output"}
+        reachable = False
+        for i, layer in enumerate(blocks):
+            reachable = rebuilds(layer) or ((reachable or 0 < i in kept) and layer.cheap)
+        vars(self).update(
+            kept=kept,
+            needs=frozenset(ends[i] for i in kept if i in ends),
+            cheap=all(layer.cheap for layer in blocks),
+            rebuilds=reachable,  # cheap blocks alone lead from a kept inner boundary to the output
+            couples_examples=coupled(spliced),
+        )
+
+    kept: ClassVar[tuple[int, ...]]  # the kept boundaries, numbered by the blocks
 
     def __repr__(self) -> str:
         plan = (f"plan={[tuple(s) if s.plan else s[:2] for s in self.plan]}",) if self.plan else ()
         return f"Serial({', '.join((*map(repr, self.layers), *plan))})"
+
+    def with_layers(self, *layers: Layer) -> "Serial":
+        """Return a chain of other layers under the same plan."""
+        return Serial(*layers, plan=self.plan, first=self.first)
 
     @cached_property
     def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
@@ -83,47 +106,21 @@ class Serial:
             found += [(j, self.layers[j]) for j in range(i, start)]
             if start < stop:
                 chain = Serial(*self.layers[start:stop], plan=plan, first=self.first + start)
-                found.append((slice(start, stop), Recomputed(chain, place="")))
+                found.append((slice(start, stop), Remat(chain, place="")))
             i = stop
         return tuple(found)
 
-    @cached_property
-    def kept(self) -> tuple[int, ...]:
-        """The kept boundaries, numbered by the blocks."""
-        return kept_boundaries(tuple(layer for _, layer in self.blocks))
-
-    @property
-    def cheap(self) -> bool:
-        """Whether every block is."""
-        return all(layer.cheap for _, layer in self.blocks)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The ends among the kept boundaries."""
-        ends = {0: "input", len(self.blocks): "output"}
-        return frozenset(ends[i] for i in self.kept if i in ends)
-
-    @property
-    def rebuilds(self) -> bool:
-        """Whether `rebuild` can: cheap blocks alone lead from a kept inner boundary to the output."""
-        reachable = False
-        for i, (_, layer) in enumerate(self.blocks):
-            reachable = rebuilds(layer) or ((reachable or 0 < i in self.kept) and layer.cheap)
-        return reachable
-
-    def rebuild(self, params: tuple[Any, ...], extras: tuple[Boundaries, Any]) -> Any:
-        """Give the same output again, without the input."""
-        return self._reach(len(self.blocks), params, dict(extras[0]), extras[1], lambda v: v)
-
-    def parts(self, params: Any, x: Any) -> list[tuple[str, Layer, Any, Any]]:
-        """List the blocks: place, layer, its params, and the shape of its input."""
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
         found = []
-        for where, layer in self.blocks:
-            found.append((self._place(where), layer, params[where], x))
+        for i, (where, layer) in enumerate(self.blocks):
+            keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()
+            takes = "previous" if i else "input"
+            found.append(Part(self._place(where), layer, params[where], x, key, keeps=keeps, takes=takes))
             x, _ = jax.eval_shape(layer.forward, params[where], x, None)
         return found
 
-    def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[Any, ...]:
+    def init(self, key: Any, x: Any) -> tuple[Any, ...]:
         """Make each layer's params for the shape that reaches it."""
         params = []
         for i, layer in enumerate(self.layers):
@@ -134,10 +131,10 @@ class Serial:
 
     def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Boundaries, Any]]:
         """v[i + 1] = block i of v[i]"""
-        self._check(params)
-        kept, inner, extras = self.kept, {}, []
+        check_params("Serial", params, len(self.layers))
+        inner, extras = {}, []
         for i, (where, layer) in enumerate(self.blocks):
-            if i in kept and i > 0:
+            if 0 < i in self.kept:
                 inner[i] = x
             with at(self._place(where)):
                 x, extra = layer.forward(params[where], x, self._key(where, key))
@@ -154,52 +151,50 @@ class Serial:
         self, params: tuple[Any, ...], x: Any, y: Any, extras: tuple[Boundaries, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """dv[i] = the backward of block i at dv[i + 1]: the chain rule, last block first."""
-        self._check(params)
+        check_params("Serial", params, len(self.layers))
         blocks, (inner, extras) = self.blocks, extras
         known = {0: x, len(blocks): y} | inner
         known = {i: v for i, v in known.items() if v is not None}
 
         def boundary(i: int, dy: Any) -> Any:
-            return self._reach(i, params, known, extras, lambda v: v if read.looped else after(v, dy))
+            hold = (lambda v: v) if read.in_loop else (lambda v: with_dependency(v, dy))
+            return self._reach(i, params, known, extras, hold)
 
-        grads = []
+        readings = []
         for i, (where, layer) in reversed(list(enumerate(blocks))):
             v_out = boundary(i + 1, dy) if "output" in layer.needs else None
             v_in = boundary(i, dy) if "input" in layer.needs else None
+            share = read.mapped(lambda tree, where=where: tree[where])
             with at(self._place(where)):
-                grad, dy = layer.backward(params[where], v_in, v_out, extras[i], dy, read[where])
+                reading, dy = pull(layer, params[where], v_in, v_out, extras[i], dy, share)
             known.pop(i + 1, None)  # its last use: it may be freed
-            grads.append((grad,) if isinstance(where, int) else grad)
-        return sum(reversed(grads), ()), dy
+            readings.append((reading,) if isinstance(where, int) else reading)
+        return sum(reversed(readings), ()), dy
+
+    def rebuild(self, params: tuple[Any, ...], extras: tuple[Boundaries, Any]) -> Any:
+        """Return the same output again, without the input."""
+        return self._reach(len(self.blocks), params, dict(extras[0]), extras[1], lambda v: v)
 
     def _reach(
         self, i: int, params: tuple[Any, ...], known: Boundaries, extras: Any, hold: Callable[[Any], Any]
     ) -> Any:
-        """Give v[i], made again where need be by cheap blocks; `hold` what that starts from."""
+        """Return v[i], made again where need be by cheap blocks; `hold` what that starts from."""
         if i not in known:
             where, layer = self.blocks[i - 1]
-            if rebuilds(layer):
-                back: Any = layer  # a layer, and more
-                known[i] = back.rebuild(params[where], hold(extras[i - 1]))
+            if isinstance(layer, Composition) and layer.rebuilds:
+                known[i] = layer.rebuild(params[where], hold(extras[i - 1]))
             else:
                 known[i - 1] = hold(self._reach(i - 1, params, known, extras, hold))
                 known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
         return known[i]
 
     def _key(self, where: int | slice, key: Any) -> Any:
-        """Give a layer its own key by its number, a segment the chain's: a plan changes no noise."""
-        if key is None or isinstance(where, slice):
-            return key
-        return jax.random.fold_in(key, self.first + where)
+        """Return a layer's own key by its number, a segment's, which is the chain's: a plan changes no noise."""
+        return key if isinstance(where, slice) else key_of(key, self.first + where)
 
     def _place(self, where: int | slice) -> str:
-        """Give a layer's place in the whole chain; a segment has none, its layers have theirs."""
+        """Return a layer's place in the whole chain; a segment has none, its layers have theirs."""
         return "" if isinstance(where, slice) else f".layers[{self.first + where}]"
-
-    def _check(self, params: Any) -> None:
-        if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
-            wanted = f"a tuple of params for {len(self.layers)} layers"
-            raise InputError("Serial", wanted, describe(params), "params = fnn.init(net, key, x)")
 
 
 def _check_plan(plan: list[Segment], layers: int) -> None:
@@ -209,5 +204,5 @@ def _check_plan(plan: list[Segment], layers: int) -> None:
         if not end <= start < stop <= layers:
             wanted = f"a plan of segments of the {layers} layers, one behind the other"
             got = str([tuple(segment[:2]) for segment in plan])
-            raise InputError("Serial", wanted, got, "fnn.fit_memory(net, x, budget)")
+            raise InputError("Serial", wanted, got, "fnn.memory.fit(net, x, budget)")
         end = stop

@@ -1,1 +1,6 @@
-"""What a network is and does, told from its layers by shapes alone."""
+"""What a network computes, line by line and layer by layer."""
+
+from fnn.describe.explain import Explanation as Explanation
+from fnn.describe.explain import explain as explain
+from fnn.describe.summary import Summary as Summary
+from fnn.describe.summary import summary as summary

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
+from fnn.arrays import shapes_of
 from fnn.core import init
-from fnn.describe.program import Line, Program, Value
+from fnn.describe.program import Line, Program, Value, shape_of
 
 LATEX = [
     (r"\^T", r"^\\top"),
@@ -38,7 +39,7 @@ class Explanation:
         return "\n".join(shown)
 
     def markdown(self) -> str:
-        """Give a Markdown table with the equations in LaTeX."""
+        """Return a Markdown table with the equations in LaTeX."""
         rows = ["| | | equation | shapes | |", "| --- | --- | --- | --- | --- |"]
         for number, line in enumerate(self.lines, 1):
             shown = f"${latex(line)}$" if line.values else f"*{line.template}*"
@@ -72,10 +73,10 @@ def explain(net: Any, x: Any) -> Explanation:
        9  db1 = sum(dv1)          (4,) = sum((7, 4))
       10  dv0 = dv1 w1^T          (7, 5) = (7, 4) (5, 4)^T
     """
-    x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x = shapes_of("explain", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
     program = Program()
-    v0 = Value("v0", x.shape)
+    v0 = Value("v0", shape_of(x))
     whole = program.forward(net, params, x, v0)
     program.kept |= {v0.name} if "input" in net.needs else set()
     program.kept |= {whole.y.name} if "output" in net.needs else set()

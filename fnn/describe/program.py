@@ -1,24 +1,24 @@
-"""A network's forward and backward as a list of equations, written by walking its layers."""
+"""A network's forward and backward as a list of equations, written by folding over its parts."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
-from fnn.compose.branches import Parallel, Skip
-from fnn.compose.recomputed import Recomputed, rebuilds
-from fnn.compose.repeat import Repeat
-from fnn.compose.serial import Serial
+from fnn.compose.serial import rebuilds
+from fnn.core import Composition, Equations, Layer, Leaf, Part
+
+SYMBOLS = {"kernel": "w", "bias": "b"}  # by which params are written; others by their names
 
 
 class Value(NamedTuple):
     """A boundary or a param: its name and its shape."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: Any
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Line:
         return re.sub(r"(d?)\{(\w+)\}", lambda m: show(m[1], self.values[m[2]]), self.template)
 
     def boundaries(self, right: bool) -> set[str]:
-        """Give the names of the boundaries on the right side of the equation, or on the left."""
+        """Return the names of the boundaries on the right side of the equation, or on the left."""
         found = re.findall(r"(?<!d)\{(\w+)\}", self.template.partition("=")[2 if right else 0])
         return {name for name in (self.values[key].name for key in found) if re.fullmatch(r"v\d+", name)}
 
 
-class Part(NamedTuple):
+class Written(NamedTuple):
     """A layer, written down: its output, and what writes its forward again, or its backward."""
 
     y: Value
@@ -59,40 +59,42 @@ class Program:
     part: str = "forward"
     depth: int = 0
     boundaries: int = 0
-    layers: int = 0
+    leaves: int = 0
 
     def line(self, template: str, values: dict[str, Value], *notes: str) -> None:
         """Write a line."""
         self.lines.append(Line(template, values, self.part, self.depth, list(notes)))
 
-    def value(self, shape: tuple[int, ...]) -> Value:
+    def value(self, like: Any) -> Value:
         """Name the next boundary."""
         self.boundaries += 1
-        return Value(f"v{self.boundaries}", shape)
+        return Value(f"v{self.boundaries}", shape_of(like))
 
-    def forward(self, layer: Any, params: Any, x_shape: Any, x: Value) -> Part:
-        """Write a layer's forward equations."""
-        match layer:
-            case Serial():
-                return self._serial(layer, params, x_shape, x)
-            case Skip():
-                return self._skip(layer, params, x_shape, x)
-            case Parallel():
-                return self._parallel(layer, params, x_shape, x)
-            case Repeat():
-                return self._repeat(layer, params, x_shape, x)
-            case Recomputed():
-                return self._recomputed(layer, params, x_shape, x)
-        return self._leaf(layer, params, x_shape, x)
+    def forward(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
+        """Write a layer's forward equations for an input `x` of shapes `like`."""
+        parts = layer.parts(params, like) if isinstance(layer, Composition) else []
+        if not isinstance(layer, Composition) or any(part.takes == "other" for part in parts):
+            return self._equations(layer, params, like, x)
+        written, values = [], [x]
+        for part in parts:
+            written.append(self._part(part, values[-1] if part.takes == "previous" else x))
+            values.append(written[-1].y)
+        if layer.equations is None:
+            return self._chain(layer, parts, written, values)
+        y = self.value(jax.eval_shape(layer.forward, params, like, None)[0])
+        return self._branches(layer.equations, written, {"x": x, "y": y})
 
-    def _leaf(self, layer: Any, params: Any, x_shape: Any, x: Value) -> Part:
-        self.layers += 1
-        y_shape, extras = jax.eval_shape(layer.forward, params, x_shape, None)
-        values = {"x": x, "y": self.value(y_shape.shape)}
+    def _equations(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
+        """Write the equations that a layer has for itself."""
+        self.leaves += 1
+        y_like, extras = jax.eval_shape(layer.forward, params, like, None)
+        values = {"x": x, "y": self.value(y_like)}
         if isinstance(params, dict):
-            values |= {name: Value(f"{name}{self.layers}", leaf.shape) for name, leaf in params.items()}
+            symbols = {name: SYMBOLS.get(name, name) for name in params}
+            values |= {name: Value(f"{symbols[name]}{self.leaves}", shape_of(leaf)) for name, leaf in params.items()}
         plain = ((f"{{y}} = {layer!r}({{x}})",), (f"d{{x}} = backward of {layer!r} at d{{y}}",))
-        forward, backward = getattr(layer, "equations", plain)
+        assert isinstance(layer, Leaf | Composition)
+        forward, backward = layer.equations or plain
         fresh = set()  # the forward's equations that the backward has written again
 
         def write(templates: tuple[str, ...]) -> None:
@@ -108,152 +110,136 @@ class Program:
         shapes = [str(leaf.shape) for leaf in jax.tree.leaves(extras)]
         if shapes:
             self.lines[-1].notes.append(f"keep statistics {' '.join(shapes)}")
-        return Part(values["y"], again, lambda: write(backward))
+        return Written(values["y"], again, lambda: write(backward))
 
-    def _serial(self, layer: Serial, params: Any, x_shape: Any, x: Value) -> Part:
-        values, parts = [x], []
-        for _, child, p, shape in layer.parts(params, x_shape):
-            parts.append(self.forward(child, p, shape, values[-1]))
-            values.append(parts[-1].y)
-        kept = {*layer.kept}
-        self.kept |= {values[i].name for i in kept if 0 < i < len(parts)}
+    def _part(self, part: Part, x: Value) -> Written:
+        """Write a part of a composition: in a loop, where it runs more often than once."""
+        before = set(self.kept)
+        if part.times > 1:
+            shared = " with the same params" if part.copies < part.times else ""
+            self.line(f"{part.times} times{shared}, each from the last one's output:", {})
+        with self._deeper(part.times > 1):
+            inner = self.forward(part.layer, part.params, part.x, x)
+        if part.again:
+            self.kept = before  # what the layer keeps, it keeps from its second run to its backward
+            inner = inner._replace(back=lambda: self._run_again(inner))
+        self.kept |= {x.name} if "input" in part.keeps else set()
+        self.kept |= {inner.y.name} if "output" in part.keeps else set()
+        if part.times == 1:
+            return inner
+        follows = "input" in part.layer.needs and not part.keeps and rebuilds(part.layer)
+
+        def back() -> None:
+            if follows:  # the input is kept of the first use alone
+                self.line("{x} = {y} of the use before, made again", {"x": x, "y": inner.y})
+            inner.back()
+
+        return Written(
+            inner.y,
+            lambda: self._loop(f"{part.times} times, again:", inner.again),
+            lambda: self._loop(f"{part.times} times, the last first:", back),
+            inner.rebuild,
+        )
+
+    def _chain(
+        self, layer: Composition, parts: list[Part], written: list[Written], values: list[Value]
+    ) -> Written:
+        """Each part on the last one's output: a boundary that is not kept is made again from the one before."""
+        ends = {0} if "input" in layer.needs else set[int]()
+        ends |= {len(parts)} if "output" in layer.needs else set()
+        kept = ends | {i for i, part in enumerate(parts) if "input" in part.keeps}
 
         def again() -> None:
-            for part in parts:
-                part.again()
+            for one in written:
+                one.again()
 
         def reach(i: int, known: set[int]) -> None:
-            if i in known:
+            if i in known or i == 0:
                 return
-            if rebuilds(layer.blocks[i - 1][1]):
-                parts[i - 1].rebuild()
+            if rebuilds(parts[i - 1].layer):
+                written[i - 1].rebuild()
             else:
                 reach(i - 1, known)
-                parts[i - 1].again()
+                written[i - 1].again()
             known.add(i)
 
         def back() -> None:
             known = set(kept)
             for i in reversed(range(len(parts))):
-                for side in sorted(layer.blocks[i][1].needs):
+                for side in sorted(parts[i].layer.needs) if parts[i].times == 1 else ():
                     reach(i + (side == "output"), known)
-                parts[i].back()
+                written[i].back()
 
-        return Part(values[-1], again, back, lambda: reach(len(parts), kept - {0}))
+        return Written(values[-1], again, back, lambda: reach(len(parts), kept - {0}))
 
-    def _skip(self, layer: Skip, params: Any, x_shape: Any, x: Value) -> Part:
-        inner = self.forward(layer.layer, params, x_shape, x)
-        values = {"x": x, "f": inner.y, "y": self.value(inner.y.shape)}
-        self.kept |= {inner.y.name} if "output" in layer.layer.needs else set()
-        self.line("{y} = {x} + {f}", values)
+    def _branches(
+        self, equations: Equations, written: list[Written], values: dict[str, Value]
+    ) -> Written:
+        """All parts on the same input, and equations that join their outputs."""
+        values = values | {f"f{i}": one.y for i, one in enumerate(written)}
+        forward, backward = equations
 
-        def again() -> None:
-            inner.again()
-            self.line("{y} = {x} + {f}", values)
-
-        def back() -> None:
-            self.line("d{x} = d{y}", values)
-            self.line("d{f} = d{y}", values)
-            self._accumulate(inner, x)
-
-        return Part(values["y"], again, back)
-
-    def _parallel(self, layer: Parallel, params: Any, x_shape: Any, x: Value) -> Part:
-        parts = [self.forward(child, p, x_shape, x) for _, child, p, _ in layer.parts(params, x_shape)]
-        names = [f"f{i}" for i in range(len(parts))]
-        y_shape = jax.eval_shape(layer.forward, params, x_shape, None)[0].shape
-        values = {"y": self.value(y_shape)} | {name: p.y for name, p in zip(names, parts, strict=True)}
-        braced = [f"{{{name}}}" for name in names]
-        template = " + ".join(braced) if layer.join == "sum" else f"concatenate({', '.join(braced)})"
-        self.kept |= {
-            part.y.name
-            for part, child in zip(parts, layer.layers, strict=True)
-            if layer.join == "sum" and "output" in child.needs
-        }
-        self.line(f"{{y}} = {template}", values)
+        def join() -> None:
+            for template in forward:
+                self.line(template, values)
 
         def again() -> None:
-            for part in parts:
-                part.again()
-            self.line(f"{{y}} = {template}", values)
+            for one in written:
+                one.again()
+            join()
 
         def back() -> None:
-            for i, part in enumerate(parts):
-                slice_i = "" if layer.join == "sum" else f"[slice {i}]"
-                if slice_i and "output" in layer.layers[i].needs:
-                    self.line(f"{{f{i}}} = {{y}}{slice_i}", values)
-                self.line(f"d{{f{i}}} = d{{y}}{slice_i}", values)
-                self._accumulate(part, x) if i else part.back()
-
-        return Part(values["y"], again, back)
-
-    def _repeat(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:
-        if layer.every > 1:
-            return self._stretches(layer, params, x_shape, x)
-        ((_, child, p, _),) = layer.parts(params, x_shape)
-        shared = " with the same params" if layer.shared else ""
-        self.line(f"{layer.n} times{shared}, each from the last one's output:", {})
-        self.depth += 1
-        inner = self.forward(child, p, x_shape, x)
-        self.depth -= 1
-        self.kept |= {x.name} if "input" in child.needs else set()
-        self.kept |= {inner.y.name} if "output" in child.needs else set()
-
-        def loop(head: str, body: Callable[[], None]) -> None:
-            self.line(head, {})
-            self.depth += 1
-            body()
-            self.depth -= 1
-
-        def back() -> None:
-            if "input" in layer.needs:  # it is kept of the first use alone
-                self.line("{x} = {y} of the use before, made again", {"x": x, "y": inner.y})
-            inner.back()
-
-        return Part(
-            inner.y,
-            lambda: loop(f"{layer.n} times, again:", inner.again),
-            lambda: loop(f"{layer.n} times, the last first:", back),
-            inner.rebuild,
-        )
-
-    def _stretches(self, layer: Repeat, params: Any, x_shape: Any, x: Value) -> Part:
-        values, parts = [x], []
-        for _, stretch, p, shape in layer.parts(params, x_shape):
-            self.kept |= {values[-1].name} if "input" in stretch.needs else set()
-            parts.append(self.forward(stretch, p, shape, values[-1]))
-            values.append(parts[-1].y)
-
-        def each(act: str) -> None:
-            for part in parts if act == "again" else reversed(parts):
-                getattr(part, act)()
-
-        return Part(values[-1], partial(each, "again"), partial(each, "back"))
-
-    def _recomputed(self, layer: Recomputed, params: Any, x_shape: Any, x: Value) -> Part:
-        kept = set(self.kept)
-        inner = self.forward(layer.layer, params, x_shape, x)
-        self.kept = kept  # what the layer keeps, it keeps from its second run to its backward
-
-        def back() -> None:
-            start = len(self.lines)
-            inner.again()
-            stop = len(self.lines)
-            inner.back()
-            read = set[str]().union(*(line.boundaries(True) for line in self.lines[stop:]))
-            for i in reversed(range(start, stop)):  # what nobody reads is not made again: a last output
-                made = self.lines[i].boundaries(False)
-                if made and not made & read:
-                    del self.lines[i]
+            names = [f"{{f{i}}}" for i in range(len(written))]
+            of = [next((n for n in names if t.partition(" = ")[0] in (n, f"d{n}")), None) for t in backward]
+            first = [template for template, name in zip(backward, of, strict=True) if name is None]
+            for template in first:
+                self.line(template, values)
+            for i, one in enumerate(written):
+                for template, name in zip(backward, of, strict=True):
+                    if name == names[i]:
+                        self.line(template, values)
+                if i or first:
+                    self._accumulate(one, values["x"])
                 else:
-                    read |= self.lines[i].boundaries(True)
+                    one.back()
 
-        return Part(inner.y, inner.again, back)
+        join()
+        return Written(values["y"], again, back)
 
-    def _accumulate(self, part: Part, x: Value) -> None:
+    def _run_again(self, inner: Written) -> None:
+        """Write a layer's forward again and then its backward, without what nobody reads: a last output."""
+        start = len(self.lines)
+        inner.again()
+        stop = len(self.lines)
+        inner.back()
+        read = set[str]().union(*(line.boundaries(True) for line in self.lines[stop:]))
+        for i in reversed(range(start, stop)):
+            made = self.lines[i].boundaries(False)
+            if made and not made & read:
+                del self.lines[i]
+            else:
+                read |= self.lines[i].boundaries(True)
+
+    def _loop(self, head: str, body: Callable[[], None]) -> None:
+        self.line(head, {})
+        with self._deeper(True):
+            body()
+
+    @contextmanager
+    def _deeper(self, really: bool) -> Iterator[None]:
+        self.depth += really
+        yield
+        self.depth -= really
+
+    def _accumulate(self, part: Written, x: Value) -> None:
         """Write a part's backward where dx has a value already: its dx is added."""
         start = len(self.lines)
         part.back()
         for line in self.lines[start:]:
             if line.values.get("x") == x and line.template.startswith("d{x} = "):
                 line.template = line.template.replace("=", "+=", 1)
+
+
+def shape_of(like: Any) -> Any:
+    """Return the shape of an array, or a tree of shapes."""
+    return jax.tree.map(lambda leaf: leaf.shape, like)

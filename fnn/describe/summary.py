@@ -7,12 +7,10 @@ from typing import Any
 
 import jax
 
-from fnn.compose.branches import Parallel, Skip
-from fnn.compose.recomputed import Recomputed
-from fnn.compose.repeat import Repeat
-from fnn.compose.reversible import Reversible
-from fnn.compose.serial import Serial
-from fnn.core import forward, init
+from fnn.arrays import bytes_of, shapes_of
+from fnn.core import Composition, Layer, init
+from fnn.errors import describe
+from fnn.flops import product_flops
 
 
 @dataclass
@@ -79,7 +77,7 @@ class Summary:
         return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1]])
 
 
-def summary(net: Any, x: Any, key: Any = None) -> Summary:
+def summary(net: Layer, x: Any, key: Any = None) -> Summary:
     """Tell of every layer its output, params, flops, and what the forward keeps of it and in how many bytes.
 
     `x` is the input or a `jax.ShapeDtypeStruct` of it, (..., k); with a `key`, dropout keeps one. Nothing is
@@ -96,92 +94,39 @@ def summary(net: Any, x: Any, key: Any = None) -> Summary:
     ---------------------------------------------------------------------------------
     total                                               2,410  473,600         38,400
     """
-    x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x = shapes_of("summary", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
-    y, residuals = jax.eval_shape(lambda params, x: forward(net, params, x, key), params, x)
-    rows = list(_rows("", net, params, x, residuals.extras, 1, 1))
+    y, _ = jax.eval_shape(lambda params, x: net.forward(params, x, None), params, x)
+    rows = list(_rows("", net, params, x, key, 1, 1))
     if rows:
-        rows[0].keep("input", residuals.x)
-        rows[-1].keep("output", residuals.y)
+        rows[0].keep("input", x if "input" in net.needs else None)
+        rows[-1].keep("output", y if "output" in net.needs else None)
     return Summary(rows)
 
 
-def _rows(place: str, layer: Any, params: Any, x: Any, extras: Any, times: int, copies: int) -> Iterator[Row]:
+def _rows(place: str, layer: Layer, params: Any, x: Any, key: Any, times: int, copies: int) -> Iterator[Row]:
     """Walk a layer's parts; what a composition keeps between them is counted to the part that reads it.
 
     A layer runs `times` times and has `copies` sets of params: fewer where a `Repeat` shares them.
     """
-    if not hasattr(layer, "parts"):
-        y, _ = jax.eval_shape(layer.forward, params, x, None)
+    if not isinstance(layer, Composition):
+        y, extras = jax.eval_shape(layer.forward, params, x, key)
         size = copies * sum(prod(leaf.shape) for leaf in jax.tree.leaves(params))
-        row = Row(place, repr(layer), times, _name(y), size, times * product_flops(layer, params, x))
+        row = Row(place, repr(layer), times, describe(y), size, times * product_flops(layer, params, x))
         row.keep("extras", extras, times)
         yield row
         return
-    if isinstance(layer, Recomputed | Reversible):  # what their layers keep, they keep in a second run
-        rows = [
-            replace(row, kept=[], kept_bytes=0)
-            for label, part, p, v in layer.parts(params, x)
-            for row in _rows(place + label, part, p, v, _extras(part, p, v), times, copies)
-        ]
-        if rows:
-            rows[0].keep("key", extras, times)
+    for part in layer.parts(params, x, key):
+        runs, sets = times * part.times, copies * part.copies
+        rows = list(_rows(place + part.place, part.layer, part.params, part.x, part.key, runs, sets))
+        if part.again:  # what it keeps, it keeps in its second run
+            rows = [replace(row, kept=[], kept_bytes=0) for row in rows]
+        if not rows:
+            continue
+        if "input" in part.keeps:
+            rows[0].keep("input", part.x, runs)
+        if "output" in part.keeps:
+            rows[-1].keep("output", jax.eval_shape(part.layer.forward, part.params, part.x, None)[0], runs)
+        if "key" in part.keeps:
+            rows[0].keep("key", part.key, runs)
         yield from rows
-        return
-    inner, own = [extras], {}  # the parts' extras, and what is kept beside them, by the part's number
-    match layer:
-        case Serial():
-            own, inner = extras
-        case Skip():
-            own, inner = {0: extras[0]}, [extras[1]]
-        case Parallel():
-            own, inner = dict(enumerate(extras[0])) if layer.join == "sum" else {}, extras[1]
-        case Repeat() if layer.every > 1:
-            own, inner = {i: kept for i, (kept, _) in enumerate(extras)}, [extra for _, extra in extras]
-        case Repeat():
-            own, inner = {0: _unstacked(extras[0])}, [_unstacked(extras[1])]
-            times, copies = times * layer.n, copies * (1 if layer.shared else layer.n)
-    for i, ((label, part, p, v), extra) in enumerate(zip(layer.parts(params, x), inner, strict=True)):
-        rows = list(_rows(place + label, part, p, v, extra, times, copies))
-        if i in own and rows:
-            at_input = isinstance(layer, Serial) or (isinstance(layer, Repeat) and "input" in part.needs)
-            rows[0 if at_input else -1].keep("input" if at_input else "output", own[i], times)
-        yield from rows
-
-
-def bytes_of(tree: Any) -> int:
-    """Give the bytes of a tree of arrays or shapes."""
-    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _extras(layer: Any, params: Any, x: Any) -> Any:
-    return jax.eval_shape(lambda params, x: layer.forward(params, x, None)[1], params, x)
-
-
-def _unstacked(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
-
-
-def _name(x: Any) -> str:
-    return f"{x.dtype}[{','.join(map(str, x.shape))}]"
-
-
-def product_flops(layer: Any, params: Any, x: Any) -> int:
-    """Count 2nkj for every matrix product in the layer's forward."""
-    return flops_of(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
-
-
-def flops_of(jaxpr: Any) -> int:
-    """Count 2nkj for every matrix product in a program, as it is before a compiler sees it."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            contracted = equation.params["dimension_numbers"][0][0]
-            left = equation.invars[0].aval.shape
-            total += 2 * prod(equation.outvars[0].aval.shape) * prod(left[i] for i in contracted)
-        for value in equation.params.values():
-            if hasattr(value, "eqns"):
-                total += equation.params.get("length", 1) * flops_of(value)
-            elif hasattr(value, "jaxpr"):
-                total += equation.params.get("length", 1) * flops_of(value.jaxpr)
-    return total

@@ -59,10 +59,12 @@ def _read_node(
         if told.get("transA") or {told.get(name, 1.0) for name in ("alpha", "beta")} != {1.0}:
             raise _unknown(node, "a Gemm of x as it is, with alpha = beta = 1")
         layers.append(Dense(w.shape[1], bias=len(weights) == 2, inputs=w.shape[0]))
-        params.append({"w": w} | ({"b": _row(node, weights[1], w.shape[1])} if len(weights) == 2 else {}))
+        params.append(
+            {"kernel": w} | ({"bias": _row(node, weights[1], w.shape[1])} if len(weights) == 2 else {})
+        )
     elif node.op_type == "Add" and layers and isinstance(layers[-1], Dense) and not layers[-1].bias:
         layers[-1] = Dense(layers[-1].features, inputs=layers[-1].inputs)
-        params[-1] = params[-1] | {"b": _row(node, weights[0], layers[-1].features)}
+        params[-1] = params[-1] | {"bias": _row(node, weights[0], layers[-1].features)}
     elif node.op_type != "Identity":
         if node.op_type == "Softmax" and "axis" not in told and _opset(model) < 13:
             raise _unknown(node, "a Softmax that names its axis, as all do from opset 13 on")
@@ -94,7 +96,7 @@ def _load(path: str | os.PathLike[str]) -> Any:
 
 
 def _tensors(graph: Any) -> tuple[dict[str, Any], list[Any]]:
-    """Give the tensors by name, initializers and constants, and the nodes that are left."""
+    """Return the tensors by name, initializers and constants, and the nodes that are left."""
     from onnx import numpy_helper
 
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -108,7 +110,7 @@ def _tensors(graph: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _row(node: Any, bias: np.ndarray, features: int) -> np.ndarray:
-    """Give a bias as (features,), from any shape that means the same."""
+    """Return a bias as (features,), from any shape that means the same."""
     if bias.size not in (1, features) or bias.shape[-1:] not in ((), (1,), (features,)):
         raise _unknown(node, f"a bias of {features} numbers, got {describe(bias)} in")
     return np.broadcast_to(bias.reshape(-1), (features,)).copy()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the path of a new file to write; it takes the place of `path` when all went well, or is gone.
+    """Return the path of a new file to write; it takes the place of `path` when all went well, or is gone.
 
     Raises FileNotFoundError where the folder is not there.
     """

@@ -1,38 +1,41 @@
 """A network as an ONNX graph, which is a Protocol Buffers message."""
 
 import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.compose.branches import Parallel, Skip
-from fnn.compose.recomputed import Recomputed
-from fnn.compose.repeat import Repeat
-from fnn.compose.serial import Serial
 from fnn.core import Layer, forward
-from fnn.errors import InputError, at, describe
-from fnn.export import operators
+from fnn.errors import InputError, describe
 from fnn.export.files import whole
-from fnn.layers.affine import Bias, Scale
-from fnn.layers.dense import Dense
-from fnn.layers.dropout import Dropout
-from fnn.layers.embedding import Embedding
-from fnn.layers.gated import Gate
-from fnn.layers.norm import LayerNorm, RMSNorm
+from fnn.export.writers import WRITERS
 
+Writer = Callable[["Graph", Any, Any, str, str], str]  # write(graph, layer, params, v, name) -> output
 OPSET = 20  # the first with Gelu
 
 
-def onnx(net: Any, params: Any, x: Any, path: str | os.PathLike[str]) -> None:
+def onnx(
+    net: Layer,
+    params: Any,
+    x: Any,
+    path: str | os.PathLike[str],
+    *,
+    writers: Mapping[type, Writer] = MappingProxyType({}),
+) -> None:
     """Write the network to an ONNX file: input "x" (n, ..., k), output "y", any n.
 
     `x` is an input or a `jax.ShapeDtypeStruct` of it, with a batch axis, in float32 or float64; params are
     written in its dtype. It may be indices, for an `Embedding`: then all is in float32. Every layer,
     activation and composition of fnn has a counterpart (`Repeat` is written out, `Dropout` left out).
+    `writers` has a function for each class of layers of one's own: `write(graph, layer, params, v, name)` adds the
+    layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for its layers), and
+    returns the name of the output; its tensors are called after `name`.
     InputError is raised for another dtype, and, with the place in the network, for a layer that computes in
-    a dtype of its own or is not fnn's. The file is written whole or not at all.
+    a dtype of its own or has no writer. The file is written whole or not at all.
 
     onnxruntime computes all of it in float32; in float64 it lacks some activations.
     """
@@ -52,7 +55,7 @@ def onnx(net: Any, params: Any, x: Any, path: str | os.PathLike[str]) -> None:
         raise InputError("onnx", "x in float32 or float64, or indices", describe(x), fix)
     x = jax.ShapeDtypeStruct(x.shape, x.dtype)
     y = jax.eval_shape(lambda p, x: forward(net, p, x)[0], params, x)
-    graph = Graph(np.dtype(np.float32 if indices else x.dtype))
+    graph = Graph(np.dtype(np.float32 if indices else x.dtype), {**WRITERS, **writers})
     graph.add(net, jax.tree.map(np.asarray, params), "x", "net")
     graph.node("Identity", [graph.last], output="y")
     values = [
@@ -72,10 +75,10 @@ def onnx(net: Any, params: Any, x: Any, path: str | os.PathLike[str]) -> None:
 class Graph:
     """The nodes and tensors so far, and the name of the last value."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    def __init__(self, dtype: np.dtype[Any], writers: Mapping[type, Writer]) -> None:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.last, self.dtype = "x", dtype
+        self.last, self.dtype, self.writers = "x", dtype, writers
 
     def tensor(self, value: Any, name: str) -> str:
         """Add a tensor in the graph's dtype (integers stay as they are); give its name."""
@@ -97,79 +100,20 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [self.last], **attributes))
         return self.last
 
-    def add(self, layer: Any, params: Any, v: str, name: str) -> str:
-        """Write a layer behind the value `v`; give the name of its output. Params are called after `name`."""
-        self.last = v
-        match layer:
-            case Serial():
-                for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
-                    with at(f".layers[{i}]"):
-                        v = self.add(child, p, v, f"{name}.{i}")
-            case Repeat():
-                for i in range(layer.n):
-                    own = params if layer.shared else jax.tree.map(lambda leaf, i=i: leaf[i], params)
-                    with at(".layer"):
-                        v = self.add(layer.layer, own, v, f"{name}.{i}")
-            case Recomputed():
-                with at(".layer"):
-                    v = self.add(layer.layer, params, v, name)
-            case Skip():
-                with at(".layer"):
-                    v = self.node("Add", [v, self.add(layer.layer, params, v, f"{name}.f")])
-            case Parallel():
-                outputs = []
-                for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
-                    with at(f".layers[{i}]"):
-                        outputs.append(self.add(child, p, v, f"{name}.{i}"))
-                joined = layer.join == "concatenate"
-                v = self.node("Concat", outputs, axis=-1) if joined else self.node("Sum", outputs)
-            case _:
-                v = self._leaf(layer, params, v, name)
-        self.last = v
-        return v
-
-    def _leaf(self, layer: Any, params: Any, v: str, name: str) -> str:
-        def own(param: str) -> str:
-            return self.tensor(params[param], f"{name}.{param}")
-
-        if getattr(layer, "dtype", None) is not None:
-            fix = "dataclasses.replace(layer, dtype=None)"
-            raise InputError("onnx", "layers that compute in x's dtype", repr(layer), fix)
-        match layer:
-            case Dropout():
-                return v
-            case Dense():
-                v = self.node("MatMul", [v, own("w")])
-                return self.node("Add", [v, own("b")]) if layer.bias else v
-            case Embedding():
-                return self.node("Gather", [own("table"), v], axis=0)
-            case Scale():
-                return self.node("Mul", [v, own("scale")])
-            case Bias():
-                return self.node("Add", [v, own("bias")])
-            case LayerNorm() | RMSNorm():
-                if isinstance(layer, LayerNorm):
-                    v = self.node("Sub", [v, self._mean(v)])
-                mean = self._mean(self.node("Mul", [v, v]))
-                v = self.node(
-                    "Div", [v, self.node("Sqrt", [self.node("Add", [mean, self.number(layer.eps)])])]
-                )
-                v = self.node("Mul", [v, own("scale")]) if layer.scale else v
-                return self.node("Add", [v, own("bias")]) if getattr(layer, "bias", False) else v
-            case Gate():
-                return self._gate(layer, v)
-        if not operators.write(self, layer, v):
-            fix = "fnn.export.onnx(fnn.mlp(sizes, fnn.relu), params, x, path)"
-            raise InputError("onnx", "a layer or activation of fnn", repr(layer), fix)
-        return self.last
-
-    def _mean(self, v: str) -> str:
-        axes = self.tensor(np.array([-1]), f"c{len(self.tensors)}")
-        return self.node("ReduceMean", [v, axes], keepdims=1)
-
-    def _gate(self, layer: Gate, v: str) -> str:
+    def halves(self, v: str) -> tuple[str, str]:
+        """Split the last axis of a value into two; return their names."""
         from onnx import helper
 
-        halves = [f"v{len(self.nodes) + 1}.{half}" for half in ("gate", "value")]
-        self.nodes.append(helper.make_node("Split", [v], halves, axis=-1, num_outputs=2))
-        return self.node("Mul", [self._leaf(layer.activation, (), halves[0], ""), halves[1]])
+        first, second = (f"v{len(self.nodes) + 1}.{half}" for half in ("first", "second"))
+        self.nodes.append(helper.make_node("Split", [v], [first, second], axis=-1, num_outputs=2))
+        return first, second
+
+    def add(self, layer: Layer, params: Any, v: str, name: str) -> str:
+        """Write a layer behind the value `v`; return the name of its output. Params are called after `name`."""
+        self.last = v
+        write = self.writers.get(type(layer))
+        if write is None:
+            fix = f"fnn.export.onnx(net, params, x, path, writers={{{type(layer).__name__}: write}})"
+            raise InputError("onnx", "a layer or activation of fnn, or a writer for it", repr(layer), fix)
+        self.last = write(self, layer, params, v, name)
+        return self.last

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-import fnn.layers.activation as rows
-from fnn.layers.activation import Activation, Softmax
+import fnn.activations.table as rows
+from fnn.activations.table import Activation, Softmax
 
 Attributes = dict[str, Any]
 
@@ -83,7 +83,7 @@ def read_composed(nodes: list[Any], v: str) -> tuple[Activation, int] | None:
 
 
 def read(operator: str, attributes: Attributes, numbers: list[float]) -> Any:
-    """Give the activation that an operator is, with the numbers among its inputs; None for another one."""
+    """Return the activation that an operator is, with the numbers among its inputs; None for another one."""
     if operator == "Softmax":
         return Softmax(attributes.get("axis", -1))
     if operator == "Clip":

@@ -17,7 +17,7 @@ _DAMAGE = "DataLossError", "OutOfRangeError"  # what `tfrecords` raises; it does
 
 @cache
 def _message() -> Any:
-    """Give the class of tf.train.Example: features {1: {1: name, 2: {1: bytes, 2: floats, 3: integers}}}."""
+    """Return the class of tf.train.Example: features {1: {1: name, 2: {1: bytes, 2: floats, 3: integers}}}."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="fnn_example.proto", package="fnn", syntax="proto3")
@@ -72,7 +72,7 @@ def write_records(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
 
 
 def _feature(name: str, value: Any) -> tuple[str, list[Any]]:
-    """Give the kind of list that a value becomes, and what is in it."""
+    """Return the kind of list that a value becomes, and what is in it."""
     values = [value] if isinstance(value, (bytes, str)) else value
     if isinstance(values, (list, tuple)) and values and all(isinstance(v, (bytes, str)) for v in values):
         return "bytes", [v.encode() if isinstance(v, str) else v for v in values]

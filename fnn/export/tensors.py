@@ -21,7 +21,7 @@ DTYPES: dict[str, Any] = {
 
 
 def save_params(params: Any, path: str | os.PathLike[str]) -> None:
-    """Write a pytree of arrays to a safetensors file, a leaf under its path: `params[0]["w"]` is "0.w".
+    """Write a pytree of arrays to a safetensors file, a leaf under its path: `params[0]["kernel"]` is "0.w".
 
     An optimizer's state is such a tree, too. Raises InputError for a leaf that is no array or has a dtype
     that the format lacks, and where two leaves have one name. The file is written whole or not at all.
@@ -68,7 +68,7 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
 
 
 def _named(tree: Any, who: str) -> dict[str, Any]:
-    """Give the leaves by the names that they have in a file."""
+    """Return the leaves by the names that they have in a file."""
     named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator=".")

@@ -1,26 +1,28 @@
 """A scale alone and a bias alone, on the last axis."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fnn.arrays import accumulator
+from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
-from fnn.factors import Scaled, Total, accumulator
+from fnn.factors import Scaled, Total
 
 Params = dict[str, Array]
 Vectors = Float[Array, "*n k"]
 
 
 def row(vector: Any, x: Any) -> Any:
-    """Give a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in silence."""
+    """Return a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in silence."""
     return jnp.expand_dims(vector.astype(x.dtype), tuple(range(x.ndim - 1)))
 
 
 @dataclass(frozen=True, repr=False)
-class Scale:
+class Scale(Leaf):
     """Multiply by a vector: (..., k) -> (..., k). params: `{"scale": (k,)}`, at first `value` everywhere.
 
     The backward reads the input. Returns the input's dtype.
@@ -29,7 +31,9 @@ class Scale:
     value: float = 1.0
     __repr__ = brief
     cheap = True
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
+    couples_examples = False
+    axes: ClassVar = {"scale": ("out",)}
     equations = (("{y} = {x} * {scale}",), ("d{scale} = sum({x} * d{y})", "d{x} = d{y} * {scale}"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
@@ -48,15 +52,15 @@ class Scale:
         return x * row(params["scale"], x)
 
     def backward(
-        self, params: Params, x: Vectors, y: None, extras: tuple[()], dy: Vectors, read: Any
+        self, params: Params, x: Vectors, y: None, extras: tuple[()], dy: Vectors
     ) -> tuple[Any, Vectors]:
         """dscale = sum x dy, dx = dy scale"""
         check_cotangent(self, dy, x.shape, x.dtype)
-        return read({"scale": Scaled(x, dy)}), dy * row(params["scale"], x)
+        return {"scale": Scaled(x, dy)}, dy * row(params["scale"], x)
 
 
 @dataclass(frozen=True, repr=False)
-class Bias:
+class Bias(Leaf):
     """Add a vector: (..., k) -> (..., k). params: `{"bias": (k,)}`, at first `value` everywhere.
 
     The backward reads neither side. Returns the input's dtype.
@@ -65,7 +69,9 @@ class Bias:
     value: float = 0.0
     __repr__ = brief
     cheap = True
-    needs = frozenset[str]()
+    needs = frozenset()
+    couples_examples = False
+    axes: ClassVar = {"bias": ("out",)}
     equations = (("{y} = {x} + {bias}",), ("d{bias} = sum(d{y})", "d{x} = d{y}"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
@@ -84,10 +90,10 @@ class Bias:
         return x + row(params["bias"], x)
 
     def backward(
-        self, params: Params, x: None, y: None, extras: tuple[()], dy: Vectors, read: Any
+        self, params: Params, x: None, y: None, extras: tuple[()], dy: Vectors
     ) -> tuple[Any, Vectors]:
         """dbias = sum dy, dx = dy"""
-        return read({"bias": Total(dy)}), dy
+        return {"bias": Total(dy)}, dy
 
 
 def _check_input(layer: Any, x: Any) -> None:

@@ -1,7 +1,7 @@
 """The dense layer: z = x W + b, one example a row."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from fnn.core import Equations
+from fnn.arrays import accumulator
+from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
-from fnn.factors import Outer, Total, accumulator
+from fnn.factors import Outer, Total
 from fnn.layers.affine import row
 
 Initializer = initializers.Initializer
@@ -27,10 +28,10 @@ def product(a: Any, b: Any, axis: int = 0) -> Any:
 
 
 @dataclass(frozen=True, repr=False)
-class Dense:
+class Dense(Leaf):
     """Multiply by a weight (k, j) and add a bias (j,): (..., k) -> (..., j).
 
-    params: `{"w": (k, j), "b": (j,)}`, without "b" where `bias=False`; k is read off the input at `init`,
+    params: `{"kernel": (k, j), "bias": (j,)}`, without "bias" where `bias=False`; k is read off the input at `init`,
     and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None: the
     input's); products are accumulated in float32 or wider all the same.
 
@@ -44,28 +45,26 @@ class Dense:
     kernel_init: Initializer = field(default=initializers.lecun_normal(), repr=False)
     bias_init: Initializer = field(default=initializers.zeros, repr=False)
     __repr__ = brief
-    cheap = False
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
+    couples_examples = False
+    axes: ClassVar = {"kernel": ("in", "out"), "bias": ("out",)}
 
     def __post_init__(self):
         check_size("Dense", "features", self.features)
         if self.inputs is not None:
             check_size("Dense", "inputs", self.inputs)
-
-    @property
-    def equations(self) -> Equations:
-        """The forward and the backward, for `fnn.explain`."""
-        if not self.bias:
-            return ("{y} = {x} {w}",), ("d{w} = {x}^T d{y}", "d{x} = d{y} {w}^T")
-        return ("{y} = {x} {w} + {b}",), ("d{w} = {x}^T d{y}", "d{b} = sum(d{y})", "d{x} = d{y} {w}^T")
+        bias = ("d{bias} = sum(d{y})",) if self.bias else ()
+        forward = "{y} = {x} {kernel}" + " + {bias}" * self.bias
+        equations = (forward,), ("d{kernel} = {x}^T d{y}", *bias, "d{x} = d{y} {kernel}^T")
+        vars(self).update(equations=equations)
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Draw the weight and the bias in the input's dtype, float32 at least."""
         self._check_input(x, self.inputs)
         dtype = accumulator(x.dtype)
         w_key, b_key = jax.random.split(key)
-        params = {"w": self.kernel_init(w_key, (x.shape[-1], self.features), dtype)}
-        return params | ({"b": self.bias_init(b_key, (self.features,), dtype)} if self.bias else {})
+        params = {"kernel": self.kernel_init(w_key, (x.shape[-1], self.features), dtype)}
+        return params | ({"bias": self.bias_init(b_key, (self.features,), dtype)} if self.bias else {})
 
     def forward(self, params: Params, x: In, key: Any) -> tuple[Out, tuple[()]]:
         """z = x W + b"""
@@ -76,27 +75,25 @@ class Dense:
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """z = x W + b"""
         dtype = self._dtype(x)
-        z = product(x.astype(dtype), params["w"].astype(dtype))
-        return (z + row(params["b"], z) if self.bias else z).astype(dtype)
+        z = product(x.astype(dtype), params["kernel"].astype(dtype))
+        return (z + row(params["bias"], z) if self.bias else z).astype(dtype)
 
-    def backward(
-        self, params: Params, x: In, y: None, extras: tuple[()], dy: Out, read: Any
-    ) -> tuple[Any, In]:
+    def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dW = x^T dz, db = sum dz, dx = dz W^T (Rumelhart, Hinton, Williams 1986)."""
         dtype = self._dtype(x)
         check_cotangent(self, dy, (*x.shape[:-1], self.features), dtype)
-        dx = product(dy, params["w"].astype(dtype), axis=1).astype(x.dtype)
-        factors = {"w": Outer(x.astype(dtype), dy)} | ({"b": Total(dy)} if self.bias else {})
-        return read(factors), dx
+        dx = product(dy, params["kernel"].astype(dtype), axis=1).astype(x.dtype)
+        factors = {"kernel": Outer(x.astype(dtype), dy)} | ({"bias": Total(dy)} if self.bias else {})
+        return factors, dx
 
     def _dtype(self, x: Any) -> Any:
         return x.dtype if self.dtype is None else jnp.dtype(self.dtype)
 
     def _shapes(self, params: Any, x: Any) -> dict[str, tuple[int, ...]]:
-        """Give the params' right shapes; a wrong feature count is blamed on `x` if the params are ours."""
-        shapes = {"w": (x.shape[-1], self.features)} | ({"b": (self.features,)} if self.bias else {})
+        """Return the params' right shapes; a wrong feature count is blamed on `x` if the params are ours."""
+        shapes = {"kernel": (x.shape[-1], self.features)} | ({"bias": (self.features,)} if self.bias else {})
         if isinstance(params, dict) and params.keys() == shapes.keys():
-            w = jnp.shape(params["w"])
+            w = jnp.shape(params["kernel"])
             if len(w) == 2 and w[1] == self.features:
                 self._check_input(x, w[0])
         return shapes

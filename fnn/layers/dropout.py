@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_floating
 
 Values = Float[Array, "..."]
 
 
 @dataclass(frozen=True, repr=False)
-class Dropout:
+class Dropout(Leaf):
     """Set each element to zero with probability `rate`, divide the others by `1 - rate`.
 
     Noise wants a key: `fnn.forward(net, params, x, key)`. Without one (evaluation) the input passes
@@ -24,7 +25,8 @@ class Dropout:
     rate: float
     __repr__ = brief
     cheap = True
-    needs = frozenset[str]()
+    needs = frozenset()
+    couples_examples = False
     equations = (("{y} = {x} * mask(key) / (1 - rate)",), ("d{x} = d{y} * mask(key) / (1 - rate)",))
 
     def __post_init__(self):
@@ -49,8 +51,6 @@ class Dropout:
         kept = jax.random.bernoulli(extras, 1 - self.rate, x.shape)
         return jnp.where(kept, x / (1 - self.rate), 0)
 
-    def backward(
-        self, params: tuple[()], x: None, y: None, extras: Any, dy: Values, read: Any
-    ) -> tuple[Any, Values]:
+    def backward(self, params: tuple[()], x: None, y: None, extras: Any, dy: Values) -> tuple[Any, Values]:
         """dx = dy mask / (1 - rate): the map is linear and its own transpose."""
-        return read(()), self.recompute(params, dy, extras)
+        return (), self.recompute(params, dy, extras)

@@ -1,7 +1,7 @@
 """The embedding: rows of a table, by integer index."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
+from fnn.core import Leaf
 from fnn.errors import (
     InputError,
     brief,
@@ -27,10 +28,10 @@ Out = Float[Array, "*n j"]
 
 
 @dataclass(frozen=True, repr=False)
-class Embedding:
+class Embedding(Leaf):
     """Look up rows of a table (V, j) by integer index: (...) -> (..., j).
 
-    params: `{"table": (V, j)}`, float32. An index out of 0 .. V - 1 raises in eager code; where only the
+    params: `{"embedding": (V, j)}`, float32. An index out of 0 .. V - 1 raises in eager code; where only the
     compiler sees the index it gives a row of NaN, and its cotangent reaches no row of the table. `dtype`
     is what the layer returns (None: the table's).
 
@@ -43,8 +44,10 @@ class Embedding:
     table_init: initializers.Initializer = field(default=initializers.normal(1.0), repr=False)
     __repr__ = brief
     cheap = True
-    needs = frozenset({"input"})
-    equations = (("{y} = {table}[{x}]",), ("d{table} = zeros.at[{x}].add(d{y})",))
+    needs = frozenset(("input",))
+    couples_examples = False
+    axes: ClassVar = {"embedding": ("vocabulary", "out")}
+    equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
     def __post_init__(self):
         check_size("Embedding", "vocabulary", self.vocabulary)
@@ -53,27 +56,25 @@ class Embedding:
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Draw the table in float32."""
         self._check_index(x)
-        return {"table": self.table_init(key, (self.vocabulary, self.features), jnp.float32)}
+        return {"embedding": self.table_init(key, (self.vocabulary, self.features), jnp.float32)}
 
     def forward(self, params: Params, x: In, key: Any) -> tuple[Out, tuple[()]]:
         """y = table[x]"""
         self._check_index(x)
         check_range(self, x, self.vocabulary, "indices", f"fnn.Embedding({{least}}, {self.features})")
-        check_params(self, params, {"table": (self.vocabulary, self.features)})
+        check_params(self, params, {"embedding": (self.vocabulary, self.features)})
         return self.recompute(params, x, ()), ()
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
         safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
-        rows = jnp.take(params["table"], safe, axis=0, mode="fill", fill_value=jnp.nan)
+        rows = jnp.take(params["embedding"], safe, axis=0, mode="fill", fill_value=jnp.nan)
         return rows.astype(self.dtype or rows.dtype)
 
-    def backward(
-        self, params: Params, x: In, y: None, extras: tuple[()], dy: Out, read: Any
-    ) -> tuple[Any, Any]:
+    def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, Any]:
         """dtable = dy added into the rows that x names: added, since an index may come twice."""
-        check_cotangent(self, dy, (*x.shape, self.features), self.dtype or params["table"].dtype)
-        return read({"table": Rows(x, dy)}), np.zeros(x.shape, jax.dtypes.float0)
+        check_cotangent(self, dy, (*x.shape, self.features), self.dtype or params["embedding"].dtype)
+        return {"embedding": Rows(x, dy)}, np.zeros(x.shape, jax.dtypes.float0)
 
     def _check_index(self, x: Any) -> None:
         check_array(self, x)

@@ -7,41 +7,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.core import Equations
+from fnn.activations.table import Activation, silu, wide
+from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
-from fnn.layers.activation import Activation, silu, wide
 
 In = Float[Array, "*n j2"]
 Out = Float[Array, "*n j"]
 
 
 @dataclass(frozen=True, repr=False)
-class Gate:
+class Gate(Leaf):
     """Split the last axis into gate g and value u, give f(g) * u: (..., 2j) -> (..., j). No params.
 
     With a dense layer of 2j features before it (one product for both) this is SwiGLU for silu, GEGLU for
-    gelu, GLU for sigmoid; `fnn.Gated` builds the two. The backward reads the input. Half precision is
+    gelu, GLU for sigmoid; `fnn.gated` builds the two. The backward reads the input. Half precision is
     computed in float32 and rounded once. Source: Shazeer 2020.
     """
 
     activation: Activation = silu
     __repr__ = brief
     cheap = True
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
 
-    @property
-    def equations(self) -> Equations:
-        """The forward and the backward, for `fnn.explain`."""
+    couples_examples = False
+
+    def __post_init__(self):
         f = self.activation
-        return (
-            ("g, u = split({x})", f"{{y}} = {f}(g) * u"),
-            (
-                "g, u = split({x})",
-                f"dg = d{{y}} * u * {f}'(g)",
-                f"du = d{{y}} * {f}(g)",
-                "d{x} = concatenate(dg, du)",
-            ),
-        )
+        forward = "g, u = split({x})", f"{{y}} = {f}(g) * u"
+        dg, du = f"dg = d{{y}} * u * {f}'(g)", f"du = d{{y}} * {f}(g)"
+        vars(self).update(equations=(forward, (forward[0], dg, du, "d{x} = concatenate(dg, du)")))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:
         """No params."""
@@ -58,17 +52,15 @@ class Gate:
         g, u = map(wide, jnp.split(x, 2, axis=-1))
         return (self.activation.recompute((), g, ()) * u).astype(x.dtype)
 
-    def backward(
-        self, params: tuple[()], x: In, y: None, extras: tuple[()], dy: Out, read: Any
-    ) -> tuple[Any, In]:
+    def backward(self, params: tuple[()], x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dg = dy u f'(g), du = dy f(g)"""
         check_cotangent(self, dy, (*x.shape[:-1], x.shape[-1] // 2), x.dtype)
         g, u = map(wide, jnp.split(x, 2, axis=-1))
         f, d = self.activation.recompute((), g, ()), wide(dy)
-        _, dg = self.activation.backward((), g, f, (), d * u, read)
-        return read(()), jnp.concatenate([dg.astype(x.dtype), (d * f).astype(x.dtype)], axis=-1)
+        _, dg = self.activation.backward((), g, f, (), d * u)
+        return (), jnp.concatenate([dg.astype(x.dtype), (d * f).astype(x.dtype)], axis=-1)
 
     def _check_input(self, x: Any) -> None:
         check_floating(self, x)
         if x.ndim == 0 or x.shape[-1] % 2:
-            raise InputError(self, "x of shape (..., 2j)", describe(x), "fnn.Gated(j)")
+            raise InputError(self, "x of shape (..., 2j)", describe(x), "fnn.gated(j)")

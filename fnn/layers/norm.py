@@ -1,16 +1,17 @@
 """LayerNorm and RMSNorm over the last axis, with statistics in float32 or wider."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fnn.core import Equations
+from fnn.arrays import accumulator
+from fnn.core import Equations, Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
-from fnn.factors import Scaled, Total, accumulator
+from fnn.factors import Scaled, Total
 from fnn.layers.affine import row
 
 Params = dict[str, Array]
@@ -19,7 +20,7 @@ Statistic = Float[Array, "*n 1"]
 
 
 @dataclass(frozen=True, repr=False)
-class LayerNorm:
+class LayerNorm(Leaf):
     """Subtract the mean, divide by the deviation, scale, add a bias, on the last axis: (..., k) -> (..., k).
 
     params: `{"scale": (k,), "bias": (k,)}`, each only where it is asked for. The variance is the biased
@@ -32,17 +33,15 @@ class LayerNorm:
     bias: bool = True
     __repr__ = brief
     cheap = True
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
+    couples_examples = False
+    axes: ClassVar = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self):
         _check_eps("LayerNorm", self.eps)
-
-    @property
-    def equations(self) -> Equations:
-        """The forward and the backward, for `fnn.explain`."""
-        return _equations(
-            self, "({x} - mean({x}))", "sqrt(var({x}) + eps)", "dh - mean(dh) - h * mean(h * dh)"
-        )
+        centred, deviation = "({x} - mean({x}))", "sqrt(var({x}) + eps)"
+        dx = "dh - mean(dh) - h * mean(h * dh)"
+        vars(self).update(equations=_equations(self.scale, self.bias, centred, deviation, dx))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Scale one, bias zero."""
@@ -65,7 +64,7 @@ class LayerNorm:
         return (y + row(params["bias"], y) if self.bias else y).astype(x.dtype)
 
     def backward(
-        self, params: Params, x: Vectors, y: None, extras: tuple[Statistic, Statistic], dy: Vectors, read: Any
+        self, params: Params, x: Vectors, y: None, extras: tuple[Statistic, Statistic], dy: Vectors
     ) -> tuple[Any, Vectors]:
         """With h = (x - mean) rstd and dh = dy scale: dx = rstd (dh - mean(dh) - h mean(h dh))."""
         check_cotangent(self, dy, x.shape, x.dtype)
@@ -75,14 +74,15 @@ class LayerNorm:
         dh = wide * row(params["scale"], h) if self.scale else wide
         dx = rstd * (dh - dh.mean(-1, keepdims=True) - h * (h * dh).mean(-1, keepdims=True))
         factors = {"scale": Scaled(h, wide)} if self.scale else {}
-        return read(factors | ({"bias": Total(dy)} if self.bias else {})), dx.astype(x.dtype)
+        return factors | ({"bias": Total(dy)} if self.bias else {}), dx.astype(x.dtype)
 
     def _shapes(self, x: Any) -> dict[str, tuple[int, ...]]:
-        return {name: x.shape[-1:] for name in ("scale", "bias") if getattr(self, name)}
+        present = {"scale": self.scale, "bias": self.bias}
+        return {name: x.shape[-1:] for name in present if present[name]}
 
 
 @dataclass(frozen=True, repr=False)
-class RMSNorm:
+class RMSNorm(Leaf):
     """Divide by the root of the mean square and scale, on the last axis: (..., k) -> (..., k).
 
     params: `{"scale": (k,)}`, or none where `scale=False`. Returns the input's dtype. The backward reads the
@@ -93,15 +93,14 @@ class RMSNorm:
     scale: bool = True
     __repr__ = brief
     cheap = True
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
+    couples_examples = False
+    axes: ClassVar = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self):
         _check_eps("RMSNorm", self.eps)
-
-    @property
-    def equations(self) -> Equations:
-        """The forward and the backward, for `fnn.explain`."""
-        return _equations(self, "{x}", "sqrt(mean({x}^2) + eps)", "dh - h * mean(h * dh)")
+        deviation = "sqrt(mean({x}^2) + eps)"
+        vars(self).update(equations=_equations(self.scale, False, "{x}", deviation, "dh - h * mean(h * dh)"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Scale one."""
@@ -121,7 +120,7 @@ class RMSNorm:
         return (y * row(params["scale"], y) if self.scale else y).astype(x.dtype)
 
     def backward(
-        self, params: Params, x: Vectors, y: None, extras: Statistic, dy: Vectors, read: Any
+        self, params: Params, x: Vectors, y: None, extras: Statistic, dy: Vectors
     ) -> tuple[Any, Vectors]:
         """With h = x rstd and dh = dy scale: dx = rstd (dh - h mean(h dh))."""
         check_cotangent(self, dy, x.shape, x.dtype)
@@ -129,14 +128,13 @@ class RMSNorm:
         wide = dy.astype(h.dtype)
         dh = wide * row(params["scale"], h) if self.scale else wide
         dx = extras * (dh - h * (h * dh).mean(-1, keepdims=True))
-        return read({"scale": Scaled(h, wide)} if self.scale else {}), dx.astype(x.dtype)
+        return {"scale": Scaled(h, wide)} if self.scale else {}, dx.astype(x.dtype)
 
     def _shapes(self, x: Any) -> dict[str, tuple[int, ...]]:
         return {"scale": x.shape[-1:]} if self.scale else {}
 
 
-def _equations(norm: Any, centred: str, deviation: str, dx: str) -> Equations:
-    scale, bias = norm.scale, getattr(norm, "bias", False)
+def _equations(scale: bool, bias: bool, centred: str, deviation: str, dx: str) -> Equations:
     y = "h" + " * {scale}" * scale + " + {bias}" * bias
     dscale, dbias = ("d{scale} = sum(h * d{y})",) * scale, ("d{bias} = sum(d{y})",) * bias
     dh = "dh = d{y}" + " * {scale}" * scale

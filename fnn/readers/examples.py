@@ -1,7 +1,7 @@
 """What each example says: gradients, squared norms, inner products, and sums with a weight for each.
 
 Every reader takes factors seeded with the gradient of the SUM of the example losses, as
-`fnn.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters as in
+`fnn.readers.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters as in
 reading.py. Costs are for an `Outer`; the other factors cost n t j flops.
 """
 
@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import accumulator
 from fnn.errors import InputError, describe
-from fnn.factors import Factor, Outer, Rows, Scaled, Total, accumulator, chunkwise
-from fnn.readers.reading import reader
+from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
+from fnn.reader import reader
 
 
-@chunkwise("concatenate", linear=True)
-@reader
-def example_gradient(factor: Factor, param: Any) -> Any:
+@reader("concatenate", linear=True)
+def example_gradient(factor: Form, param: Any) -> Any:
     """Read the gradient of each example's loss: (n, *param.shape), in the param's dtype.
 
     sum_t x_t dz_t^T. Cost: 2ntkj flops, and nkj numbers: the readings below do without them.
@@ -25,9 +25,8 @@ def example_gradient(factor: Factor, param: Any) -> Any:
     return materialised(factor, param).astype(param.dtype)
 
 
-@chunkwise("concatenate")
-@reader
-def squared_norm(factor: Factor, param: Any) -> Any:
+@reader("concatenate")
+def squared_norm(factor: Form, param: Any) -> Any:
     """Read the squared norm of each example's gradient: (n,), float32 or wider, without the gradient.
 
     One token: |x|^2 |dz|^2 (Goodfellow 2015). More: sum_ts (x_t . x_s) (dz_t . dz_s), the Gram form (Li et
@@ -36,7 +35,7 @@ def squared_norm(factor: Factor, param: Any) -> Any:
     The Gram form is rounded relative to (sum_t |x_t| |dz_t|)^2; what that leaves below zero counts as zero.
     Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j). A norm above 1e19 overflows float32.
     """
-    acc = accumulator(factor.dz.dtype)
+    acc = accumulator(cotangent(factor).dtype)
     match factor:
         case Outer(x, dz) if dz.shape[1] == 1:
             return _squares(x.astype(acc)) * _squares(dz.astype(acc))
@@ -47,9 +46,8 @@ def squared_norm(factor: Factor, param: Any) -> Any:
     return _squares(materialised(factor, param))
 
 
-@chunkwise("concatenate", linear=True)
-@reader
-def inner_product(factor: Factor, param: Any, direction: Any) -> Any:
+@reader("concatenate", linear=True)
+def inner_product(factor: Form, param: Any, direction: Any) -> Any:
     """Read each example's gradient times a direction of the param's shape: (n,), float32 or wider.
 
     sum_t (x_t V) . dz_t. Cost: 2ntkj flops, and no gradient.
@@ -57,56 +55,56 @@ def inner_product(factor: Factor, param: Any, direction: Any) -> Any:
     if jnp.shape(direction) != param.shape:
         fix = "jax.tree.map(jnp.zeros_like, params)"
         raise InputError("inner_product", f"a direction {describe(param)}", describe(direction), fix)
-    acc = accumulator(factor.dz.dtype, direction.dtype)
-    v, dz = direction.astype(acc), factor.dz.astype(acc)
+    acc = accumulator(cotangent(factor).dtype, direction.dtype)
+    v = direction.astype(acc)
     match factor:
-        case Outer(x, _):
+        case Outer(x, dz):
             along = jnp.einsum("ntk,kj->ntj", x.astype(acc), v)
-        case Total(_):
+        case Total(dz):
             along = v[None, None]
-        case Scaled(x, _):
-            along = x.astype(acc) * v[None, None]
-        case Rows(index, _):
+        case Rows(index, dz):
             along = jnp.take(v, _wrapped_out(index, v.shape[0]), axis=0, mode="fill", fill_value=0)
-    return jnp.sum(along * dz, (1, 2))
+        case Examples(g):
+            return jnp.tensordot(g.astype(acc), v, v.ndim)
+    return jnp.sum(along * dz.astype(acc), (1, 2))
 
 
-@chunkwise("sum", linear=True, sliced=True)
-@reader
-def weighted_gradient(factor: Factor, param: Any, weights: Any) -> Any:
+@reader("sum", linear=True, sliced=True)
+def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
     """Read the sum of the example gradients, each with its weight (n,): as the param, x^T (c * dz).
 
     The leaf `weights` is stacked like the param, (..., n). An example of weight zero counts as zero even
     where its gradient is not finite. Cost: that of the gradient, 2ntkj flops, and n t (k + j) selections.
     """
-    acc = accumulator(factor.dz.dtype)
+    whole = cotangent(factor)
+    acc = accumulator(whole.dtype)
 
     def only_counted(leaf: Any) -> Any:
         return jnp.where(_to_rank(weights == 0, leaf), 0, leaf)
 
-    dz = only_counted(factor.dz.astype(acc) * _to_rank(weights.astype(acc), factor.dz))
+    dz = only_counted(whole.astype(acc) * _to_rank(weights.astype(acc), whole))
     match factor:
         case Outer(x, _):
             total = jnp.einsum("ntk,ntj->kj", only_counted(x), dz.astype(x.dtype), preferred_element_type=acc)
         case Total(_):
             total = jnp.sum(dz, (0, 1))
-        case Scaled(x, _):
-            total = jnp.sum(only_counted(x).astype(acc) * dz, (0, 1))
         case Rows(index, _):
             total = jnp.zeros(param.shape, acc).at[_wrapped_out(index, param.shape[0])].add(dz, mode="drop")
+        case Examples(_):
+            total = jnp.sum(dz, 0)
     return total.astype(param.dtype)
 
 
-def materialised(factor: Factor, param: Any) -> Any:
-    """Give the example gradients of a factor (n, t, ...): (n, *param.shape) in float32 or wider."""
-    acc = accumulator(factor.dz.dtype)
+def materialised(factor: Form, param: Any) -> Any:
+    """Return the example gradients of a factor (n, t, ...): (n, *param.shape) in float32 or wider."""
+    acc = accumulator(cotangent(factor).dtype)
     match factor:
         case Outer(x, dz):
             return jnp.einsum("ntk,ntj->nkj", x, dz, preferred_element_type=acc)
         case Total(dz):
             return jnp.sum(dz, 1, dtype=acc)
-        case Scaled(x, dz):
-            return jnp.sum(x.astype(acc) * dz.astype(acc), 1)
+        case Examples(g):
+            return g.astype(acc)
         case Rows(index, dz):
             add = jax.vmap(lambda i, d: jnp.zeros(param.shape, acc).at[i].add(d, mode="drop"))
             return add(_wrapped_out(index, param.shape[0]), dz.astype(acc))
@@ -139,7 +137,7 @@ def _merged(index: Any, dz: Any, size: int) -> Any:
 
 
 def _wrapped_out(index: Any, size: int) -> Any:
-    """Give negative indices, which would count from the end, a place out of range."""
+    """Return negative indices, which would count from the end, a place out of range."""
     return jnp.where(index < 0, size, index)
 
 

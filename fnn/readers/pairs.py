@@ -9,30 +9,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import accumulator
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
-from fnn.factors import Factor, Outer, Rows, accumulator, unread
+from fnn.factors import Factor, Form, Outer, Rows, cotangent
+from fnn.reader import as_factors, reader, sum_over_params, with_tokens
+from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import gram_is_cheaper, materialised
-from fnn.readers.reading import over_params, reader, with_tokens
-from fnn.readers.seeding import check_apart
 
 
-@reader
-def gram(factor: Factor, param: Any, *other: Factor) -> Any:
+@reader()
+def gram(factor: Form, param: Any, *other: Factor) -> Any:
     """Read the inner products of all pairs of example gradients: (n, n), float32 or wider.
 
     With the factor of another batch of m examples as its leaf, of all pairs between the two: (n, m);
-    read those factors by `fnn.unread`, and pass their tree to this pass. One token: (X X'^T) * (dZ dZ'^T).
+    read those factors by `fnn.readers.as_factors`, and pass their tree to this pass. One token: (X X'^T) * (dZ dZ'^T).
     More tokens: sum_ts (x_t . x'_s) (dz_t . dz'_s) where t (k + j) <= k j, else the products of the
     gradients themselves, nkj numbers. Cost: 2nm(k + j) flops for one token.
     """
-    theirs = with_tokens(other[0]) if other else factor
-    acc = accumulator(factor.dz.dtype, theirs.dz.dtype)
-    t = max(factor.dz.shape[1], theirs.dz.shape[1])
+    theirs = with_tokens(other[0].form()) if other else factor
+    acc = accumulator(cotangent(factor).dtype, cotangent(theirs).dtype)
     match factor, theirs:
-        case Outer(x, dz), Outer(x_, dz_) if gram_is_cheaper(t, *param.shape):
+        case Outer(x, dz), Outer(x_, dz_) if gram_is_cheaper(max(dz.shape[1], dz_.shape[1]), *param.shape):
             return jnp.sum(_pairs(x, x_, acc) * _pairs(dz, dz_, acc), (2, 3))
-        case Rows(index, dz), Rows(index_, dz_) if t * t <= param.shape[0]:
+        case Rows(index, dz), Rows(index_, dz_) if max(dz.shape[1], dz_.shape[1]) ** 2 <= param.shape[0]:
             inside = (index >= 0) & (index < param.shape[0])
             same = (index[:, None, :, None] == index_[None, :, None, :]) & inside[:, None, :, None]
             return jnp.sum(jnp.where(same, _pairs(dz, dz_, acc), 0), (2, 3))
@@ -41,7 +41,7 @@ def gram(factor: Factor, param: Any, *other: Factor) -> Any:
 
 
 def tangent_kernel(net: Layer) -> Callable[..., Any]:
-    """Give a function `(params, x, other=None, key=None) -> kernel`: the empirical neural tangent kernel.
+    """Return a function `(params, x, other=None, key=None) -> kernel`: the empirical neural tangent kernel.
 
     `kernel[i, m, p, q]` is the inner product, over all params, of the gradient of output p of example i of
     `x` and that of output q of example m of `other` (None: `x` itself); the outputs of one example are
@@ -54,14 +54,14 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
     def run(params: Params, x: Any, other: Any = None, key: Any = None) -> Any:
         if other is not None and (other.shape[1:] != x.shape[1:] or other.dtype != x.dtype):
             raise InputError("tangent_kernel", f"other like x, {describe(x)}", describe(other), "x[:m]")
-        check_apart("tangent_kernel", net, params, x)
+        check_uncoupled("tangent_kernel", net, params, x)
         y, residuals = forward(net, params, x, key)
         y_, residuals_ = (y, residuals) if other is None else forward(net, params, other, key)
 
         def pair(dy: Any, dy_: Any) -> Any:
             dy, dy_ = jnp.broadcast_to(dy, y.shape), jnp.broadcast_to(dy_, y_.shape)
-            theirs, _ = backward(net, params, residuals_, dy_, read=unread)
-            return over_params(backward(net, params, residuals, dy, theirs, read=gram)[0], axes=2)
+            theirs, _ = backward(net, params, residuals_, dy_, read=as_factors)
+            return sum_over_params(backward(net, params, residuals, dy, theirs, read=gram)[0], axes=2)
 
         outputs = max(1, y[:1].size)
         units = jnp.eye(outputs, dtype=y.dtype).reshape(outputs, 1, *y.shape[1:])

@@ -1,19 +1,22 @@
 """The pass behind all per-example readings: every example seeded with its own loss."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.core import Layer, Params, Reader, backward, forward
-from fnn.errors import InputError, at, describe
-from fnn.losses import Loss
+from fnn.arrays import canonical
+from fnn.core import Layer, Params
+from fnn.errors import InputError, describe
+from fnn.objective import Objective
+from fnn.reader import Read, as_reader, gradient
+from fnn.readers.coupling import check_uncoupled
+from fnn.reading import Stacked
 
 
-def losses_and_readings(net: Layer, loss: Any, read: Reader) -> Callable[..., tuple[Any, Any]]:
-    """Give a function `(params, x, target, key=None, *, weights=None, trees=()) -> (losses, readings)`.
+def losses_and_readings(net: Layer, loss: Objective, read: Read) -> Callable[..., tuple[Any, Any]]:
+    """Return a function `(params, x, target, key=None, *, weights=None, trees=()) -> (losses, readings)`.
 
     An example is an index of axis 0 of `x`; its loss is the sum over its rows (its tokens), whatever the
     reduction of `loss`. `losses` are these, (n,). The backward is seeded with the gradient of their SUM,
@@ -24,61 +27,60 @@ def losses_and_readings(net: Layer, loss: Any, read: Reader) -> Callable[..., tu
     the head's.
 
     Cost: one forward and one backward pass without the products that make gradients, and the reader's.
-    Raises InputError for a layer that couples examples (it has a true attribute `couples_examples`), an
+    Raises InputError for a layer that couples examples (see `fnn.Layer.couples_examples`), an
     input without examples, and a tree that does not begin like the params.
 
     >>> import fnn
     >>> net, x, label = fnn.Dense(3), jnp.ones((4, 2)), jnp.zeros(4, jnp.int32)
     >>> params = fnn.init(net, jax.random.key(0), x)
-    >>> read = fnn.losses_and_readings(net, fnn.softmax_cross_entropy(), fnn.squared_norm)
+    >>> read = fnn.readers.losses_and_readings(net, fnn.softmax_cross_entropy(), fnn.readers.squared_norm)
     >>> losses, readings = read(params, x, label)
-    >>> losses.shape, fnn.over_params(readings).shape
+    >>> losses.shape, fnn.readers.sum_over_params(readings).shape
     ((4,), (4,))
     """
-    check_loss("losses_and_readings", loss, heads=True)
+    check_loss("losses_and_readings", loss)
+    own, reader = loss.with_reduction("none"), as_reader(read)
 
     def run(
         params: Params, x: Any, target: Any, key: Any = None, *, weights: Any = None, trees: tuple = ()
     ) -> tuple[Any, Any]:
-        has_params = hasattr(loss, "through")
-        check_apart("losses_and_readings", net, params[0] if has_params else params, x)
+        params, x, target = canonical((params, x, target))
+        check_uncoupled("losses_and_readings", net, loss.split(params)[0], x)
         for tree in trees:
             check_begins("losses_and_readings", tree, params)
-        if has_params:
-            own = dataclasses.replace(loss, reduction="none").through(net, read)
-            losses, readings = own(params, x, target, key, _by_row(weights, target.shape), trees)
-            return losses.sum(tuple(range(1, losses.ndim))), readings
-        y, residuals = forward(net, params, x, key)
-        losses, dy = row_losses(loss, y, target, weights)
-        readings, _ = backward(net, params, residuals, dy, *trees, read=read)
-        return losses, readings
+        reading = Stacked(reader, (params, *trees))
+        losses, readings = own.through(net, params, x, target, key, weights, reading)
+        return by_example(losses), readings
 
     return run
 
 
-def row_losses(loss: Loss, y: Any, target: Any, weights: Any = None) -> tuple[Any, Any]:
-    """Give each example's loss, (n,), and the gradient of their sum by `y`, whatever the reduction."""
-    if y.ndim < 2:
-        raise InputError(
-            "losses_and_readings", "examples on axis 0 of x, outputs (n, ..., k)", describe(y), "x[None]"
-        )
-    weights = _by_row(weights, y.shape[:-1])
-    losses, dy = dataclasses.replace(loss, reduction="none").value_and_grad(y, target, weights)
-    return losses.sum(tuple(range(1, losses.ndim))), dy
+def row_losses(loss: Objective, y: Any, target: Any, weights: Any = None) -> tuple[Any, Any]:
+    """Return each example's loss, (n,), and the gradient of their sum by `y`, whatever the reduction."""
+    losses, dy, _ = loss.with_reduction("none").pull((), y, target, weights, Stacked(gradient, ((),)))
+    return by_example(losses), dy
 
 
-def _by_row(weights: Any, rows: tuple[int, ...]) -> Any:
-    """Give weights that are one for each example, (n,), as those of its rows, (n, ...)."""
-    if weights is None or weights.shape != rows[:1]:
-        return weights
-    return jnp.broadcast_to(weights.reshape(-1, *(1,) * (len(rows) - 1)), rows)
+def by_example(losses: Any) -> Any:
+    """Add the losses of an example's rows up: (n,). Raises InputError where there is no axis of examples."""
+    if losses.ndim == 0:
+        wanted, got = "examples on axis 0 of x, outputs (n, ..., k)", "one example without an axis"
+        raise InputError("losses_and_readings", wanted, got, "x[None]")
+    return losses.sum(tuple(range(1, losses.ndim)))
 
 
-def check_loss(who: str, loss: Any, heads: bool = False) -> None:
-    """Raise unless `loss` is one of `fnn.losses` or, where `heads`, one that has params."""
-    if not isinstance(loss, Loss) and not (heads and hasattr(loss, "through")):
-        name = getattr(loss, "__name__", "softmax_cross_entropy")
-        raise InputError(who, "a loss", describe(loss), f"fnn.{who}(net, fnn.{name}(), ...)")
+def check_loss(who: str, loss: Any) -> None:
+    """Raise unless `loss` is a loss."""
+    if not isinstance(loss, Objective):
+        fix = f"fnn.Loss({getattr(loss, '__name__', 'rule')})" if callable(loss) else "fnn.softmax_cross_entropy()"
+        raise InputError(who, "a loss", describe(loss), fix)
+
+
+def check_without_params(who: str, loss: Any) -> None:
+    """Raise unless `loss` is a loss without params of its own."""
+    check_loss(who, loss)
+    if loss.has_params:
+        raise InputError(who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy() behind fnn.Dense(V)")
 
 
 def refuted(condition: Any) -> bool:
@@ -87,27 +89,6 @@ def refuted(condition: Any) -> bool:
         return not condition
     except jax.errors.ConcretizationTypeError:
         return False
-
-
-def check_apart(who: str, net: Layer, params: Params, x: Any) -> None:
-    """Raise where `x` has no axis of examples, or a layer's output for one depends on the others.
-
-    A layer that couples examples, such as batch normalisation by the batch's own statistics, says so by
-    `couples_examples = True`: there "the gradient of one example" has no meaning.
-    """
-    if not hasattr(x, "shape") or not x.shape:
-        raise InputError(who, "examples on axis 0 of x", describe(x), "x[None]")
-    _check_layers(who, net, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
-
-
-def _check_layers(who: str, layer: Any, params: Any, x: Any) -> None:
-    if getattr(layer, "couples_examples", False):
-        wanted = "layers that keep examples apart"
-        raise InputError(who, wanted, f"{layer!r}, which couples them", "fnn.LayerNorm()")
-    parts = layer.parts(params, x) if hasattr(layer, "parts") else ()
-    for place, part, own, shape in parts:
-        with at(place):
-            _check_layers(who, part, own, shape)
 
 
 def check_begins(

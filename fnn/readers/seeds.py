@@ -5,7 +5,6 @@ stay single, only dz gets an axis. A seeded reader sees that axis: its rule is c
 plain form whose dz has the seeds first, (c, n, t, j), and x as ever, (n, t, k).
 """
 
-import dataclasses
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -14,11 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.core import Layer, Params, Reader, Residuals, backward, forward
+from fnn.arrays import accumulator
+from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError
-from fnn.factors import Factor, accumulator, is_factor, unread
-from fnn.losses import Loss
-from fnn.readers.reading import reader
+from fnn.factors import Form, cotangent, is_factor, with_cotangent
+from fnn.objective import Objective
+from fnn.reader import Reader, as_factors
+from fnn.reading import Stacked
 
 AXIS = "fnn seeds"
 FISHERS = ("exact", "sampled", "empirical")
@@ -37,13 +38,13 @@ def seeded_reader(rule: Callable[..., Any]) -> Reader:
     """Make a reader of a rule for a factor with dz (c, n, t, j); only `backward_seeds` can run it."""
 
     @wraps(rule)
-    def gathered(factor: Factor, param: Any, *leaves: Any) -> Any:
-        return rule(dataclasses.replace(factor, dz=lax.all_gather(factor.dz, AXIS)), param, *leaves)
+    def gathered(form: Form, param: Any, *leaves: Any) -> Any:
+        return rule(with_cotangent(form, lax.all_gather(cotangent(form), AXIS)), param, *leaves)
 
-    return reader(gathered)
+    return Reader(gathered)
 
 
-def check_fisher(who: str, loss: Loss, fisher: str) -> None:
+def check_fisher(who: str, loss: Objective, fisher: str) -> None:
     """Raise unless `fisher` is known, and the loss has the likelihood that it asks for."""
     if fisher not in FISHERS:
         raise InputError(
@@ -55,15 +56,15 @@ def check_fisher(who: str, loss: Loss, fisher: str) -> None:
 
 
 def curvature_seeds(
-    loss: Loss, fisher: str, y: Any, target: Any, key: Any = None, samples: int = 1, apart: bool = False
+    loss: Objective, fisher: str, y: Any, target: Any, key: Any = None, samples: int = 1, per_token: bool = False
 ) -> Any:
-    """Give seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
+    """Return seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
 
     "exact": the columns of the Hessian's root, one for each of the k outputs; "sampled": gradients at
     targets drawn from the model, divided by sqrt(samples), whose products have that Hessian as their
     mean; "empirical": the gradient at the data's own target (which is not the Hessian: Kunstner et al. 2019).
     The loss's reduction is in the seeds: after a mean each row has its share 1 / rows.
-    `apart` gives the rows of one example, its tokens, seeds of their own: products between tokens are then
+    `per_token` gives the rows of one example, its tokens, seeds of their own: products between tokens are then
     zero, as they are in the Hessian, at c times as many seeds.
     """
     wide = y.astype(accumulator(y.dtype))
@@ -75,11 +76,12 @@ def curvature_seeds(
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
         seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples)) / samples**0.5
     else:
-        seeds = loss.rule(wide, target, **dict(loss.options))[1][None]
-    weights = loss.row_weights(jnp.ones(y.shape[:-1], wide.dtype))
+        each = loss.with_reduction("none")
+        seeds = each.pull((), wide, target, None, Stacked(as_factors, ((),)))[1][None]
+    weights = loss.row_weights(y.shape[:-1], wide.dtype)
     if weights is not None:
         seeds = seeds * jnp.sqrt(weights)[None, ..., None]
-    if apart and y.ndim > 2:
+    if per_token and y.ndim > 2:
         tokens = y[0, ..., 0].size
         mask = jnp.eye(tokens, dtype=seeds.dtype).reshape(tokens, 1, 1, *y.shape[1:-1], 1)
         seeds = (mask * seeds[None]).reshape(-1, *y.shape)
@@ -87,11 +89,11 @@ def curvature_seeds(
 
 
 def factor_types(net: Layer, params: Params, x: Any) -> Any:
-    """Give the type of each param's factor, a tree like the params; nothing is computed."""
+    """Return the type of each param's factor, a tree like the params; nothing is computed."""
 
     def factors(params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
-        return backward(net, params, residuals, jnp.zeros_like(y), read=unread)[0]
+        return backward(net, params, residuals, jnp.zeros_like(y), read=as_factors)[0]
 
     shapes = jax.eval_shape(factors, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
     return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

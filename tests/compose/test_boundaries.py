@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnn
-from fnn import Dense, Dropout, Gated, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip
+from fnn import Dense, Dropout, gated, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip
 from fnn.compose.serial import kept_boundaries
 from tests.cases import ACTIVATIONS
 
@@ -52,7 +52,7 @@ def test_no_smaller_set_would_do(layers):
         (Serial(Dense(7), fnn.relu, Dropout(0.5), fnn.identity, Dense(3)), [(2, 5), (2, 7)]),
         (Serial(Dense(7), LayerNorm(), fnn.gelu, Dense(3)), [(2, 1), (2, 1), (2, 5), (2, 7)]),
         (Serial(Serial(Dense(7), fnn.gelu), Serial(Dense(3))), [(2, 5), (2, 7)]),
-        (Skip(Serial(RMSNorm(), Gated(7), Dense(5))), [(2, 1), (2, 5), (2, 14)]),  # D + 2F
+        (Skip(Serial(RMSNorm(), gated(7), Dense(5))), [(2, 1), (2, 5), (2, 14)]),  # D + 2F
         (Serial(Parallel(fnn.relu, fnn.tanh), Dense(3)), [(2, 5), (2, 5)]),
         (Serial(fnn.Embedding(9, 5), LayerNorm(), Dense(3)), [(2,), (2, 1), (2, 1)]),
         (Serial(fnn.Bias(), fnn.identity), []),

@@ -7,7 +7,7 @@ import fnn
 
 NET = fnn.Serial(
     fnn.Dense(6),
-    fnn.Repeat(fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Gated(4), fnn.Dense(6))), 3),
+    fnn.Repeat(fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.gated(4), fnn.Dense(6))), 3),
     fnn.Dropout(0.1),
     fnn.Dense(2),
 )

@@ -21,9 +21,9 @@ def test_augmented_layer_gives_per_example_norms_with_the_bias_included():
     net, x, dy = bias.Augmented(3), jnp.ones((2, 4)), jnp.arange(6.0).reshape(2, 3)
     params = fnn.init(net, jax.random.key(0), x)
     _, residuals = fnn.forward(net, params, x)
-    factors, dx = fnn.backward(net, params, residuals, dy, read=fnn.unread)
-    assert isinstance(factors["w"], fnn.Outer) and factors["w"].x.shape == (2, 5) and dx.shape == (2, 4)
-    np.testing.assert_allclose(fnn.gradient(factors["w"], params["w"])[-1], dy.sum(0))
+    factors, dx = fnn.backward(net, params, residuals, dy, read=fnn.readers.as_factors)
+    assert isinstance(factors["kernel"], fnn.factors.Outer) and factors["kernel"].x.shape == (2, 5) and dx.shape == (2, 4)
+    np.testing.assert_allclose(fnn.readers.gradient(factors["kernel"], params["kernel"])[-1], dy.sum(0))
 
 
 def test_an_update_of_the_one_spoils_it():

@@ -36,7 +36,7 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     done = script("--epochs", "4", "--hidden", "128", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "1,437 images of 8 x 8 pixels to learn from, 360 held out." in done.stdout
-    assert done.stdout.count("params[0]['w']") == 2  # the gradients, before and after
+    assert done.stdout.count("params[0]['kernel']") == 2  # the gradients, before and after
     folder = tmp_path / "digits"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     for name in FILES[1:]:
@@ -50,7 +50,7 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     assert len(found["loss of each epoch"]) == found["options"]["epochs"] == 4
     assert found["versions"].keys() >= {"python", "fnn", "jax"} and found["seconds"] > 0 and found["device"]
     for errors in found["gradient errors"].values():
-        assert set(errors) == {"params[0]['b']", "params[0]['w']", "params[3]['b']", "params[3]['w']"}
+        assert set(errors) == {"params[0]['bias']", "params[0]['kernel']", "params[3]['bias']", "params[3]['kernel']"}
         assert all(
             error["fnn, float64"] < 1e-12 and error["fnn, float32"] < 1e-4 for error in errors.values()
         )
@@ -63,11 +63,11 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
 
 def test_comparison_sees_a_wrong_gradient():
     x = np.ones((3, 2), np.float32)
-    params = {"w": np.full((2,), 0.5, np.float32)}
-    right = gradient_errors(lambda p, x: {"w": x.sum(0)}, lambda p, x: (x @ p["w"]).sum(), params, x)
-    wrong = gradient_errors(lambda p, x: {"w": 1.5 * x.sum(0)}, lambda p, x: (x @ p["w"]).sum(), params, x)
-    assert right == {"params['w']": {"fnn, float64": 0.0, "fnn, float32": 0.0, "jax.grad, float32": 0.0}}
-    assert wrong["params['w']"]["fnn, float64"] == pytest.approx(0.5)
+    params = {"kernel": np.full((2,), 0.5, np.float32)}
+    right = gradient_errors(lambda p, x: {"kernel": x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x)
+    wrong = gradient_errors(lambda p, x: {"kernel": 1.5 * x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x)
+    assert right == {"params['kernel']": {"fnn, float64": 0.0, "fnn, float32": 0.0, "jax.grad, float32": 0.0}}
+    assert wrong["params['kernel']"]["fnn, float64"] == pytest.approx(0.5)
 
 
 def test_rising_loss_stops_at_its_step_and_keeps_earlier_results(tmp_path):
@@ -153,7 +153,7 @@ def test_results_go_to_a_folder_or_nowhere(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match=r"file/digits: expected a folder .* try `--results DIR`"):
         writable(tmp_path / "file" / "digits")
-    assert write(tmp_path, {"a": b"1", "b": b"2"}) == ""
+    assert write(tmp_path, {"a": b"1", "bias": b"2"}) == ""
     assert write(tmp_path, {"a": b"3"}) == " (in place of the earlier ones)"
 
     def full(self: Path, content: bytes) -> int:

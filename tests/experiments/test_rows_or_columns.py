@@ -28,7 +28,7 @@ def test_columns_are_explained_by_the_four_equations_with_their_shapes():
     assert "dZ1 = dA1 * tanh'(Z1) (4, 7) = (4, 7) * tanh'((4, 7))" in said
     assert "dA0 = W1^T dZ1 (5, 7) = (4, 5)^T (4, 7)" in said
     params = jax.eval_shape(lambda: fnn.init(rc.network((5, 4, 3)), jax.random.key(0), x))
-    assert params[2]["W"].shape == (3, 4) and params[2]["b"].shape == (3, 1)
+    assert params[2]["W"].shape == (3, 4) and params[2]["bias"].shape == (3, 1)
 
 
 def test_script_writes_what_it_prints(tmp_path, capsys):

@@ -22,8 +22,8 @@ def test_after_the_last_use_is_gradient_descent_and_too_soon_is_not():
         wanted = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), new, wanted)
         _, _, wrong = when.step(net, params, x, t, 0.1, too_soon=True)
-        np.testing.assert_allclose(wrong[-1]["w"], grads[-1]["w"], rtol=1e-12)
-        assert not np.allclose(wrong[0]["w"], grads[0]["w"], rtol=1e-3)
+        np.testing.assert_allclose(wrong[-1]["kernel"], grads[-1]["kernel"], rtol=1e-12)
+        assert not np.allclose(wrong[0]["kernel"], grads[0]["kernel"], rtol=1e-3)
 
 
 def test_script_says_what_holds(tmp_path, capsys):

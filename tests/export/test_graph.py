@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.compose.recomputed import Recomputed
+from fnn.compose.remat import Remat
 from fnn.layers import activation as rows
 
 pytest.importorskip("onnx")
@@ -27,12 +27,12 @@ NETS = CHAINS | {
     "skips": fnn.Serial(
         fnn.Repeat(fnn.Skip(fnn.Serial(fnn.Dense(5), fnn.tanh, fnn.Dropout(0.5))), 3), fnn.softmax
     ),
-    "recomputed": Recomputed(fnn.mlp([5, 4, 2])),
+    "recomputed": Remat(fnn.mlp([5, 4, 2])),
     "shared": fnn.Repeat(fnn.Skip(fnn.Serial(fnn.relu, fnn.Dense(5))), 3, shared=True),
     "norms": fnn.Serial(
         fnn.LayerNorm(), fnn.Dense(6), fnn.RMSNorm(), fnn.LayerNorm(scale=False, bias=False), fnn.Bias(0.5)
     ),
-    "branches": fnn.Parallel(fnn.Gated(5), fnn.Dense(5), fnn.Serial(fnn.relu, fnn.Scale(2.0))),
+    "branches": fnn.Parallel(fnn.gated(5), fnn.Dense(5), fnn.Serial(fnn.relu, fnn.Scale(2.0))),
 }
 
 
@@ -148,7 +148,7 @@ def test_graphs_of_other_exporters_are_read(tmp_path):
         ("MatMul", ["a", "v"], ["p"], {}),
         ("Add", ["c", "p"], ["y"], {}),
     ]
-    tensors = {"w": w, "b": np.arange(4.0), "low": 0, "high": 6, "c": np.ones((1, 2))}
+    tensors = {"kernel": w, "bias": np.arange(4.0), "low": 0, "high": 6, "c": np.ones((1, 2))}
     path = made(nodes, tensors, tmp_path / "net.onnx")
     net, params = export.from_onnx(path)
     assert repr(net) == "Serial(Dense(4, inputs=5), relu6, Dense(2, inputs=4))"
@@ -168,7 +168,7 @@ def test_graphs_of_other_exporters_are_read(tmp_path):
     ],
 )
 def test_graphs_that_are_no_such_chain_are_refused(nodes, said, tmp_path):
-    tensors = {"low": -1, "high": 6, "w": np.ones((2, 2))}
+    tensors = {"low": -1, "high": 6, "kernel": np.ones((2, 2))}
     with pytest.raises(fnn.InputError, match=f"from_onnx: expected .*{said}"):
         export.from_onnx(made(nodes, tensors, tmp_path / "net.onnx"))
 

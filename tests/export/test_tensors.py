@@ -42,7 +42,7 @@ def test_optimizer_state_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"a": {"b": np.ones(2)}, "a.b": np.ones(3)}, "two that are called 'a.b'"),
+        ({"a": {"bias": np.ones(2)}, "a.b": np.ones(3)}, "two that are called 'a.b'"),
         ({"a": 1.0}, "an array as 'a', got 1.0"),
         ({"a": np.ones(2, np.complex128)}, r"'a' in a dtype of the format, got complex128\[2\]"),
         ({"a": jax.random.key(0)}, r"try `jax.random.key_data\(key\)`"),
@@ -55,13 +55,13 @@ def test_trees_that_do_not_fit_are_refused(tree, said, tmp_path):
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
-    path, tree = tmp_path / "params.safetensors", {"w": np.ones((2, 3)), "b": np.ones(3)}
+    path, tree = tmp_path / "params.safetensors", {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
     export.save_params(tree, path)
     for like, said in [
-        ({"w": tree["w"]}, "expected the leaves w, got a file with b"),
-        ({"w": tree["w"], "c": tree["b"]}, "a file without c and a file with b"),
-        (tree | {"b": np.ones(4)}, r"b like float64\[4\], got float64\[3\]"),
-        (tree | {"b": np.ones(3, np.float32)}, r"b like float32\[3\], got float64\[3\]"),
+        ({"kernel": tree["kernel"]}, "expected the leaves w, got a file with b"),
+        ({"kernel": tree["kernel"], "c": tree["bias"]}, "a file without c and a file with b"),
+        (tree | {"bias": np.ones(4)}, r"b like float64\[4\], got float64\[3\]"),
+        (tree | {"bias": np.ones(3, np.float32)}, r"b like float32\[3\], got float64\[3\]"),
     ]:
         with pytest.raises(fnn.InputError, match=said):
             export.load_params(path, like)

@@ -21,9 +21,9 @@ def run(net, shape=(4, 6), key=None):
 
 def test_dense():
     y, p, x = run(Dense(3))
-    assert_close(y, x @ p["w"] + p["b"])
+    assert_close(y, x @ p["kernel"] + p["bias"])
     y, p, x = run(Dense(3, bias=False), (2, 4, 6))
-    assert_close(y, np.einsum("ntk,kj->ntj", x, p["w"]))
+    assert_close(y, np.einsum("ntk,kj->ntj", x, p["kernel"]))
 
 
 def test_norms():
@@ -37,22 +37,22 @@ def test_norms():
 def test_gates():
     y, _, x = run(Gate(fnn.sigmoid))
     assert_close(y, x[:, 3:] / (1 + np.exp(-x[:, :3])))
-    y, p, x = run(fnn.Gated(2, fnn.tanh))
-    z = x @ p[0]["w"]
+    y, p, x = run(fnn.gated(2, fnn.tanh))
+    z = x @ p[0]["kernel"]
     assert_close(y, np.tanh(z[:, :2]) * z[:, 2:])
 
 
 def test_compositions():
     y, p, x = run(Skip(Dense(6)))
-    assert_close(y, x + x @ p["w"] + p["b"])
+    assert_close(y, x + x @ p["kernel"] + p["bias"])
     y, p, x = run(Parallel(Dense(2), fnn.Scale(), join="concatenate"))
     np.testing.assert_allclose(
-        y, np.concatenate([x @ p[0]["w"] + p[0]["b"], x * p[1]["scale"]], -1), rtol=1e-14
+        y, np.concatenate([x @ p[0]["kernel"] + p[0]["bias"], x * p[1]["scale"]], -1), rtol=1e-14
     )
     for shared in (False, True):
         y, p, x = run(Repeat(Serial(Dense(6), fnn.tanh), 3, shared=shared))
         for i in range(3):
-            w, b = (p[0]["w"], p[0]["b"]) if shared else (p[0]["w"][i], p[0]["b"][i])
+            w, b = (p[0]["kernel"], p[0]["bias"]) if shared else (p[0]["kernel"][i], p[0]["bias"][i])
             x = np.tanh(x @ w + b)
         assert_close(y, x)
 
@@ -61,7 +61,7 @@ def test_embedding():
     index = jnp.array([[1, 0], [1, 3]])
     params = fnn.init(Embedding(4, 3), jax.random.key(0), index)
     y, _ = fnn.forward(Embedding(4, 3), params, index)
-    np.testing.assert_array_equal(y, np.asarray(params["table"])[np.asarray(index)])
+    np.testing.assert_array_equal(y, np.asarray(params["embedding"])[np.asarray(index)])
 
 
 def test_dropout_keeps_the_mean_and_the_key_makes_the_mask():
@@ -84,13 +84,13 @@ def test_each_use_of_a_repeated_dropout_has_its_own_mask():
 
 def test_init_draws_what_it_says():
     params = fnn.init(Dense(400), jax.random.key(0), jnp.ones((1, 300), jnp.float32))
-    assert params["w"].dtype == jnp.float32 and params["w"].shape == (300, 400)
+    assert params["kernel"].dtype == jnp.float32 and params["kernel"].shape == (300, 400)
     # 120,000 draws of variance 1/300
-    assert abs(float(params["w"].std()) * np.sqrt(300) - 1) < 0.02
-    np.testing.assert_array_equal(params["b"], 0)
+    assert abs(float(params["kernel"].std()) * np.sqrt(300) - 1) < 0.02
+    np.testing.assert_array_equal(params["bias"], 0)
     deep = fnn.init(Repeat(Dense(8), 3), jax.random.key(0), jnp.ones((1, 8), jnp.bfloat16))
-    assert deep["w"].dtype == jnp.float32
-    assert not np.array_equal(deep["w"][0], deep["w"][1])
+    assert deep["kernel"].dtype == jnp.float32
+    assert not np.array_equal(deep["kernel"][0], deep["kernel"][1])
     ones = fnn.init(LayerNorm(), jax.random.key(0), jnp.ones((1, 8)))
     np.testing.assert_array_equal(ones["scale"], 1)
     np.testing.assert_array_equal(ones["bias"], 0)

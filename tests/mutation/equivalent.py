@@ -40,7 +40,7 @@ EQUIVALENT = {
     "Repeat.backward: jnp.maximum(i - 1, 0) -> jnp.maximum(0, i - 1)": _SYMMETRIC,
     "Repeat.backward: jax.tree.map(lambda _, row: row[0], params, rows) if in_place else params"
     " -> params": _OLD,
-    **{f"Recomputed.backward: dy -> {other}": _WAITED for other in _OTHERS},
+    **{f"Remat.backward: dy -> {other}": _WAITED for other in _OTHERS},
     "recomputed.after: 0 -> 1 (2)": _ANY,
     "recomputed.after: 0 -> 1 (3)": _ANY,
     "recomputed._never_of_many: 0 -> 1": _ANY,
@@ -58,7 +58,7 @@ EQUIVALENT = {
     "LinearCrossEntropy._chunk: batch.coefficient[..., None].astype(dz.dtype)"
     " -> batch.coefficient[..., None]": "both are of the dtype that is accumulated in",
     "LinearCrossEntropy._chunk: 0 -> 1 (5)": "dz is zero there, so that any x that is finite will do",
-    "LinearCrossEntropy._chunk: {'b': Total(dz)} if self.bias else {} -> {'b': Total(dz)}": _NOT_READ,
+    "LinearCrossEntropy._chunk: {'bias': Total(dz)} if self.bias else {} -> {'bias': Total(dz)}": _NOT_READ,
     "walk.cross_entropy: jax.lax.stop_gradient(z.max(-1)) -> z.max(-1)": _SHIFT,
     **{f"walk.cross_entropy: -1 -> 1 ({i})": "the logits have two axes here" for i in (4, 5, 6)},
     "walk.walk: zip(pieces, cuts, strict=True) -> zip(pieces, cuts)": _AS_MANY,

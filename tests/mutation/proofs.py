@@ -13,7 +13,7 @@ from tests.cases import CASES, example
 from tests.compose import test_again, test_branches, test_in_place
 from tests.head import heads, test_head, test_network, test_program
 from tests.layers import test_activation, test_activation_accuracy, test_activation_float64
-from tests.plan import test_stored
+from tests.memory import test_stored
 from tests.proof import assert_equal, count_products, explicit, reference
 from tests.readers import test_update
 
@@ -173,7 +173,7 @@ _WAYS = (
 HEADS = (
     *(
         partial(test_program.test_products_have_operands_of_the_compute_dtype_and_results_of_float32, tied)
-        for tied in ((), ("table",))
+        for tied in ((), ("embedding",))
     ),
     *(
         partial(eagerly, test_head.test_values_and_gradients_are_those_of_the_plain_way, *way)

@@ -10,9 +10,9 @@ from typing import Any
 
 from fnn import factors, losses
 from fnn.compose import branches, in_place, recomputed, repeat, reversible, segments, serial
-from fnn.head import linear, walk
+from fnn.losses import linear, walk
 from fnn.layers import activation, affine, dense, dropout, embedding, gated, norm, normal, piecewise, smooth
-from fnn.plan import stored
+from fnn.memory import stored
 from tests.compose import test_again
 from tests.layers import test_activation
 from tests.mutation.mutate import Mutant, mutants, name_of
@@ -111,7 +111,7 @@ def targets() -> tuple[Target, ...]:
             segments.Segments.backward,
             (*composed("repeat-every-2", "repeat-every-3", "shared-every-2"), *IN_PLACE),
         ),
-        Target(recomputed.Recomputed.backward, composed("recomputed", "plan", "repeat-every-2")),
+        Target(recomputed.Remat.backward, composed("recomputed", "plan", "repeat-every-2")),
         Target(recomputed.after, AFTER),
         Target(recomputed._never.fun, AFTER),
         Target(recomputed._never_of_many, AFTER),

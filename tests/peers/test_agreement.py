@@ -35,10 +35,10 @@ def theirs() -> list:
     layers = []
     for own in PARAMS:
         if own:
-            k, j = own["w"].shape
+            k, j = own["kernel"].shape
             layer = torch.nn.Linear(k, j, dtype=torch.float64)
-            layer.weight.data = torch.tensor(np.asarray(own["w"]).T.copy())
-            layer.bias.data = torch.tensor(np.asarray(own["b"]))
+            layer.weight.data = torch.tensor(np.asarray(own["kernel"]).T.copy())
+            layer.bias.data = torch.tensor(np.asarray(own["bias"]))
             layers += [layer, torch.nn.Tanh()]
     return layers[:-1]
 
@@ -62,7 +62,7 @@ def assert_agrees(ours, others, relative=1e-10):
 
 
 def readings(read):
-    return fnn.losses_and_readings(NET, LOSS, read)(*DATA)[1]
+    return fnn.readers.losses_and_readings(NET, LOSS, read)(*DATA)[1]
 
 
 INPUTS, LABELS = torch.tensor(X), torch.tensor(LABEL)
@@ -72,7 +72,7 @@ def test_opacus_gradients_of_examples():
     module = opacus.GradSampleModule(model(), loss_reduction="sum")
     torch.nn.functional.cross_entropy(module(INPUTS), LABELS, reduction="sum").backward()
     each = [p.grad_sample for p in module.parameters()]
-    assert_agrees(in_their_order(readings(fnn.example_gradient)), each)
+    assert_agrees(in_their_order(readings(fnn.readers.example_gradient)), each)
 
 
 def test_opacus_ghost_norms_and_clipped_sum():
@@ -83,7 +83,7 @@ def test_opacus_ghost_norms_and_clipped_sum():
     module = Ghost(model(), max_grad_norm=NORM, use_ghost_clipping=True, loss_reduction="sum")
     losses = torch.nn.functional.cross_entropy(module(INPUTS), LABELS, reduction="none")
     losses.sum().backward(retain_graph=True)
-    clipped = fnn.clipped_gradient(NET, LOSS, NORM)(*DATA)
+    clipped = fnn.privacy.clipped_gradient(NET, LOSS, NORM)(*DATA)
     assert_agrees([clipped.norms], [module.get_norm_sample()])
     coefficients = module.get_clipping_coef()
     module.disable_hooks()
@@ -104,7 +104,7 @@ def test_opacus_ghost_norms_of_tokens():
     module = Ghost(model(), max_grad_norm=NORM, use_ghost_clipping=True, loss_reduction="sum")
     rows = module(torch.tensor(x)).flatten(0, 1)
     torch.nn.functional.cross_entropy(rows, torch.tensor(label).flatten(), reduction="sum").backward()
-    clipped = fnn.clipped_gradient(NET, LOSS, NORM)(PARAMS, jnp.asarray(x), jnp.asarray(label))
+    clipped = fnn.privacy.clipped_gradient(NET, LOSS, NORM)(PARAMS, jnp.asarray(x), jnp.asarray(label))
     assert_agrees([clipped.norms], [module.get_norm_sample()])
 
 
@@ -120,8 +120,8 @@ def extended(*extensions):
 def test_backpack_gradients_norms_and_moments():
     e = backpack.extensions
     params = extended(e.BatchGrad(), e.BatchL2Grad(), e.SumGradSquared(), e.Variance())
-    read = fnn.together(fnn.example_gradient, fnn.squared_norm, fnn.second_moment, fnn.variance)
-    gradients, norms, moments, variances = fnn.apart(PARAMS, readings(read))
+    read = fnn.readers.zip_readers(fnn.readers.example_gradient, fnn.readers.squared_norm, fnn.readers.second_moment, fnn.readers.variance)
+    gradients, norms, moments, variances = fnn.readers.unzip(PARAMS, readings(read))
     assert_agrees(in_their_order(gradients), [N * p.grad_batch for p in params])
     ours = [own[name] for own in norms if own for name in ("w", "b")]
     assert_agrees(ours, [N**2 * p.batch_l2 for p in params])
@@ -132,22 +132,22 @@ def test_backpack_gradients_norms_and_moments():
 def test_backpack_diagonal_and_kronecker_factors():
     e = backpack.extensions
     params = extended(e.DiagGGNExact(), e.BatchDiagGGNExact(), e.KFLR())
-    diagonal = fnn.ggn_diagonal(NET, LOSS)(*DATA)
+    diagonal = fnn.curvature.ggn_diagonal(NET, LOSS)(*DATA)
     assert_agrees(in_their_order(diagonal), [p.diag_ggn_exact for p in params])
-    each = fnn.ggn_diagonal(NET, LOSS, per_example=True)(*DATA)
+    each = fnn.curvature.ggn_diagonal(NET, LOSS, per_example=True)(*DATA)
     assert_agrees(in_their_order(each), [N * p.diag_ggn_exact_batch for p in params])
-    factors = fnn.kronecker_factors(NET, LOSS)(*DATA).factors
-    weights = [own["w"] for own in factors if own]
-    biases = [own["b"] for own in factors if own]
+    factors = fnn.curvature.kronecker_factors(NET, LOSS)(*DATA).factors
+    weights = [own["kernel"] for own in factors if own]
+    biases = [own["bias"] for own in factors if own]
     assert_agrees([w.outputs for w in weights], [p.kflr[0] for p in params[::2]])
     assert_agrees([w.inputs for w in weights], [p.kflr[1] for p in params[::2]])
     assert_agrees([b.outputs for b in biases], [p.kflr[0] for p in params[1::2]])
 
 
 PRODUCTS = {
-    "GGNLinearOperator": lambda v: fnn.ggn_product(NET, LOSS)(*DATA, v),
-    "HessianLinearOperator": lambda v: fnn.hessian_product(NET, LOSS)(*DATA, v),
-    "EFLinearOperator": lambda v: fnn.fisher_product(NET, LOSS, "empirical")(*DATA, v),
+    "GGNLinearOperator": lambda v: fnn.curvature.ggn_product(NET, LOSS)(*DATA, v),
+    "HessianLinearOperator": lambda v: fnn.curvature.hessian_product(NET, LOSS)(*DATA, v),
+    "EFLinearOperator": lambda v: fnn.curvature.fisher_product(NET, LOSS, "empirical")(*DATA, v),
 }
 
 
@@ -161,10 +161,10 @@ def test_curvlinops_products(name):
 @pytest.mark.parametrize("corrected", [False, True], ids=["KFAC", "EKFAC"])
 def test_curvlinops_kronecker_factors(fisher, theirs, bias, corrected):
     def product(v):
-        blocks = fnn.eigen(fnn.kronecker_factors(NET, LOSS, fisher, bias=bias)(*DATA).factors)
+        blocks = fnn.curvature.eigen(fnn.curvature.kronecker_factors(NET, LOSS, fisher, bias=bias)(*DATA).factors)
         if corrected:
-            blocks = fnn.corrected(NET, LOSS, fisher)(*DATA, blocks)
-        return fnn.multiply(blocks, v)
+            blocks = fnn.curvature.ekfac(NET, LOSS, fisher)(*DATA, blocks)
+        return fnn.curvature.kronecker_multiply(blocks, v)
 
     operator = curvlinops.EKFACLinearOperator if corrected else curvlinops.KFACLinearOperator
     assert_same_product(operator, product, fisher_type=theirs, separate_weight_and_bias=bias == "apart")

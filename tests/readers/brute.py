@@ -98,7 +98,7 @@ def ranks(case: Example) -> Any:
 
     def factors(params: Any) -> Any:
         _, residuals = fnn.forward(case.net, params, case.x, case.key)
-        return fnn.backward(case.net, params, residuals, case.dy, read=fnn.unread)[0]
+        return fnn.backward(case.net, params, residuals, case.dy, read=fnn.readers.as_factors)[0]
 
     shapes = jax.eval_shape(factors, case.params)
     return jax.tree.map(lambda f, p: f.rank, shapes, case.params, is_leaf=is_factor)

@@ -28,7 +28,7 @@ class BatchNorm:
         return self.forward(params, x, None)[0]
 
     def backward(self, params, x, y, extras, dy, read):
-        return read({"bias": fnn.Total(dy)}), dy - dy.mean(0, keepdims=True)
+        return read({"bias": fnn.factors.Total(dy)}), dy - dy.mean(0, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,44 +50,44 @@ def _setting(layer):
 def test_a_layer_that_couples_examples_is_refused():
     net, params, x, label = _setting(BatchNorm())
     with pytest.raises(fnn.InputError, match=r"net\.layers\[1\]\.layer: .*BatchNorm.*couples"):
-        fnn.losses_and_readings(net, LOSS, fnn.squared_norm)(params, x, label)
+        fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm)(params, x, label)
     with pytest.raises(fnn.InputError, match="couples"):
-        fnn.tangent_kernel(net)(params, x)
+        fnn.readers.tangent_kernel(net)(params, x)
     fnn.value_and_grad(net, LOSS)(params, x, label)  # training is not refused
 
 
 def test_a_gradient_where_a_factor_could_stand_is_refused():
     net, params, x, label = _setting(Summed())
-    for read in (fnn.squared_norm, fnn.example_gradient, fnn.gram, fnn.variance):
+    for read in (fnn.readers.squared_norm, fnn.readers.example_gradient, fnn.readers.gram, fnn.readers.variance):
         with pytest.raises(fnn.InputError, match="expected a factor"):
-            fnn.losses_and_readings(net, LOSS, read)(params, x, label)
+            fnn.readers.losses_and_readings(net, LOSS, read)(params, x, label)
 
 
 def test_bad_input_is_named():
     net, params, x, label = _setting(fnn.relu)
     with pytest.raises(fnn.InputError, match="examples on axis 0"):
-        fnn.losses_and_readings(fnn.Dense(2), LOSS, fnn.squared_norm)(
+        fnn.readers.losses_and_readings(fnn.Dense(2), LOSS, fnn.readers.squared_norm)(
             fnn.init(fnn.Dense(2), jax.random.key(0), x[0]), x[0], jnp.int32(0)
         )
-    run = fnn.losses_and_readings(net, LOSS, fnn.inner_product)
+    run = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.inner_product)
     with pytest.raises(fnn.InputError, match="begins like the params"):
         run(params, x, label, trees=(params[0],))
     with pytest.raises(fnn.InputError, match="a direction float"):
         run(params, x, label, trees=(jax.tree.map(lambda p: p[None], params),))
     with pytest.raises(fnn.InputError, match="a loss"):
-        fnn.losses_and_readings(net, lambda y, t: y, fnn.squared_norm)  # pyright: ignore[reportArgumentType]
+        fnn.readers.losses_and_readings(net, lambda y, t: y, fnn.readers.squared_norm)  # pyright: ignore[reportArgumentType]
     with pytest.raises(fnn.InputError, match="other like x"):
-        fnn.tangent_kernel(net)(params, x, x[:, :2])
+        fnn.readers.tangent_kernel(net)(params, x, x[:, :2])
     with pytest.raises(fnn.InputError, match="at least one param"):
-        fnn.over_params(())
+        fnn.readers.sum_over_params(())
     with pytest.raises(fnn.InputError, match="at least one param"):
-        fnn.apart(((), ()), ((), ()))
+        fnn.readers.unzip(((), ()), ((), ()))
 
 
 def test_an_empty_batch_has_no_readings():
     net, params, x, label = _setting(fnn.relu)
-    read = fnn.together(fnn.squared_norm, fnn.example_gradient, fnn.second_moment, fnn.variance)
-    losses, several = fnn.losses_and_readings(net, LOSS, read)(params, x[:0], label[:0])
-    norms, _, moments, _ = fnn.apart(params, several)
-    assert losses.shape == fnn.over_params(norms).shape == (0,)
+    read = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.example_gradient, fnn.readers.second_moment, fnn.readers.variance)
+    losses, several = fnn.readers.losses_and_readings(net, LOSS, read)(params, x[:0], label[:0])
+    norms, _, moments, _ = fnn.readers.unzip(params, several)
+    assert losses.shape == fnn.readers.sum_over_params(norms).shape == (0,)
     assert all(not leaf.any() for leaf in jax.tree.leaves(moments))

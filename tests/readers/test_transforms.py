@@ -17,15 +17,15 @@ NETWORKS = {
     "dense": fnn.Dense(3),
     "scanned": fnn.mlp([4, 5, 5, 5, 5, 5, 3], fnn.tanh),
     "norm-gated-skip-tokens": fnn.Serial(
-        fnn.Dense(4), fnn.LayerNorm(), fnn.Repeat(fnn.Skip(fnn.Gated(4)), 2), fnn.Dense(3)
+        fnn.Dense(4), fnn.LayerNorm(), fnn.Repeat(fnn.Skip(fnn.gated(4)), 2), fnn.Dense(3)
     ),
     "shared-tokens": fnn.Serial(fnn.Repeat(fnn.Serial(fnn.Dense(4), fnn.tanh), 2, shared=True), fnn.Dense(3)),
 }
-ONE_PASS = (fnn.squared_norm, fnn.gradient, fnn.second_moment, fnn.gram)
+ONE_PASS = (fnn.readers.squared_norm, fnn.readers.gradient, fnn.readers.second_moment, fnn.readers.gram)
 
 
 def is_eigen(value):
-    return isinstance(value, fnn.Eigen)
+    return isinstance(value, fnn.curvature.Eigen)
 
 
 def everything(net, x, target, v, key):
@@ -33,34 +33,34 @@ def everything(net, x, target, v, key):
 
     def read(params):
         data = params, x, target
-        several = fnn.together(*ONE_PASS, fnn.example_gradient, fnn.variance)
-        curved = fnn.kronecker_factors(net, LOSS, "sampled", bias="joined")(*data, key)
-        blocks = fnn.eigen(curved.factors)
-        corrected = jax.tree.leaves(fnn.corrected(net, LOSS)(*data, blocks), is_leaf=is_eigen)
-        optimizer = fnn.kfac(net, x, 0.1)
+        several = fnn.readers.zip_readers(*ONE_PASS, fnn.readers.example_gradient, fnn.readers.variance)
+        curved = fnn.curvature.kronecker_factors(net, LOSS, "sampled", bias="joint")(*data, key)
+        blocks = fnn.curvature.eigen(curved.factors)
+        corrected = jax.tree.leaves(fnn.curvature.ekfac(net, LOSS)(*data, blocks), is_leaf=is_eigen)
+        optimizer = fnn.curvature.kfac(net, x, 0.1)
         state = optimizer.init(params)
-        by_blocks = fnn.influence(net, LOSS, lambda v: fnn.solve(blocks, v, 0.1))
+        by_blocks = fnn.attribution.influence(net, LOSS, lambda v: fnn.curvature.kronecker_solve(blocks, v, 0.1))
         return {
-            "examples": fnn.losses_and_readings(net, LOSS, several)(*data),
-            "products": fnn.losses_and_readings(net, LOSS, fnn.inner_product)(*data, trees=(v,)),
-            "kernel": fnn.tangent_kernel(net)(params, x, x[:1]),
-            "clipped": fnn.clipped_gradient(net, LOSS, 0.1, per="layer")(*data),
-            "in parts": fnn.clipped_gradient(net, LOSS, 0.1, microbatch=2)(*data),
-            "private": fnn.private_gradient(net, LOSS, 0.1, 1.0, 4)(*data, key),
-            "diagonal": fnn.ggn_diagonal(net, LOSS)(*data),
-            "of examples": fnn.ggn_diagonal(net, LOSS, "sampled", per_example=True)(*data, key),
+            "examples": fnn.readers.losses_and_readings(net, LOSS, several)(*data),
+            "products": fnn.readers.losses_and_readings(net, LOSS, fnn.readers.inner_product)(*data, trees=(v,)),
+            "kernel": fnn.readers.tangent_kernel(net)(params, x, x[:1]),
+            "clipped": fnn.privacy.clipped_gradient(net, LOSS, 0.1, per="layer")(*data),
+            "in parts": fnn.privacy.clipped_gradient(net, LOSS, 0.1, microbatch=2)(*data),
+            "private": fnn.privacy.private_gradient(net, LOSS, 0.1, 1.0, 4)(*data, key),
+            "diagonal": fnn.curvature.ggn_diagonal(net, LOSS)(*data),
+            "of examples": fnn.curvature.ggn_diagonal(net, LOSS, "sampled", per_example=True)(*data, key),
             "factors": (curved.value, curved.gradient, curved.factors),
             "step": optimizer.update(curved.gradient, state, params, factors=curved.factors)[0],
-            "hessian": fnn.hessian_product(net, LOSS)(*data, v),
-            "ggn": fnn.ggn_product(net, LOSS)(*data, v),
-            "fisher": fnn.fisher_product(net, LOSS)(*data, v),
+            "hessian": fnn.curvature.hessian_product(net, LOSS)(*data, v),
+            "ggn": fnn.curvature.ggn_product(net, LOSS)(*data, v),
+            "fisher": fnn.curvature.fisher_product(net, LOSS)(*data, v),
             # Sampled factors lack rank, and the basis of what they lack is anyone's: the traces are not.
             "corrected": [block.values.sum((-1, -2)) for block in corrected],
             "influence": by_blocks(*data, x[:1], target[:1]),
-            "tracin": fnn.tracin(net, LOSS)([(params, 0.1)], x, target, x[:1], target[:1]),
-            "grand": fnn.grand(net, LOSS)(*data),
-            "el2n": fnn.el2n(net, LOSS)(*data),
-            "feedback": fnn.feedback_alignment(net, LOSS)(params, v, x, target),
+            "tracin": fnn.attribution.tracin(net, LOSS)([(params, 0.1)], x, target, x[:1], target[:1]),
+            "grand": fnn.attribution.grand(net, LOSS)(*data),
+            "el2n": fnn.attribution.el2n(net, LOSS)(*data),
+            "feedback": fnn.feedback.feedback_alignment(net, LOSS)(params, v, x, target),
         }
 
     return read
@@ -103,9 +103,9 @@ def products(program) -> int:
 def test_norms_cost_no_product_and_no_room(sizes, n):
     """Several readings are one pass: beside the gradient, norms take 5% of its temporaries at most."""
     plain = compiled(lambda net: fnn.value_and_grad(net, LOSS), sizes, n)
-    read = fnn.together(fnn.squared_norm, fnn.gradient)
-    both = compiled(lambda net: fnn.losses_and_readings(net, LOSS, read), sizes, n)
-    alone = compiled(lambda net: fnn.losses_and_readings(net, LOSS, fnn.squared_norm), sizes, n)
+    read = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient)
+    both = compiled(lambda net: fnn.readers.losses_and_readings(net, LOSS, read), sizes, n)
+    alone = compiled(lambda net: fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm), sizes, n)
     layers = len(sizes) - 1
     assert products(plain) == products(both) == 3 * layers - 1
     assert products(alone) == 2 * layers - 1
@@ -119,22 +119,22 @@ def test_numbers_of_a_users_step_may_be_traced():
     params = fnn.init(net, jax.random.key(0), x)
 
     def clipped(norm):
-        return fnn.private_gradient(net, LOSS, norm, norm, norm)(params, x, label, jax.random.key(1))[0]
+        return fnn.privacy.private_gradient(net, LOSS, norm, norm, norm)(params, x, label, jax.random.key(1))[0]
 
     assert_equal(jax.jit(clipped)(jnp.float32(0.5)), run(lambda: clipped(0.5)), 1e-6)
 
     def damped(v, damping):
-        return fnn.conjugate_gradients(lambda v: v, damping)(v)
+        return fnn.curvature.conjugate_gradients(lambda v: v, damping)(v)
 
     assert_equal(jax.jit(damped)(params, 1.0), damped(params, 1.0), 1e-6)
     optimizer = optax.inject_hyperparams(
-        lambda damping, learning_rate: fnn.kfac(net, x, learning_rate, damping=damping)
+        lambda damping, learning_rate: fnn.curvature.kfac(net, x, learning_rate, damping=damping)
     )(damping=0.1, learning_rate=0.5)
 
     def step(optimizer, params):
-        _, gradient, factors = fnn.kronecker_factors(net, LOSS, bias="joined")(params, x, label)
+        _, gradient, factors = fnn.curvature.kronecker_factors(net, LOSS, bias="joint")(params, x, label)
         return optimizer.update(gradient, optimizer.init(params), params, factors=factors)[0]
 
-    plain = fnn.kfac(net, x, 0.5, damping=0.1)
+    plain = fnn.curvature.kfac(net, x, 0.5, damping=0.1)
     got, wanted = run(lambda: (step(optimizer, params), step(plain, params)))
     assert_equal(got, wanted, 1e-5)

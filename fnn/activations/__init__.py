@@ -1,0 +1,29 @@
+"""Activations: elementwise layers, each with its derivative made by hand."""
+
+from fnn.activations.table import Activation as Activation
+from fnn.activations.table import Softmax as Softmax
+from fnn.activations.table import activation as activation
+from fnn.activations.table import celu as celu
+from fnn.activations.table import celu_with as celu_with
+from fnn.activations.table import elu as elu
+from fnn.activations.table import elu_with as elu_with
+from fnn.activations.table import gelu as gelu
+from fnn.activations.table import gelu_tanh as gelu_tanh
+from fnn.activations.table import hard_sigmoid as hard_sigmoid
+from fnn.activations.table import hard_silu as hard_silu
+from fnn.activations.table import hard_tanh as hard_tanh
+from fnn.activations.table import identity as identity
+from fnn.activations.table import leaky_relu as leaky_relu
+from fnn.activations.table import leaky_relu_with as leaky_relu_with
+from fnn.activations.table import log_sigmoid as log_sigmoid
+from fnn.activations.table import mish as mish
+from fnn.activations.table import relu as relu
+from fnn.activations.table import relu6 as relu6
+from fnn.activations.table import relu_squared as relu_squared
+from fnn.activations.table import selu as selu
+from fnn.activations.table import sigmoid as sigmoid
+from fnn.activations.table import silu as silu
+from fnn.activations.table import softmax as softmax
+from fnn.activations.table import softplus as softplus
+from fnn.activations.table import softsign as softsign
+from fnn.activations.table import tanh as tanh

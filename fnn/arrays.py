@@ -1,0 +1,73 @@
+"""Arrays and trees of arrays: shapes, dtypes, sizes."""
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.errors import InputError, describe
+
+
+def canonical(tree: Any) -> Any:
+    """Turn NumPy's arrays into JAX's, of the dtype that JAX computes in: float64 becomes float32 unless x64
+    is on.
+
+    Other leaves stay as they are, float0 cotangents among them.
+    """
+
+    def one(leaf: Any) -> Any:
+        numpys = isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype != jax.dtypes.float0
+        return jnp.asarray(leaf) if numpys else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def shapes_of(who: object, x: Any) -> Any:
+    """Return the shapes of arrays, or of shapes: a tree of `jax.ShapeDtypeStruct`. Raises InputError else."""
+
+    def one(leaf: Any) -> jax.ShapeDtypeStruct:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise InputError(who, "an array or shape as x", describe(x), "jnp.asarray(x)")
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(one, x)
+
+
+def accumulator(*dtypes: Any) -> Any:
+    """Return the dtype to accumulate in: the widest of these, at least float32 (jax issue 34330)."""
+    with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for
+        return jnp.result_type(jnp.float32, *dtypes)
+
+
+def widened(array: Any) -> Any:
+    """Return an array of a low precision in float32."""
+    return array.astype(accumulator(array.dtype))
+
+
+def bytes_of(tree: Any) -> int:
+    """Count the bytes of a tree of arrays or shapes."""
+    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def same_shapes(trees: Iterable[Any]) -> bool:
+    """Tell whether all trees have the same structure, shapes and dtypes."""
+    first, *others = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in trees]
+    return all(other == first for other in others)
+
+
+def added(a: Any, b: Any) -> Any:
+    """Add two cotangents, trees of arrays; those of integers are float0 and stay so."""
+    return jax.tree.map(lambda a, b: a if a.dtype == jax.dtypes.float0 else a + b, a, b)
+
+
+def zero_cotangents(x: Any) -> Any:
+    """Return the cotangents of inputs on which nothing depends: zeros, float0 for integers."""
+
+    def one(leaf: Any) -> Any:
+        floating = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.zeros_like(leaf) if floating else np.zeros(leaf.shape, jax.dtypes.float0)
+
+    return jax.tree.map(one, x)

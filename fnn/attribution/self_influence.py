@@ -1,0 +1,39 @@
+"""The influence of an example on its own loss."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnn.arrays import accumulator
+from fnn.curvature.eigen import Eigen, rotated
+from fnn.factors import Examples, Form, Outer, Rows, cotangent
+from fnn.reader import Reader, reader
+from fnn.readers.examples import inner_product, materialised
+
+
+def self_influence(damping: float) -> Reader:
+    """Return a reader of g_i^T (F + damping I)^-1 g_i for each example, (n,): leaves are the blocks of F.
+
+    One token: (X U)^2 (1 / eigenvalues) (dZ V)^2, 2n(k^2 + j^2 + kj) flops; more by gradients in the basis.
+    The damping is the whole block's, exactly. A bias that is joined to its weight counts there.
+    """
+
+    @reader()
+    def read(factor: Form, param: Any, own: Eigen | None) -> Any:
+        if own is None:
+            dz = cotangent(factor)
+            return jnp.zeros(dz.shape[0], accumulator(dz.dtype))
+        turned, inverse = rotated(factor, param, own), 1 / (own.values + damping)
+        if not isinstance(turned, Examples) and turned.dz.shape[1] == 1:
+            return inner_product(_squared(turned), inverse, inverse)
+        return jnp.sum(jnp.square(materialised(turned, inverse)) * inverse[None], (1, 2))
+
+    return read
+
+
+def _squared(factor: Outer | Rows) -> Form:
+    match factor:
+        case Outer(x, dz):
+            return Outer(jnp.square(x), jnp.square(dz))
+        case Rows(index, dz):
+            return Rows(index, jnp.square(dz))

@@ -1,0 +1,51 @@
+"""What compositions ask of what they are given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from fnn.arrays import same_shapes
+from fnn.core import Layer
+from fnn.errors import InputError, describe
+
+
+def check_layers(who: str, layers: Sequence[Any], fix: str) -> None:
+    """Raise unless there are layers, and layers alone."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            if isinstance(layer, (list, tuple)):
+                fix = "fnn.Serial(*layers)"
+            elif isinstance(layer, type):
+                fix = f"{layer.__name__}(...)"
+            elif callable(layer):
+                fix = "fnn.activation(f)"
+            raise InputError(who, "layers, which derive from fnn.Leaf or fnn.Composition", repr(layer), fix)
+    if not layers:
+        raise InputError(who, "one or more layers", "none", fix)
+
+
+def check_same(
+    who: object, x: Any, y: Any, fix: str, what: str = "the layer's output like its input"
+) -> None:
+    """Raise unless `y` has the structure, shapes and dtypes of `x`."""
+    if not same_shapes((x, y)):
+        raise InputError(who, f"{what}, {describe(x)}", describe(y), fix)
+
+
+def check_params(who: str, params: Any, count: int) -> None:
+    """Raise unless `params` are a tuple with those of `count` layers."""
+    if not isinstance(params, (tuple, list)) or len(params) != count:
+        wanted = f"a tuple of params for {count} layers"
+        raise InputError(who, wanted, describe(params), "params = fnn.init(net, key, x)")
+
+
+def key_of(key: Any, i: int) -> Any:
+    """Return the key of layer `i`, None where there is none."""
+    return None if key is None else jax.random.fold_in(key, i)
+
+
+def coupled(layers: Sequence[Layer]) -> bool | None:
+    """Whether layers run together couple examples: True if one does, None if one does not say."""
+    said = [layer.couples_examples for layer in layers]
+    return True if True in said else None if None in said else False

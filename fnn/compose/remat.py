@@ -1,0 +1,55 @@
+"""A layer that is run again in the backward, so that its forward keeps its input alone."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fnn.compose.checks import check_layers
+from fnn.compose.ordering import with_dependency
+from fnn.core import Composition, Layer, Part, pull, sides
+from fnn.errors import at, brief
+from fnn.reading import Reading
+
+
+@dataclass(frozen=True, repr=False)
+class Remat(Composition):
+    """Keep a layer's input alone, and run its forward again when its backward comes. params: the layer's.
+
+    What the layer would have kept is alive while its own backward runs, and at no other time. The price is
+    a second forward; gradients are the same. With a key, the key is kept, and the noise is drawn again.
+    Source: Griewank, Walther 2000; Chen et al. 2016.
+    """
+
+    layer: Layer
+    place: str = field(default=".layer", repr=False)
+    __repr__ = brief
+    needs = frozenset(("input",))
+
+    def __post_init__(self):
+        check_layers("Remat", (self.layer,), "fnn.Remat(fnn.Serial(a, b))")
+        vars(self).update(layers=(self.layer,), couples_examples=self.layer.couples_examples)
+
+    def with_layers(self, *layers: Layer) -> "Remat":
+        """Return a `Remat` of another layer."""
+        return replace(self, layer=layers[0])
+
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """The one layer, run again; of a forward the key is kept."""
+        return [Part(self.place, self.layer, params, x, key, keeps=frozenset({"key"}), again=True)]
+
+    def init(self, key: Any, x: Any) -> Any:
+        """Make the layer's params."""
+        with at(self.place):
+            return self.layer.init(key, x)
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
+        """y = f(x), and the key"""
+        with at(self.place):
+            return self.layer.forward(params, x, key)[0], key
+
+    def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
+        """dx = the layer's dx, from residuals that are made again here"""
+        x = with_dependency(x, dy)
+        with at(self.place):
+            y, extras = self.layer.forward(params, x, extras)
+            # The second forward is in sight of the compiler, as that of a loop's body is not.
+            return pull(self.layer, params, *sides(self.layer, x, y), extras, dy, read.placed(in_loop=False))

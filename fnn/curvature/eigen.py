@@ -1,0 +1,153 @@
+"""The eigenbasis of Kronecker factors: damped inverses, and the corrected eigenvalues of EKFAC.
+
+A block's params are here a matrix (k, j): a weight, with its bias as the last row where joined; a bias or
+scale is one row. With inputs = U S U^T and outputs = V T V^T the block's eigenvectors are U (x) V, and its
+eigenvalues, (k, j), the products S_k T_j. Source: George et al. 2018.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnn.core import Layer, Params, forward
+from fnn.curvature.ggn import over_seeds
+from fnn.curvature.kronecker import Kronecker, is_block
+from fnn.errors import InputError, describe
+from fnn.factors import Examples, Form, Outer, Rows, Total
+from fnn.objective import Objective
+from fnn.readers.coupling import check_uncoupled
+from fnn.readers.moments import sum_of_squares
+from fnn.readers.seeding import check_begins, check_without_params
+from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
+
+
+class Eigen(NamedTuple):
+    """A block in its eigenbasis."""
+
+    inputs: Any  # (k, k), eigenvectors in columns; None for a table, which is diagonal as it stands
+    outputs: Any  # (j, j)
+    values: Any  # (k, j)
+
+
+def eigen(factors: Any) -> Any:
+    """Return the eigenbasis of each block of `kronecker_factors`: a tree of `Eigen`.
+
+    Cost: about 9 (k^3 + j^3) flops a block. Eigenvalues below zero, which are rounding, become zero.
+    """
+
+    def of(block: Kronecker) -> Eigen:
+        t, v = jnp.linalg.eigh(block.outputs)
+        s, u = block.inputs, None
+        if block.inputs.ndim == block.outputs.ndim:
+            s, u = jnp.linalg.eigh(block.inputs)
+        return Eigen(u, v, jnp.maximum(s, 0)[..., :, None] * jnp.maximum(t, 0)[..., None, :])
+
+    return jax.tree.map(of, factors, is_leaf=is_block)
+
+
+def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
+    """Return (F + damping I)^-1 times a tree like the params, F the block-diagonal matrix with these blocks.
+
+    Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block. Raises InputError where the tree
+    is not like the params that the blocks are of.
+    """
+
+    def inverse(own: Eigen, matrix: Any) -> Any:
+        return _from(own, _into(own, matrix) / (own.values + damping))
+
+    return _by_block("solve", inverse, blocks, tree)
+
+
+def kronecker_multiply(blocks: Any, tree: Any) -> Any:
+    """Return F times a tree like the params, F the block-diagonal matrix with these blocks.
+
+    Cost and errors: those of `solve`.
+    """
+    return _by_block(
+        "multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
+    )
+
+
+def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 1) -> Callable[..., Any]:
+    """Return a function `(params, x, target, blocks, key=None) -> blocks` with EKFAC's eigenvalues.
+
+    In the eigenbasis the diagonal of the GGN is known exactly: the squares of the examples' gradients U^T g
+    V, summed over seeds and examples. With them the block is the nearest one of that basis. Cost: a pass as
+    `ggn_diagonal`'s, and 2n(k^2 + c j^2) flops a layer. `fisher` as there, and tokens likewise.
+    """
+    check_without_params("corrected", loss)
+    check_fisher("corrected", loss, fisher)
+
+    def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:
+        check_uncoupled("corrected", net, params, x)
+        check_begins("corrected", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
+        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        y, residuals = forward(net, params, x, of_net)
+        seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
+        return backward_seeds(net, params, residuals, seeds, blocks, read=_corrected)
+
+    return run
+
+
+@seeded_reader
+def _corrected(factor: Form, param: Any, own: Eigen | None) -> Eigen | None:
+    if own is None:
+        return None
+    shape = jax.ShapeDtypeStruct(own.values.shape, own.values.dtype)
+    return own._replace(values=over_seeds(sum_of_squares, rotated(factor, param, own), shape, shape.shape))
+
+
+def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:
+    """Return the factor of the block's matrix (k, j) in its eigenbasis, dz with or without seeds."""
+    acc = own.values.dtype
+    match factor:
+        case Outer(x, dz):
+            joined = own.inputs.shape[0] == x.shape[-1] + 1
+            x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], -1) if joined else x
+            return Outer(x.astype(acc) @ own.inputs, dz.astype(acc) @ own.outputs)
+        case Total(dz):
+            return Outer(jnp.ones((*dz.shape[-3:-1], 1), acc), dz.astype(acc) @ own.outputs)
+        case Rows(index, dz):
+            return Rows(index, dz.astype(acc) @ own.outputs)
+        case Examples(g, _):
+            k, j = own.values.shape
+            g = g.astype(acc).reshape(*g.shape[: g.ndim - param.ndim], k, j)
+            return Examples(jnp.swapaxes(own.inputs, 0, 1) @ g @ own.outputs, 2)
+
+
+def _into(own: Eigen, matrix: Any) -> Any:
+    matrix = matrix.astype(own.values.dtype) @ own.outputs
+    return matrix if own.inputs is None else jnp.swapaxes(own.inputs, -1, -2) @ matrix
+
+
+def _from(own: Eigen, matrix: Any) -> Any:
+    matrix = matrix if own.inputs is None else own.inputs @ matrix
+    return matrix @ jnp.swapaxes(own.outputs, -1, -2)
+
+
+def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
+    """Apply a rule for a block's matrix to a tree like the params: a joined bias rides as its last row."""
+    check_begins(who, blocks, tree, "tree of blocks", "fnn.curvature.eigen(factors)")
+    paths, structure = zip(*jax.tree.leaves_with_path(tree), strict=True), jax.tree.structure(tree)
+    (paths, leaves), owns = paths, structure.flatten_up_to(blocks)
+    biases = {path[:-1]: leaf for path, leaf, own in zip(paths, leaves, owns, strict=True) if own is None}
+    results: dict[Any, Any] = {}
+    for path, leaf, own in zip(paths, leaves, owns, strict=True):
+        if own is None:
+            continue
+        row = leaf.ndim < own.values.ndim
+        matrix = leaf[..., None, :] if row else leaf
+        joined = own.values.shape[-2] == matrix.shape[-2] + 1
+        if joined:
+            matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
+        if matrix.shape != own.values.shape:
+            wanted = f"a leaf for a block of shape {own.values.shape}"
+            raise InputError(who, wanted, describe(leaf), f"fnn.{who}(blocks, gradient)")
+        result = rule(own, matrix).astype(leaf.dtype)
+        if joined:
+            results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]
+        results[path] = result[..., 0, :] if row else result
+    ordered = [results[path[:-1] if own is None else path] for path, own in zip(paths, owns, strict=True)]
+    return jax.tree.unflatten(structure, ordered)

@@ -1,0 +1,83 @@
+"""The diagonal of the generalized Gauss-Newton matrix, G = sum over rows of J^T H J.
+
+J is the Jacobian of a row of the output by the params, H the Hessian of the row's loss by it. For the losses
+with a likelihood G is the Fisher matrix (Martens 2020). Letters as in reading.py, c seeds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.arrays import accumulator
+from fnn.core import Layer, Params, forward
+from fnn.factors import Examples, Form, cotangent, with_cotangent
+from fnn.objective import Objective
+from fnn.readers.coupling import check_uncoupled
+from fnn.readers.examples import materialised
+from fnn.readers.moments import sum_of_squares
+from fnn.readers.seeding import check_without_params
+from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
+
+
+def ggn_diagonal(
+    net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 1, per_example: bool = False
+) -> Callable[..., Any]:
+    """Return a function `(params, x, target, key=None) -> diagonal`, a tree like the params.
+
+    `fisher` is "exact", "sampled" (`samples` draws for each row, by `key`: right in the mean) or "empirical"
+    (the squared gradients of the rows' own losses). The loss's reduction is in G: after a mean it is the
+    mean's. `per_example` gives the diagonal of each example's own loss, (n, *param.shape), whatever the
+    reduction.
+
+    Exact for every network, tokens that mix included: the tokens of an example get seeds of their own, so
+    outputs times tokens in all. Where tokens do not mix, folding them into the examples gives the same for
+    fewer: `x.reshape(-1, k)`. Cost: c backward passes' input gradients, and for one token 2nkj flops a layer
+    whatever c is, for more 2cntkj; c n j numbers. Source: Schraudolph 2002; Dangel et al. 2020.
+    Raises InputError for a loss without a known Hessian and for a layer that couples examples.
+    """
+    check_without_params("ggn_diagonal", loss)
+    check_fisher("ggn_diagonal", loss, fisher)
+    if per_example:
+        loss = loss.with_reduction("none")
+
+    def run(params: Params, x: Any, target: Any, key: Any = None) -> Any:
+        check_uncoupled("ggn_diagonal", net, params, x)
+        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        y, residuals = forward(net, params, x, of_net)
+        seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
+        return backward_seeds(net, params, residuals, seeds, read=_each if per_example else _all)
+
+    return run
+
+
+@seeded_reader
+def _all(factor: Form, param: Any) -> Any:
+    return over_seeds(sum_of_squares, factor, param, param.shape).astype(param.dtype)
+
+
+@seeded_reader
+def _each(factor: Form, param: Any) -> Any:
+    def squares(factor: Form, param: Any) -> Any:
+        return jnp.square(materialised(factor, param))
+
+    shape = (cotangent(factor).shape[1], *param.shape)
+    return over_seeds(squares, factor, param, shape).astype(param.dtype)
+
+
+def over_seeds(squares: Callable[..., Any], factor: Form, param: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `squares(factor, param)` over the seeds.
+
+    With one token a squared gradient is linear in dz^2, so the seeds are added up first, root and all.
+    """
+    dz = cotangent(factor)
+    dz = dz.astype(accumulator(dz.dtype))
+    if not isinstance(factor, Examples) and dz.shape[2] == 1:
+        return squares(with_cotangent(factor, jnp.sqrt(jnp.sum(jnp.square(dz), 0))), param)
+
+    def step(total: Any, dz: Any) -> tuple[Any, None]:
+        return total + squares(with_cotangent(factor, dz), param), None
+
+    return lax.scan(step, jnp.zeros(shape, dz.dtype), dz)[0]

@@ -1,0 +1,110 @@
+"""KFAC as an optax optimizer: gradients times the damped inverse of averaged Kronecker factors."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fnn.core import Layer
+from fnn.curvature.eigen import eigen, kronecker_solve
+from fnn.curvature.kronecker import kronecker_shapes
+from fnn.errors import InputError, describe
+from fnn.readers.seeding import refuted
+
+
+class KfacState(NamedTuple):
+    """What KFAC carries from step to step."""
+
+    count: Any  # () int32
+    factors: Any  # the running averages of the blocks, not yet divided by their mass
+    blocks: Any  # the eigenbasis of the averages, as it was last refreshed
+
+
+def kfac(
+    net: Layer,
+    x: Any,
+    learning_rate: Any,
+    *,
+    damping: Any = 1e-3,
+    decay: Any = 0.95,
+    every: int = 10,
+    momentum: Any = 0.9,
+    norm_constraint: float | None = 1e-2,
+    bias: str = "joined",
+) -> optax.GradientTransformationExtraArgs:
+    """Build KFAC for the params of `net`; `x` is a batch, or a `jax.ShapeDtypeStruct`, as for `fnn.init`.
+
+    `update(gradient, state, params, factors=factors)` takes the factors of this step's batch, by
+    `kronecker_factors(net, loss, "sampled", bias=bias)`; they are averaged with `decay`, unbiased at the
+    start, and their eigenbasis is refreshed `every` so many steps and at the first ones. The step is
+    -learning_rate times (F + damping I)^-1 gradient, with `momentum` added, and made smaller where the change
+    of the model that F predicts, learning_rate^2 p^T F p, would go beyond `norm_constraint` (None: nowhere).
+    `learning_rate` is a number or an optax schedule; `optax.inject_hyperparams` takes the other numbers too.
+
+    Cost a step: 4kj(k + j) flops a layer for the product, and 9(k^3 + j^3) / every for the eigenbasis.
+    Source: Martens, Grosse 2015; norm constraint: Ba, Grosse, Martens 2017.
+
+    >>> import fnn
+    >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
+    >>> params = fnn.init(net, jax.random.key(0), x)
+    >>> optimizer = fnn.curvature.kfac(net, x, 0.1)
+    >>> curved = fnn.curvature.kronecker_factors(net, fnn.softmax_cross_entropy(), "sampled", bias="joint")
+    >>> value, gradient, factors = curved(params, x, label, jax.random.key(1))
+    >>> updates, state = optimizer.update(gradient, optimizer.init(params), params, factors=factors)
+    >>> params = optax.apply_updates(params, updates)
+    """
+    if any(map(refuted, (damping > 0, decay >= 0, decay < 1, every >= 1, momentum >= 0, momentum < 1))):
+        got = f"damping={damping}, decay={decay}, every={every}, momentum={momentum}"
+        wanted = "damping > 0, 0 <= decay < 1, every >= 1, 0 <= momentum < 1"
+        raise InputError("kfac", wanted, got, "fnn.curvature.kfac(net, x, 0.1, damping=1e-3)")
+    return optax.chain(
+        scale_by_kfac(net, x, damping=damping, decay=decay, every=every, bias=bias,
+                      norm_constraint=norm_constraint, learning_rate=learning_rate),
+        optax.identity() if refuted(momentum != 0) else optax.trace(momentum),
+        optax.scale_by_learning_rate(learning_rate),
+    )  # fmt: skip
+
+
+def scale_by_kfac(
+    net: Layer,
+    x: Any,
+    *,
+    damping: Any = 1e-3,
+    decay: Any = 0.95,
+    every: int = 10,
+    bias: str = "joined",
+    norm_constraint: float | None = None,
+    learning_rate: Any = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Build the preconditioner alone, to chain with others of optax; arguments as for `kfac`."""
+
+    def start(params: Any) -> KfacState:
+        shapes = kronecker_shapes(net, params, x, bias)
+        factors = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return KfacState(jnp.zeros((), jnp.int32), factors, eigen(factors))
+
+    def update(updates: Any, state: Any, params: Any = None, *, factors: Any = None, **others: Any):
+        if jax.tree.structure(factors) != jax.tree.structure(state.factors):
+            fix = f'fnn.curvature.kronecker_factors(net, loss, "sampled", bias={bias!r})'
+            got = describe(jax.tree.structure(factors))
+            raise InputError("kfac", "factors like those of the net", got, f"factors={fix}(...).factors")
+        count = state.count + 1
+        kept = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.factors, factors)
+
+        def refreshed() -> Any:
+            return eigen(jax.tree.map(lambda leaf: leaf / (1 - decay ** count.astype(leaf.dtype)), kept))
+
+        due = (state.count % every == 0) | (state.count < 3)
+        blocks = jax.lax.cond(due, refreshed, lambda: state.blocks)
+        steps = kronecker_solve(blocks, updates, damping)
+        if norm_constraint is not None:
+            rate: Any = learning_rate(state.count) if callable(learning_rate) else learning_rate
+            rate = jnp.asarray(rate).astype(jnp.float32)  # a schedule may give another dtype
+            pairs = zip(jax.tree.leaves(steps), jax.tree.leaves(updates), strict=True)
+            size = sum(jnp.vdot(step.astype(jnp.float32), g.astype(jnp.float32)) for step, g in pairs)
+            scale = jnp.minimum(1, jnp.sqrt(norm_constraint / jnp.maximum(size * rate**2, 1e-30)))
+            steps = jax.tree.map(lambda step: step * scale.astype(step.dtype), steps)
+        return steps, KfacState(count, kept, blocks)
+
+    return optax.GradientTransformationExtraArgs(start, update)

@@ -1,0 +1,170 @@
+"""Kronecker factors: for each layer two small matrices whose product stands for its block of the GGN.
+
+In row-major order the block of a weight (k, j) is near `inputs` (x) `outputs`, with inputs = mean x^T x, (k,
+k), and outputs = sum dz^T dz, (j, j). At one example without tokens it is equal. A bias is a weight with the
+one input 1, a scale one with x dz in the place of dz: for these `inputs` is (1, 1) and the block exact. For
+the rows of a table `inputs` is diagonal, and kept as the vector (v,). Source: Martens, Grosse 2015.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnn.arrays import accumulator
+from fnn.core import Layer, Params, forward
+from fnn.errors import InputError
+from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
+from fnn.objective import Objective
+from fnn.reader import Reader, gradient, unzip
+from fnn.readers.coupling import check_uncoupled
+from fnn.readers.seeding import check_without_params
+from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, factor_types, seeded_reader
+
+
+class Kronecker(NamedTuple):
+    """A block of the curvature, `inputs` (x) `outputs`; stacked params have stacked matrices."""
+
+    inputs: Any  # (k, k), with the bias joined (k + 1, k + 1); (v,) for a table
+    outputs: Any  # (j, j): the loss's reduction is in here
+
+
+class Curved(NamedTuple):
+    """What one pass tells of a loss: its value, gradient, and curvature."""
+
+    value: Any
+    gradient: Any  # like the params
+    factors: Any  # a tree with a `Kronecker` for each param; None for a bias that is joined to its weight
+
+
+def kronecker_factors(
+    net: Layer,
+    loss: Objective,
+    fisher: str = "exact",
+    *,
+    tokens: str = "expand",
+    bias: str = "separate",
+    samples: int = 1,
+) -> Callable[..., Curved]:
+    """Return a function `(params, x, target, key=None) -> Curved`.
+
+    `fisher`: see `curvature_seeds`; "sampled" and dropout want the key. `tokens="expand"` takes every token
+    (and every use of a shared layer) for an example of its own; "reduce" takes x's mean and dz's sum over
+    them, for networks that pool their tokens (Eschenhagen et al. 2023); tables are always expanded.
+    `bias="joint"` gives a weight and the bias of its layer one block with k + 1 inputs, the last of them 1.
+
+    Cost: one forward pass, one backward for the gradient and one more for each seed ("empirical" has
+    its seed in the gradient's), 2nk^2 + 2cnj^2 flops a layer, k^2 + j^2 numbers. Products are accumulated in
+    float32 or wider. Raises InputError as `ggn_diagonal` does. The value is the loss's as reduced.
+    """
+    check_without_params("kronecker_factors", loss)
+    check_fisher("kronecker_factors", loss, fisher)
+    if loss.reduction == "none" or tokens not in ("expand", "reduce") or bias not in ("separate", "joint"):
+        wanted = 'a reduction to a number, tokens "expand" or "reduce", bias "separate" or "joint"'
+        got, fix = (
+            f"{loss!r}, {tokens!r}, {bias!r}",
+            'fnn.curvature.kronecker_factors(net, loss, tokens="expand")',
+        )
+        raise InputError("kronecker_factors", wanted, got, fix)
+    read = _reader(tokens == "reduce", bias == "joint", first=fisher == "empirical")
+
+    def run(params: Params, x: Any, target: Any, key: Any = None) -> Curved:
+        check_uncoupled("kronecker_factors", net, params, x)
+        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        y, residuals = forward(net, params, x, of_net)
+        value, dy = loss.value_and_grad(y, target)
+        seeds = dy[None]
+        if fisher != "empirical":
+            seeds = jnp.concatenate([seeds, curvature_seeds(loss, fisher, y, target, of_sample, samples)])
+        gradients, factors = unzip(params, backward_seeds(net, params, residuals, seeds, read=read))
+        if fisher == "empirical" and loss.reduction == "mean":  # dz dz^T has 1 / rows twice
+            rows = y[..., 0].size
+            factors = jax.tree.map(lambda k: k._replace(outputs=k.outputs * rows), factors, is_leaf=is_block)
+        return Curved(value, gradients, _joined(net, params, x, factors) if bias == "joint" else factors)
+
+    return run
+
+
+def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate") -> Any:
+    """Return the shapes of the blocks of `kronecker_factors`, for inputs like `x`; nothing is computed."""
+    read = _reader(False, bias == "joint", first=True)
+
+    def run(params: Params, x: Any) -> Any:
+        y, residuals = forward(net, params, x)
+        _, factors = unzip(params, backward_seeds(net, params, residuals, jnp.zeros_like(y)[None], read=read))
+        return _joined(net, params, x, factors) if bias == "joint" else factors
+
+    return jax.eval_shape(run, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+
+def is_block(value: Any) -> bool:
+    """Tell whether `value` is a block."""
+    return isinstance(value, Kronecker)
+
+
+def _reader(reduce: bool, ones: bool, first: bool) -> Reader:
+    """Return a seeded reader of the gradient, by the first seed, and the block, by the others (or it too)."""
+
+    @seeded_reader
+    def curved(factor: Form, param: Any) -> tuple[Any, Kronecker]:
+        seeds = cotangent(factor)
+        of_gradient = with_cotangent(factor, seeds[0])
+        of_block = factor if first else with_cotangent(factor, seeds[1:])
+        return gradient(of_gradient, param), block(of_block, param, reduce, ones)
+
+    return curved
+
+
+def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) -> Kronecker:
+    """Return the block of a form with dz (c, n, t, j); `ones` adds an input of 1 to a weight's.
+
+    Of the examples' gradients g (c, n, k, j) themselves it is sum g g^T / sum |g|^2 (x) sum g^T g: exact for one
+    gradient of rank one, and the nearest product by its margins (Gupta, Koren, Singer 2018).
+    """
+    acc = accumulator(cotangent(factor).dtype)
+
+    def second(rows: Any) -> Any:
+        axes = tuple(range(rows.ndim - 1))
+        return jax.lax.dot_general(rows, rows, ((axes, axes), ((), ())), preferred_element_type=acc)
+
+    one = jnp.ones((1, 1), acc)
+    match factor:
+        case Outer(x, dz):
+            x, dz = (x.mean(1), dz.sum(2)) if reduce and dz.shape[2] > 1 else (x, dz)
+            x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], -1) if ones else x
+            return Kronecker(second(x) / max(1, x[..., 0].size), second(dz))
+        case Total(dz):
+            return Kronecker(one, second(dz.sum(2) if reduce and dz.shape[2] > 1 else dz))
+        case Examples(g) if param.ndim < 2:
+            return Kronecker(one, second(g))
+        case Examples(g):
+            g = g.reshape(-1, math.prod(g.shape[2:-1]), g.shape[-1])  # (c n, k, j)
+            outputs = jnp.einsum("nkj,nkl->jl", g, g, preferred_element_type=acc)
+            inputs = jnp.einsum("nkj,nlj->kl", g, g, preferred_element_type=acc)
+            trace = jnp.trace(inputs)
+            return Kronecker(inputs / jnp.where(trace == 0, 1, trace), outputs)
+        case Rows(index, dz):
+            inside = (index >= 0) & (index < param.shape[0])
+            safe = jnp.where(inside, index, param.shape[0])
+            counts = jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")
+            return Kronecker(counts / max(1, index.size), second(jnp.where(inside[None, ..., None], dz, 0)))
+
+
+def _joined(net: Layer, params: Params, x: Any, factors: Any) -> Any:
+    """Keep the added input where a layer's params are one weight and its bias, and take it away elsewhere."""
+    types = jax.tree.leaves_with_path(factor_types(net, params, x))
+    containers: dict[Any, list[Any]] = {}
+    for path, of in types:
+        containers.setdefault(path[:-1], []).append(of)
+    structure, kept = jax.tree.structure(params), []
+    for (path, of), own in zip(types, structure.flatten_up_to(factors), strict=True):
+        pair = sorted(t.__name__ for t in containers[path[:-1]]) == ["Outer", "Total"]
+        if of is Total and pair:
+            kept.append(None)
+        elif of is Outer and not pair:
+            kept.append(own._replace(inputs=own.inputs[..., :-1, :-1]))
+        else:
+            kept.append(own)
+    return jax.tree.unflatten(structure, kept)

@@ -1,0 +1,133 @@
+"""How each layer and composition is written to an ONNX graph: one function for each class."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.activations.table import Activation, Softmax
+from fnn.compose.branches import Parallel, Skip
+from fnn.compose.remat import Remat
+from fnn.compose.repeat import Repeat
+from fnn.compose.reversible import Reversible
+from fnn.compose.serial import Serial
+from fnn.errors import InputError, at
+from fnn.export import operators
+from fnn.layers.affine import Bias, Scale
+from fnn.layers.dense import Dense
+from fnn.layers.dropout import Dropout
+from fnn.layers.embedding import Embedding
+from fnn.layers.gated import Gate
+from fnn.layers.norm import LayerNorm, RMSNorm
+from fnn.memory.storing import Stored
+
+Graph = Any  # fnn.export.graph.Graph, which imports this table
+
+
+def _serial(graph: Graph, layer: Serial, params: Any, v: str, name: str) -> str:
+    for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
+        with at(f".layers[{i}]"):
+            v = graph.add(child, p, v, f"{name}.{i}")
+    return v
+
+
+def _repeat(graph: Graph, layer: Repeat, params: Any, v: str, name: str) -> str:
+    for i in range(layer.n):
+        own = params if layer.shared else jax.tree.map(lambda leaf, i=i: leaf[i], params)
+        with at(".layer"):
+            v = graph.add(layer.layer, own, v, f"{name}.{i}")
+    return v
+
+
+def _inner(graph: Graph, layer: Remat | Stored, params: Any, v: str, name: str) -> str:
+    with at(".layer"):
+        return graph.add(layer.layer, params, v, name)
+
+
+def _skip(graph: Graph, layer: Skip, params: Any, v: str, name: str) -> str:
+    with at(".layer"):
+        return graph.node("Add", [v, graph.add(layer.layer, params, v, f"{name}.f")])
+
+
+def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> str:
+    outputs = []
+    for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
+        with at(f".layers[{i}]"):
+            outputs.append(graph.add(child, p, v, f"{name}.{i}"))
+    return graph.node("Concat", outputs, axis=-1) if layer.join == "concatenate" else graph.node("Sum", outputs)
+
+
+def _reversible(graph: Graph, layer: Reversible, params: Any, v: str, name: str) -> str:
+    x1, x2 = graph.halves(v)
+    with at(".f"):
+        y1 = graph.node("Add", [x1, graph.add(layer.f, params[0], x2, f"{name}.f")])
+    with at(".g"):
+        y2 = graph.node("Add", [x2, graph.add(layer.g, params[1], y1, f"{name}.g")])
+    return graph.node("Concat", [y1, y2], axis=-1)
+
+
+def _dense(graph: Graph, layer: Dense, params: Any, v: str, name: str) -> str:
+    _check_dtype(layer, layer.dtype)
+    v = graph.node("MatMul", [v, graph.tensor(params["kernel"], f"{name}.kernel")])
+    return graph.node("Add", [v, graph.tensor(params["bias"], f"{name}.bias")]) if layer.bias else v
+
+
+def _embedding(graph: Graph, layer: Embedding, params: Any, v: str, name: str) -> str:
+    _check_dtype(layer, layer.dtype)
+    return graph.node("Gather", [graph.tensor(params["embedding"], f"{name}.embedding"), v], axis=0)
+
+
+def _scale(graph: Graph, layer: Scale, params: Any, v: str, name: str) -> str:
+    return graph.node("Mul", [v, graph.tensor(params["scale"], f"{name}.scale")])
+
+
+def _bias(graph: Graph, layer: Bias, params: Any, v: str, name: str) -> str:
+    return graph.node("Add", [v, graph.tensor(params["bias"], f"{name}.bias")])
+
+
+def _norm(graph: Graph, layer: LayerNorm | RMSNorm, params: Any, v: str, name: str) -> str:
+    if isinstance(layer, LayerNorm):
+        v = graph.node("Sub", [v, _mean(graph, v)])
+    mean = _mean(graph, graph.node("Mul", [v, v]))
+    root = graph.node("Sqrt", [graph.node("Add", [mean, graph.number(layer.eps)])])
+    v = graph.node("Div", [v, root])
+    if "scale" in params:
+        v = graph.node("Mul", [v, graph.tensor(params["scale"], f"{name}.scale")])
+    if "bias" in params:
+        v = graph.node("Add", [v, graph.tensor(params["bias"], f"{name}.bias")])
+    return v
+
+
+def _mean(graph: Graph, v: str) -> str:
+    axes = graph.tensor(np.array([-1]), f"c{len(graph.tensors)}")
+    return graph.node("ReduceMean", [v, axes], keepdims=1)
+
+
+def _gate(graph: Graph, layer: Gate, params: Any, v: str, name: str) -> str:
+    gate, value = graph.halves(v)
+    return graph.node("Mul", [graph.add(layer.activation, (), gate, ""), value])
+
+
+def _dropout(graph: Graph, layer: Dropout, params: Any, v: str, name: str) -> str:
+    return v
+
+
+def _activation(graph: Graph, layer: Activation | Softmax, params: Any, v: str, name: str) -> str:
+    if not operators.write(graph, layer, v):
+        fix = "fnn.export.onnx(fnn.mlp(sizes, fnn.relu), params, x, path)"
+        raise InputError("onnx", "a layer or activation of fnn", repr(layer), fix)
+    return graph.last
+
+
+def _check_dtype(layer: Any, dtype: Any) -> None:
+    if dtype is not None:
+        fix = "dataclasses.replace(layer, dtype=None)"
+        raise InputError("onnx", "layers that compute in x's dtype", repr(layer), fix)
+
+
+WRITERS: dict[type, Callable[..., str]] = {
+    Serial: _serial, Repeat: _repeat, Remat: _inner, Stored: _inner, Skip: _skip, Parallel: _parallel,
+    Reversible: _reversible, Dense: _dense, Embedding: _embedding, Scale: _scale, Bias: _bias, LayerNorm: _norm,
+    RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation, Softmax: _activation,
+}  # fmt: skip

@@ -1,0 +1,139 @@
+"""Other backward rules: errors that return through other weights than those they came by.
+
+`fnn.backward` takes the params explicitly, so feedback alignment is a backward pass with other params. All
+rules give what `read` makes of the factors, so every reader works with them: seed them with a loss of
+reduction "sum" for the readers of examples.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.compose.serial import Serial
+from fnn.core import Layer, Params, backward, forward
+from fnn.errors import InputError, describe
+from fnn.factors import Outer
+from fnn.objective import Objective
+from fnn.reader import Reader, gradient
+from fnn.readers.seeding import check_begins, check_like, check_without_params
+from fnn.readers.seeds import factor_types
+
+
+def feedback_alignment(
+    net: Layer, loss: Objective, read: Reader = gradient
+) -> Callable[..., tuple[Any, Any]]:
+    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
+
+    The forward pass uses `params`; the backward pass has, in the place of every weight W of a dense layer,
+    that of `feedback`, a tree like the params: dx = dz B^T. Scales, biases and tables stay those of the
+    params, as activations are recomputed with them. With `feedback = params` it is backpropagation. Fixed
+    random feedback: `fnn.init(net, another_key, x)`. Cost: that of `value_and_grad`.
+    `trees` are further trees that begin like the params, for the reader's leaves. Source: Lillicrap et al.
+    2016. Raises InputError where `feedback` is not like the params, or a tree does not begin like them.
+    """
+    check_without_params("feedback_alignment", loss)
+
+    def run(
+        params: Params,
+        feedback: Params,
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        trees: tuple[Any, ...] = (),
+    ) -> tuple[Any, Any]:
+        check_like("feedback_alignment", feedback, params, "feedback")
+        for tree in trees:
+            check_begins("feedback_alignment", tree, params)
+        types = factor_types(net, params, x)
+        mixed = jax.tree.map(lambda of, p, b: b if of is Outer else p, types, params, feedback)
+        y, residuals = forward(net, params, x, key)
+        value, dy = loss.value_and_grad(y, target, weights)
+        return value, backward(net, mixed, residuals, dy, *trees, read=read)[0]
+
+    return run
+
+
+def sign_symmetric(params: Params, feedback: Params) -> Params:
+    """Return feedback with the params' signs and its own magnitudes, |B| sign(W): for `feedback_alignment`.
+
+    Magnitudes all equal are "uniform sign-concordant feedback". Source: Liao, Leibo, Poggio 2016.
+    """
+    check_like("sign_symmetric", feedback, params, "feedback")
+    return jax.tree.map(lambda w, b: jnp.abs(b) * jnp.sign(w).astype(b.dtype), params, feedback)
+
+
+def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
+    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
+
+    The chain is cut before each of its layers that has a weight, but for the first; at a cut the cotangent
+    is not what comes back through the layers above but dy B, the output's cotangent times a fixed matrix:
+    `feedback` is a tuple of these, (outputs, features at the cut), by `direct_feedback_matrices`. Between two
+    cuts the backward is the layers' own (a `Skip`, a `gated` or a `Repeat` is trained as one piece by its
+    own). Cost: less than backpropagation's, and the layers wait for dy alone. `trees` as for
+    `feedback_alignment`. Source: Nøkland 2016. Raises InputError where the matrices do not fit the cuts.
+    """
+    check_without_params("direct_feedback", loss)
+
+    def run(
+        params: Params,
+        feedback: Sequence[Any],
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        trees: tuple[Any, ...] = (),
+    ) -> tuple[Any, Any]:
+        for tree in trees:
+            check_begins("direct_feedback", tree, params)
+        spans = _spans(net, params, x)
+        pieces, y = [], x
+        for i, (start, stop) in enumerate(spans):
+            piece, own = Serial(*net.layers[start:stop]), tuple(params[start:stop])
+            y, residuals = forward(piece, own, y, None if key is None else jax.random.fold_in(key, i))
+            leaves = tuple(tuple(tree[start:stop]) for tree in trees)
+            pieces.append((piece, own, residuals, leaves, y))
+        value, dy = loss.value_and_grad(y, target, weights)
+        wanted = [(dy.shape[-1], end.shape[-1]) for *_, end in pieces[:-1]]
+        if [jnp.shape(matrix) for matrix in feedback] != wanted:
+            fix = "fnn.feedback.direct_feedback_matrices(net, key, params, x)"
+            raise InputError("direct_feedback", f"matrices {wanted}", describe(tuple(feedback)), fix)
+        readings = []
+        for (piece, own, residuals, leaves, end), matrix in zip(pieces, (*feedback, None), strict=True):
+            at_end = dy if matrix is None else (dy @ matrix.astype(dy.dtype)).astype(end.dtype)
+            readings += backward(piece, own, residuals, at_end, *leaves, read=read)[0]
+        return value, tuple(readings)
+
+    return run
+
+
+def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> tuple[Any, ...]:
+    """Draw a matrix (outputs, features) for each cut of `direct_feedback`, of variance 1 / outputs.
+
+    The layers are those of `net` for inputs like `x`, an array or a `jax.ShapeDtypeStruct`.
+    """
+    shapes, y = [], jax.ShapeDtypeStruct(x.shape, x.dtype)
+    for start, stop in _spans(net, params, x):
+        piece = Serial(*net.layers[start:stop])
+        y, _ = jax.eval_shape(
+            lambda own, x, piece=piece: forward(piece, own, x), tuple(params[start:stop]), y
+        )
+        shapes.append(y)
+    outputs = shapes[-1].shape[-1]
+    keys = jax.random.split(key, len(shapes))
+    return tuple(
+        jax.random.normal(k, (outputs, shape.shape[-1]), shape.dtype) / outputs**0.5
+        for k, shape in zip(keys, shapes[:-1], strict=False)
+    )
+
+
+def _spans(net: Serial, params: Params, x: Any) -> list[tuple[int, int]]:
+    """Cut the chain before its layers with a weight, but for the first of them."""
+    if not isinstance(net, Serial):
+        raise InputError("direct_feedback", "a chain", repr(net), "fnn.Serial(layer)")
+    types = factor_types(net, params, x)
+    weighted = [i for i, own in enumerate(types) if Outer in jax.tree.leaves(own)]
+    cuts = [0, *weighted[1:], len(net.layers)]
+    return list(zip(cuts, cuts[1:], strict=False))

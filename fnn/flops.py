@@ -1,0 +1,63 @@
+"""The flops of matrix products and convolutions, counted in a program as it is before a compiler sees it."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import jax
+
+from fnn.core import Layer, Params
+
+
+def product_flops(layer: Layer, params: Params, x: Any) -> int:
+    """Count 2nkj for every matrix product in the layer's forward."""
+    return flops_of(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
+
+
+def residual_flops(layer: Layer, params: Params, x: Any) -> int:
+    """Count the flops by which a layer's residuals are made: its extras, and its output only if that is read."""
+
+    def residuals(params: Params, x: Any) -> Any:
+        y, extras = layer.forward(params, x, None)
+        return extras, y if "output" in layer.needs else ()
+
+    return needed_flops(residuals, params, x)
+
+
+def needed_flops(f: Callable[..., Any], *args: Any) -> int:
+    """Count the flops that the outputs of `f` depend on; others, a compiler leaves out."""
+    jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+    return flops_of(jaxpr, wanted=[True] * len(jaxpr.outvars))
+
+
+def flops_of(jaxpr: Any, wanted: list[bool] | None = None) -> int:
+    """Count 2nkj for every matrix product in a program; with `wanted`, of those on which these outputs depend."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)  # a closed program has its open one inside
+    live = None if wanted is None else {id(v) for v, want in zip(inner.outvars, wanted, strict=True) if want}
+    total = 0
+    for equation in reversed(inner.eqns):
+        if live is not None:
+            outputs = [id(v) in live for v in equation.outvars]
+            if not any(outputs):
+                continue
+            live |= {id(v) for v in equation.invars}
+        total += _flops(equation)
+        for value in equation.params.values():
+            for program in value if isinstance(value, (tuple, list)) else (value,):
+                if hasattr(program, "eqns"):
+                    called = equation.primitive.name in ("jit", "pjit", "closed_call", "remat", "checkpoint")
+                    which = outputs if live is not None and called else None
+                    total += equation.params.get("length", 1) * flops_of(program, which)
+    return total
+
+
+def _flops(equation: Any) -> int:
+    sizes = [v.aval.shape for v in equation.invars if hasattr(v.aval, "shape")]
+    match equation.primitive.name:
+        case "dot_general":
+            contracted = equation.params["dimension_numbers"][0][0]
+            return 2 * prod(equation.outvars[0].aval.shape) * prod(sizes[0][i] for i in contracted)
+        case "conv_general_dilated":
+            features = sizes[1][equation.params["dimension_numbers"].rhs_spec[0]]
+            return 2 * prod(equation.outvars[0].aval.shape) * prod(sizes[1]) // max(1, features)
+    return 0

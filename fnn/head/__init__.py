@@ -1,1 +1,0 @@
-"""Heads: a last layer and its loss in one."""

@@ -1,0 +1,67 @@
+"""A linear layer's logits and their cross-entropy, for the rows of a chunk: losses, cotangents, factors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fnn.factors import Factor, Outer, Total
+from fnn.layers.affine import row
+from fnn.layers.dense import product
+from fnn.losses.walk import Batch, cross_entropy
+
+Params = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Logits:
+    """How a row's loss follows from its input: z = x W + b, and `cross_entropy` of z. Static, no arrays inside.
+
+    The weight is `kernel` (k, V); of a tied head it is a table, `embedding` (V, k).
+    """
+
+    bias: bool
+    tied: bool
+    label_smoothing: float
+    z_loss: float
+    dtype: Any
+
+    @property
+    def weight(self) -> str:
+        """The weight's name among the params."""
+        return "embedding" if self.tied else "kernel"
+
+    def losses(self, params: Params, batch: Batch) -> tuple[Any, Any]:
+        """Return the losses (n, ...) and their gradient by the logits, (n, ..., V)."""
+        weight = params[self.weight].astype(self.dtype)
+        z = product(batch.x.astype(self.dtype), weight, axis=1 if self.tied else 0)
+        z = z + row(params["bias"], z) if self.bias else z
+        return cross_entropy(z, batch.label, self.label_smoothing, self.z_loss)
+
+    def chunk(self, params: Params, batch: Batch) -> tuple[Any, Any, dict[str, Factor]]:
+        """dW = x^T dz, db = sum dz, dx = dz W^T, with dz from `cross_entropy`, times the coefficients."""
+        losses, dz = self.losses(params, batch)
+        counted = batch.coefficient[..., None].astype(dz.dtype)
+        dz = jnp.where(counted == 0, 0, dz * counted).astype(self.dtype)
+        weight = params[self.weight].astype(self.dtype)
+        dx = product(dz, weight, axis=0 if self.tied else 1).astype(batch.x.dtype)
+        x = jnp.where(counted == 0, 0, batch.x.astype(self.dtype))  # where no row counts, no NaN does
+        factors: dict[str, Factor] = {self.weight: Outer(dz, x) if self.tied else Outer(x, dz)}
+        return losses, dx, factors | ({"bias": Total(dz)} if self.bias else {})
+
+    def of(self, name: str) -> "FactorOf":
+        """Return what makes the factor of one param, for a `Chunked`."""
+        return FactorOf(self, name)
+
+
+@dataclass(frozen=True)
+class FactorOf:
+    """Makes the factor of one param of the rows of a batch, all at once."""
+
+    logits: Logits
+    name: str
+
+    def __call__(self, params: Params, batch: Batch) -> Factor:
+        """Return the factor (n, ...)."""
+        return self.logits.chunk(params, batch)[2][self.name]

@@ -1,0 +1,93 @@
+"""Losses whose target is a number for each output. A row's value is the sum over its outputs."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnn.errors import InputError
+from fnn.losses.likelihoods import NORMAL, NORMAL_HALF, POISSON
+from fnn.losses.loss import Logits, Loss, Reduction, Values, like
+
+
+def squared_error(reduction: Reduction = "mean") -> Loss:
+    """Sum of (y - t)^2 over a row; `target` (..., k). Gradient 2 (y - t)."""
+    return Loss(_squared_error, (), reduction, NORMAL_HALF)
+
+
+def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
+    d = y - like(_squared_error, y, target)
+    return jnp.square(d).sum(-1), 2 * d
+
+
+def half_squared_error(reduction: Reduction = "mean") -> Loss:
+    """Half the sum of (y - t)^2 over a row; `target` (..., k). Gradient y - t."""
+    return Loss(_half_squared_error, (), reduction, NORMAL)
+
+
+def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
+    d = y - like(_half_squared_error, y, target)
+    return jnp.square(d).sum(-1) / 2, d
+
+
+def absolute_error(reduction: Reduction = "mean") -> Loss:
+    """Sum of |y - t| over a row; `target` (..., k). Gradient sign(y - t), zero where they are equal."""
+    return Loss(_absolute_error, (), reduction)
+
+
+def _absolute_error(y: Logits, target: Any) -> tuple[Values, Logits]:
+    d = y - like(_absolute_error, y, target)
+    return jnp.abs(d).sum(-1), jnp.sign(d)
+
+
+def huber(delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
+    """Half the squared error up to |y - t| = `delta`, linear beyond, summed over a row; `target` (..., k).
+
+    Gradient clip(y - t, -delta, delta). Source: Huber 1964.
+    """
+    if not delta > 0:
+        raise InputError("huber", "delta > 0", repr(delta), "fnn.huber(delta=1.0)")
+    return Loss(_huber, (("delta", delta),), reduction)
+
+
+def _huber(y: Logits, target: Any, delta: float) -> tuple[Values, Logits]:
+    d = y - like(_huber, y, target)
+    dy = jnp.clip(d, -delta, delta)
+    return (dy * (d - dy / 2)).sum(-1), dy
+
+
+def poisson(reduction: Reduction = "mean") -> Loss:
+    """Sum of exp(y) - t y over a row; `y` log rates, `target` (..., k) counts. Gradient exp(y) - t.
+
+    The negative log likelihood of counts but for log(t!), which no `y` changes.
+    """
+    return Loss(_poisson, (), reduction, POISSON)
+
+
+def _poisson(y: Logits, target: Any) -> tuple[Values, Logits]:
+    t = like(_poisson, y, target)
+    rate = jnp.exp(y)
+    return (rate - t * y).sum(-1), rate - t
+
+
+def cosine(reduction: Reduction = "mean") -> Loss:
+    """1 - cos(y, t) of a row; `target` (..., k). Gradient (cos y/|y| - t/|t|) / |y|.
+
+    A row of zeros, in `y` or `target`, has cosine and gradient zero.
+    """
+    return Loss(_cosine, (), reduction)
+
+
+def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
+    y_unit, y_norm = _unit(y)
+    t_unit, _ = _unit(like(_cosine, y, target))
+    cos = (y_unit * t_unit).sum(-1, keepdims=True)
+    dy = (cos * y_unit - t_unit) / jnp.where(y_norm == 0, 1, y_norm)
+    return 1 - cos[..., 0], jnp.where(y_norm == 0, 0, dy)
+
+
+def _unit(v: Any) -> tuple[Any, Any]:
+    """Return v / |v| and |v| of every row, scaled on the way so that no square overflows; zeros stay zeros."""
+    size = jnp.abs(v).max(-1, keepdims=True)
+    v = v / jnp.where(size == 0, 1, size)
+    norm = jnp.sqrt(jnp.where(size == 0, 1, jnp.square(v).sum(-1, keepdims=True)))
+    return v / norm, norm * size

@@ -1,0 +1,102 @@
+"""What a training step of a network takes, in bytes: by shapes alone, and by the compiler's own count."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from fnn.arrays import bytes_of, shapes_of
+from fnn.core import Layer, Params, backward, forward, init
+from fnn.describe.summary import Summary, summary
+from fnn.errors import InputError, describe
+from fnn.memory.targets import Compiled, compiled_for
+from fnn.memory.timeline import Moment, timeline_of
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The bytes of a training step; `print` shows them as a table.
+
+    `residuals` are what the forward leaves, `summary` lists them by layer. `transients` are what comes on top
+    of these at the worst moment: residuals that are made again and the values on their way.
+    """
+
+    params: int
+    gradients: int
+    optimizer: int
+    residuals: int
+    transients: int
+    summary: Summary
+    timeline: tuple[Moment, ...]
+    compiled: Compiled | None
+
+    @property
+    def peak(self) -> int:
+        """The most bytes of residuals that are alive at a time, those made again included."""
+        return max((moment.residuals for moment in self.timeline), default=0)
+
+    def __str__(self) -> str:
+        rows = [(name, getattr(self, name)) for name in PARTS]
+        if self.compiled:
+            rows += [(f"compiled: {name}", value) for name, value in self.compiled._asdict().items()]
+        width = max(len(name) for name, _ in rows)
+        table = "\n".join(f"{name:{width}}  {value:15,}" for name, value in rows)
+        return f"{self.summary}\n\n{table}"
+
+
+PARTS = ("params", "gradients", "optimizer", "residuals", "transients")
+
+
+def report(
+    net: Layer, params: Params, x: Any, optimizer: Any = None, target: str | None = None, key: Any = None
+) -> Memory:
+    """Count the bytes of a training step of `net`.
+
+    `params` are the params or their shapes (None: what `init` makes), `x` an input or its shape, (..., k),
+    `optimizer` an `optax.GradientTransformation`, `key` one if dropout is to draw. By shapes alone: nothing
+    is computed, and `residuals` equals the bytes of what `forward` gives. `target` compiles the step
+    (forward, backward from a given `dy`, update with params and state donated) for "here", "h100" or a TPU
+    topology such as "v5e:2x2", neither of which has to be there, and gives the compiler's count beside.
+    Raises InputError where the params are another network's, or the target's compiler is not installed.
+
+    >>> import jax.numpy as jnp
+    >>> from fnn.compose.networks import mlp
+    >>> x = jax.ShapeDtypeStruct((100, 64), jnp.float32)
+    >>> found = report(mlp([64, 32, 10]), None, x)
+    >>> found.params, found.residuals, found.transients
+    (9640, 38400, 25600)
+    """
+    x = shapes_of("report", x)
+    made = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
+    params = made if params is None else jax.eval_shape(lambda: params)
+    if jax.tree.map(lambda leaf: leaf.shape, params) != jax.tree.map(lambda leaf: leaf.shape, made):
+        raise InputError("report", f"params like {describe(made)}", describe(params), "fnn.init(net, key, x)")
+    y, residuals = jax.eval_shape(lambda params, x: forward(net, params, x, key), params, x)
+    kept = bytes_of(residuals)
+    timeline = timeline_of(net, params, x, kept)
+    state = () if optimizer is None else jax.eval_shape(optimizer.init, params)
+    compiled = None
+    if target is not None:
+        compiled = compiled_for(target, _training_step(net, optimizer), params, state, x, y, donate=(0, 1))
+    return Memory(
+        bytes_of(params),
+        bytes_of(params),
+        bytes_of(state),
+        kept,
+        max((moment.residuals + moment.passing for moment in timeline), default=kept) - kept,
+        summary(net, x, key),
+        timeline,
+        compiled,
+    )
+
+
+def _training_step(net: Layer, optimizer: Any) -> Any:
+    def step(params: Any, state: Any, x: Any, dy: Any) -> tuple[Any, Any]:
+        _, residuals = forward(net, params, x)
+        grads, _ = backward(net, params, residuals, dy)
+        if optimizer is None:
+            return jax.tree.map(lambda p, g: p - g, params, grads), state
+        updates, state = optimizer.update(grads, state, params)
+        return jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates), state
+
+    return step

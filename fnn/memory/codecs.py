@@ -1,0 +1,142 @@
+"""How a kept array is stored: rounded, in a few bits by blocks, or in the host's memory.
+
+A codec is a frozen dataclass with two methods. `encode(x, key)` gives a pytree that `decode` takes back to an
+array like x; `key` is the randomness of stochastic rounding, without one numbers go to the nearest.
+"""
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from fnn.arrays import accumulator
+from fnn.errors import InputError
+
+
+class Codec(Protocol):
+    """A way to store a floating array of any shape."""
+
+    def encode(self, x: Any, key: Any) -> Any:
+        """Return what is kept in the place of `x`."""
+        ...
+
+    def decode(self, stored: Any) -> Any:
+        """Return an array of x's shape and dtype again."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Narrowed:
+    """An array in a narrower dtype, and the dtype it had."""
+
+    x: Array
+    dtype: str = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Packed:
+    """An array as small integers in blocks: several in a byte, and the range of each block."""
+
+    words: UInt8[Array, "blocks bytes"]
+    low: Float[Array, "blocks 1"]
+    high: Float[Array, "blocks 1"]
+    shape: tuple[int, ...] = field(metadata={"static": True})
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Keep a floating `dtype` narrower than the array's: 2 bytes for each element in bfloat16.
+
+    The rounding is to nearest: an error of up to half a unit in the last place, 2^-9 for bfloat16, which an
+    average over keys does not remove.
+    """
+
+    dtype: Any = jnp.bfloat16
+
+    def encode(self, x: Any, key: Any) -> Narrowed:
+        """Round `x` (...) to `dtype`."""
+        return Narrowed(x.astype(self.dtype), x.dtype.name)
+
+    def decode(self, stored: Narrowed) -> Any:
+        """Widen again."""
+        return stored.x.astype(stored.dtype)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Keep `bits` (8, 4, 2 or 1) for each element, as steps between the ends of a block of `block` elements.
+
+    Bytes: bits / 8 for each element, and two numbers of x's dtype for each block (a last one is filled up).
+    Rounding is stochastic, so what comes back is `x` on the average over keys, with an error below one step,
+    (high - low) / (2^bits - 1). A block of one value, or of two with 1 bit, comes back exactly: so does
+    the derivative of a relu. A block with an infinity or NaN comes back as NaN. Source: Chen et al. 2021.
+    """
+
+    bits: int = 8
+    block: int = 256
+
+    def __post_init__(self):
+        if self.bits not in (8, 4, 2, 1):
+            raise InputError("Bits", "8, 4, 2 or 1 bits", repr(self.bits), "fnn.memory.Bits(4)")
+        if self.block < 8 or self.block % 8:
+            raise InputError(
+                "Bits", "block to be a multiple of 8", repr(self.block), "fnn.memory.Bits(4, block=256)"
+            )
+
+    def encode(self, x: Any, key: Any) -> Packed:
+        """Pack `x` (...), floating, into bytes."""
+        flat = x.reshape(-1)
+        block = min(self.block, 8 * -(-max(flat.size, 1) // 8))  # a small array is one short block
+        blocks = -(-flat.size // block)
+        filled = jnp.pad(flat, (0, blocks * block - flat.size), mode="edge" if flat.size else "constant")
+        rows = filled.reshape(blocks, block)
+        low, high = rows.min(1, keepdims=True), rows.max(1, keepdims=True)
+        wide, start, step = self._steps(low, high)
+        places = (rows.astype(wide) - start) / jnp.where(step == 0, 1, step)
+        if key is None:
+            codes = jnp.round(places)
+        else:
+            codes = jnp.floor(places + jax.random.uniform(key, rows.shape, wide))
+        codes = jnp.clip(codes, 0, 2**self.bits - 1).astype(jnp.uint8)
+        shifts = jnp.arange(0, 8, self.bits, dtype=jnp.uint8)
+        words = (codes.reshape(blocks, block * self.bits // 8, shifts.size) << shifts[None, None]).sum(
+            -1, dtype=jnp.uint8
+        )
+        return Packed(words, low, high, x.shape)
+
+    def decode(self, stored: Packed) -> Any:
+        """Unpack the bytes."""
+        shifts = jnp.arange(0, 8, self.bits, dtype=jnp.uint8)
+        top = 2**self.bits - 1
+        codes = (stored.words[..., None] >> shifts[None, None]) & jnp.uint8(top)
+        codes = codes.reshape(len(stored.words), codes.shape[1] * shifts.size)
+        wide, start, step = self._steps(stored.low, stored.high)
+        rows = jnp.where(codes == top, stored.high.astype(wide), start + codes.astype(wide) * step)
+        rows = jnp.where(step == step, rows, jnp.nan).astype(stored.low.dtype)  # noqa: PLR0124
+        return rows.reshape(-1)[: prod(stored.shape)].reshape(stored.shape)
+
+    def _steps(self, low: Any, high: Any) -> tuple[Any, Any, Any]:
+        """Return the dtype to compute in, each block's start, and the length of its steps."""
+        wide = accumulator(low.dtype)
+        return wide, low.astype(wide), (high.astype(wide) - low.astype(wide)) / (2**self.bits - 1)
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """Keep the array as it is, in the host's memory, where the platform has it; exact.
+
+    Under jit alone: the compiler then moves it out after the forward and back before the backward reads it.
+    """
+
+    def encode(self, x: Any, key: Any) -> Any:
+        """Move `x` to the host."""
+        return jax.device_put(x, jax.memory.Space.Host)
+
+    def decode(self, stored: Any) -> Any:
+        """Move it back."""
+        return jax.device_put(stored, jax.memory.Space.Device)

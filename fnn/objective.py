@@ -1,0 +1,107 @@
+"""An objective is a network's end: the contract of all losses, with params or without, and `value_and_grad`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from fnn.arrays import canonical
+from fnn.core import Layer, Params, forward, pull
+from fnn.reader import Read, as_reader, gradient
+from fnn.reading import Reading, Stacked
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class Likelihood(NamedTuple):
+    """A model of the output: a root of the loss's Hessian by the output, and a way to draw from the model.
+
+    `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each row's loss by its
+    `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from the model:
+    its mean square is the same Hessian (Martens 2020). `target` gives the mass of a row of soft labels alone.
+    """
+
+    root: Callable[[Any, Any], Any]
+    sample: Callable[[Any, Any, Any], Any]
+
+
+def by_row(weights: Any, rows: tuple[int, ...]) -> Any:
+    """Return weights that are one for each example, (n,), as those of its rows, (n, ...)."""
+    if weights is None or len(rows) < 2 or weights.shape != rows[:1]:
+        return weights
+    return jnp.broadcast_to(weights.reshape(-1, *(1,) * (len(rows) - 1)), rows)
+
+
+class Objective(ABC):
+    """An immutable, hashable description of a loss: a frozen dataclass, no arrays inside.
+
+    Its params, where it has any, stand beside the network's: `split` and `merge` say how.
+    """
+
+    reduction: Reduction
+    has_params: bool = False  # whether it has params of its own
+    likelihood: Likelihood | None = None  # the model of the output whose negative logarithm it is
+
+    @abstractmethod
+    def init(self, key: Array, y: PyTree[jax.ShapeDtypeStruct]) -> Params:
+        """Make the loss's own params for outputs of this shape; `()` for none."""
+
+    @abstractmethod
+    def with_reduction(self, reduction: Reduction) -> "Objective":
+        """Return the same loss, reduced in another way."""
+
+    @abstractmethod
+    def pull(
+        self, params: Params, y: Any, target: Any, weights: Any, read: Reading
+    ) -> tuple[Array, Any, PyTree[Any]]:
+        """Return `(value, dy, readings)`: the value, its gradient by `y`, what is read of the own params."""
+
+    def row_weights(self, rows: tuple[int, ...], dtype: Any, weights: Any = None) -> Any:
+        """Return what each row's loss is multiplied by, of shape `rows`; None for one everywhere."""
+        if self.reduction != "mean":
+            return weights
+        weights = jnp.ones(rows, dtype) if weights is None else weights
+        total = weights.sum()
+        return weights / jnp.where(total == 0, 1, total)
+
+    def split(self, tree: Any) -> tuple[Any, Any]:
+        """Return the network's and the loss's own part of params, or of a tree that begins like them."""
+        return tree, ()
+
+    def merge(self, of_net: Any, of_loss: Any) -> Any:
+        """Put the two parts together again."""
+        return of_net
+
+    def through(
+        self, net: Layer, params: Params, x: Any, target: Any, key: Any, weights: Any, read: Reading
+    ) -> tuple[Array, PyTree[Any]]:
+        """Run network and loss forwards and backwards: return the value and the readings of all params."""
+        of_net, own = self.split(params)
+        y, residuals = forward(net, of_net, x, key)
+        value, dy, of_loss = self.pull(own, y, target, weights, read.mapped(lambda tree: self.split(tree)[1]))
+        read = read.mapped(lambda tree: self.split(tree)[0])
+        readings, _ = pull(net, of_net, *residuals, dy, read)
+        return value, self.merge(readings, of_loss)
+
+
+def value_and_grad(
+    net: Layer, loss: Objective, read: Read = gradient
+) -> Callable[..., tuple[Array, PyTree[Any]]]:
+    """Make the function `(params, x, target, key=None, weights=None) -> (value, grads)`.
+
+    Args: `loss`, one of `fnn.losses`; `read`, what is made of the factors of the loss's value (with reduction
+    "none": of the sum of the values). The function takes `x` (..., k), the loss's `target`, a random key for
+    dropout, and `weights` per example, as the loss takes them.
+    Returns: the value, () or (...), and the readings, in the structure of the params. A loss that has params
+    itself, `fnn.LinearCrossEntropy`, takes them beside the network's: params and grads are then pairs.
+    """
+    reader = as_reader(read)
+
+    def run(params: Params, x: Any, target: Any, key: Any = None, weights: Any = None) -> tuple[Any, Any]:
+        params = canonical(params)
+        return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)))
+
+    return run

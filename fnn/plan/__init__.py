@@ -1,1 +1,0 @@
-"""What a network keeps between its forward and its backward: see it, choose it, store it smaller."""

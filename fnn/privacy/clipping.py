@@ -1,0 +1,133 @@
+"""Clipped sums of example gradients, in one backward pass: norms and sum are both read off the factors."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.core import Layer, Params
+from fnn.errors import InputError, describe
+from fnn.factors import is_factor
+from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
+from fnn.readers.examples import squared_norm, weighted_gradient
+from fnn.readers.seeding import check_loss, losses_and_readings, refuted
+
+STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
+
+
+class Clipped(NamedTuple):
+    """The sum of the clipped example gradients, and what was clipped."""
+
+    gradient: Any  # like the params: the sum over the examples
+    losses: Any  # (n,)
+    norms: Any  # (n,): each example's whole gradient, before it is clipped; zero where counted out
+    finite: Any  # (n,): False where a norm is not finite: that example counts as zero
+
+
+def clipped_gradient(
+    net: Layer,
+    loss: Any,
+    norm: Any,
+    *,
+    per: str = "network",
+    automatic: bool = False,
+    microbatch: int | None = None,
+) -> Callable[..., Clipped]:
+    """Return a function `(params, x, target, key=None, mask=None) -> Clipped`.
+
+    Each example's gradient g (of its own loss, see `losses_and_readings`) is multiplied by c = min(1, norm /
+    |g|), or by norm / (|g| + 0.01) where `automatic` (Bu et al. 2023), and the products are added up: one
+    example changes the sum by no more than `norm`. `per="layer"` clips the params of every layer (each of
+    a `Repeat`'s) by themselves, at an equal share norm / sqrt(layers), so that the whole keeps that bound.
+
+    `norm` may be traced, to be adapted on the way. `mask` (n,) counts examples out, for batches that are
+    padded to a fixed size. An example whose gradient is not finite counts as zero and is reported.
+    `microbatch` examples at a time bound the memory.
+
+    Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum; a
+    second backward pass, as in "ghost clipping" (Li et al. 2022), is not needed. The factors of all layers
+    live until the norms are known: n j numbers a layer more than for the gradient, as x is kept anyway.
+    Raises InputError as `losses_and_readings` does, and where `microbatch` does not divide n.
+    """
+    check_loss("clipped_gradient", loss)
+    if refuted(norm > 0):
+        raise InputError(
+            "clipped_gradient", "norm > 0", repr(norm), "fnn.privacy.clipped_gradient(net, loss, 1.0)"
+        )
+    if per not in ("network", "layer"):
+        fix = 'fnn.privacy.clipped_gradient(net, loss, norm, per="layer")'
+        raise InputError("clipped_gradient", 'per "network" or "layer"', repr(per), fix)
+    factors_of = losses_and_readings(net, loss, zip_readers(squared_norm, as_factors))
+
+    def whole(params: Params, x: Any, target: Any, key: Any, mask: Any) -> Clipped:
+        losses, readings = factors_of(params, x, target, key)
+        squares, factors = unzip(params, readings)
+        total = sum_over_params(squares)
+        finite = jnp.isfinite(total)
+        counted = finite if mask is None else finite & mask.astype(bool)
+        if per == "network":
+            groups, share = jax.tree.map(lambda _: total, squares), norm
+        else:
+            groups, layers = by_layer(params, squares)
+            share = norm / layers**0.5
+        coefficients = jax.tree.map(
+            lambda square, own: jnp.broadcast_to(_coefficient(square, share, counted, automatic), own.shape),
+            groups,
+            squares,
+        )
+        gradient = jax.tree.map(weighted_gradient, factors, params, coefficients, is_leaf=is_factor)
+        out = jnp.zeros_like(finite) if mask is None else ~mask.astype(bool)
+        return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
+
+    def run(params: Params, x: Any, target: Any, key: Any = None, mask: Any = None) -> Clipped:
+        if mask is not None and jnp.shape(mask) != x.shape[:1]:
+            wanted, fix = f"mask of shape {x.shape[:1]}", "jnp.ones(x.shape[0], bool)"
+            raise InputError("clipped_gradient", wanted, describe(mask), fix)
+        if microbatch is None:
+            return whole(params, x, target, key, mask)
+        return _in_parts(whole, microbatch, params, (x, target, mask), key)
+
+    return run
+
+
+def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
+    """Add the squared norms within each layer; give the sums in their leaves' places, and count the layers.
+
+    A layer's params are the leaves of one innermost container; stacked layers count each.
+    """
+    paths = [path[:-1] for path, _ in jax.tree.leaves_with_path(params)]
+    leaves, structure = jax.tree.flatten(squares)
+    sums: dict[Any, Any] = {}
+    for path, leaf in zip(paths, leaves, strict=True):
+        sums[path] = sums[path] + leaf if path in sums else leaf
+    layers = sum(total.size // total.shape[-1] if total.shape[-1] else 1 for total in sums.values())
+    return jax.tree.unflatten(structure, [sums[path] for path in paths]), layers
+
+
+def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
+    """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); zero where not counted."""
+    length = jnp.sqrt(square)
+    norm = jnp.asarray(norm, length.dtype)
+    below = length + STABILITY if automatic else jnp.maximum(length, norm)
+    keep = jnp.broadcast_to(counted, length.shape)  # the examples' axis is the last
+    return jnp.where(keep, norm / jnp.where(keep, below, 1), 0)
+
+
+def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tuple, key: Any) -> Clipped:
+    """Run `whole` on parts of `size` examples in a scan, and add the gradients up."""
+    n = data[0].shape[0]
+    if size < 1 or n % size:
+        wanted = f"a microbatch that divides the {n} examples"
+        raise InputError("clipped_gradient", wanted, repr(size), "mask out the examples that pad the batch")
+    parts = jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), data)
+    keys = None if key is None else jax.random.split(key, n // size)
+
+    def step(total: Any, part: Any) -> tuple[Any, tuple]:
+        (x, target, mask), key = part
+        gradient, *rest = whole(params, x, target, key, mask)
+        return jax.tree.map(jnp.add, total, gradient), tuple(rest)
+
+    total, rest = lax.scan(step, jax.tree.map(jnp.zeros_like, params), (parts, keys))
+    return Clipped(total, *(leaf.reshape(n) for leaf in rest))

@@ -1,0 +1,222 @@
+"""Readers: pure functions of a factor, and what they say of themselves.
+
+A reader's rule is written for one factor in its plain form: `Outer(x (n, t, k), dz (n, t, j))`,
+`Total(dz (n, t, j))`, `Rows(index (n, t), dz (n, t, j))` or `Examples(g (n, *shape))`; n examples, t tokens (one
+where an example has none). The `Reader` around it brings every factor that a backward pass can make into that
+form: stacked axes of `Repeat`, further axes of tokens, other types, factors that are made in chunks.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnn.arrays import accumulator
+from fnn.errors import InputError, describe
+from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total, over_chunks
+
+Rule = Callable[..., Any]  # rule(factor, param, *leaves) -> reading
+Joins = Literal["sum", "concatenate", "gradient"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader: a rule, and what it says of itself. Called as `reader(factor, param, *leaves)`.
+
+    Args:
+        rule: `rule(factor, param, *leaves)`, for a factor in its plain form and the params of one layer.
+        joins: how the readings of some of the examples make up that of all. "sum": they add up;
+            "concatenate": axis 0 is that of the examples; "gradient": the reader wants the gradient alone,
+            and takes it in the factor's place; None: it must see all examples at once.
+        linear: whether the readings of several uses of a param add up.
+        sliced: whether axis 0 of the leaves is that of the examples.
+        plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
+        readers: of `zip_readers`, the readers that it runs.
+
+    Raises: InputError where a layer gave an array in place of a factor, where there is no axis of examples,
+    and where the rule returns None.
+
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Outer
+    >>> largest = Reader(lambda factor, param: jnp.abs(factor.dz).max((1, 2)), joins="concatenate")
+    >>> print(largest(Outer(jnp.ones((2, 3)), jnp.array([[1.0, -4.0], [2.0, 3.0]])), jnp.zeros((3, 2))))
+    [4. 3.]
+    """
+
+    rule: Rule
+    joins: Joins | None = None
+    linear: bool = False
+    sliced: bool = False
+    plain: bool = True
+    readers: tuple["Reader", ...] = ()
+
+    def __post_init__(self):
+        vars(self).update(__doc__=self.rule.__doc__, __wrapped__=self.rule)
+
+    @property
+    def name(self) -> str:
+        """The rule's name, for errors."""
+        return getattr(self.rule, "__name__", "reader")
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a part may end within an example: a linear sum over examples is one over rows."""
+        return (
+            self.joins in ("sum", "gradient")
+            and (self.linear or self.joins == "gradient")
+            and not self.sliced
+        )
+
+    def __call__(self, factor: Any, param: Any, *leaves: Any) -> Any:
+        """Read a factor of `param`, with the leaves of further trees."""
+        if not self.plain:
+            return self.rule(factor, param, *leaves)
+        if not isinstance(factor, Factor):
+            fix = "fnn.backward(net, params, residuals, dy)"
+            raise InputError(self.name, "a factor, such as fnn.factors.Outer(x, dz)", describe(factor), fix)
+        if param.ndim > factor.rank:
+            return jax.vmap(self)(factor, param, *leaves)
+        if isinstance(factor, Chunked) and self.joins:
+            return read_chunks(self, factor, param, *leaves)
+        reading = self.rule(with_tokens(factor.form()), param, *leaves)
+        if reading is None:
+            got = f"None for a factor of type {type(factor.form()).__name__}"
+            raise InputError(
+                self.name, "a reading of every form of factor", got, "case fnn.factors.Total(dz): ..."
+            )
+        return reading
+
+
+Read: TypeAlias = Reader | Rule
+
+
+def as_reader(read: Read) -> Reader:
+    """Return a reader: a bare rule is wrapped, a `functools.partial` of a reader says what that says."""
+    if isinstance(read, Reader):
+        return read
+    if isinstance(read, partial) and isinstance(read.func, Reader):
+        return replace(read.func, rule=partial(read.func.rule, *read.args, **read.keywords))
+    if not callable(read):
+        raise InputError(
+            "backward", "a reader, a function of (factor, param)", describe(read), "read=fnn.gradient"
+        )
+    return Reader(read)
+
+
+def reader(
+    joins: Joins | None = None, *, linear: bool = False, sliced: bool = False
+) -> Callable[[Rule], Reader]:
+    """Make a `Reader` of the rule below: a decorator; see there for the arguments."""
+    return lambda rule: Reader(rule, joins, linear, sliced)
+
+
+def zip_readers(*reads: Read) -> Reader:
+    """Run several readers in one pass: the reading of a factor is the tuple of theirs; see `unzip`.
+
+    Each is called with the same leaves. Cost: one pass, and what each reader costs.
+    """
+    readers = tuple(map(as_reader, reads))
+
+    def read(factor: Any, param: Any, *leaves: Any) -> tuple[Any, ...]:
+        return tuple(one(factor, param, *leaves) for one in readers)
+
+    return Reader(read, plain=False, readers=readers)
+
+
+def unzip(params: Any, readings: Any) -> tuple[Any, ...]:
+    """Return a tree of readings for each reader of `zip_readers`, in their order.
+
+    >>> unzip({"kernel": 0, "bias": 0}, {"kernel": (1, 2), "bias": (3, 4)})
+    ({'bias': 3, 'kernel': 1}, {'bias': 4, 'kernel': 2})
+    """
+    structure = jax.tree.structure(params)
+    if structure.num_leaves == 0:
+        raise InputError("unzip", "readings of at least one param", describe(readings), "fnn.Dense(j)")
+    columns = zip(*structure.flatten_up_to(readings), strict=True)
+    return tuple(jax.tree.unflatten(structure, column) for column in columns)
+
+
+def sum_over_params(readings: Any, axes: int = 1) -> Any:
+    """Add the readings of all params, stacked ones too: keep the last `axes` axes.
+
+    One axis for a number per example: `sum_over_params(squared_norms)` is (n,), the squared norm of each
+    example's whole gradient. Two for a number per pair of examples.
+    """
+    leaves = jax.tree.leaves(readings)
+    if not leaves:
+        raise InputError(
+            "sum_over_params", "readings of at least one param", describe(readings), "fnn.Dense(j)"
+        )
+    return sum(leaf.sum(tuple(range(leaf.ndim - axes))) for leaf in leaves)
+
+
+def with_tokens(form: Form) -> Form:
+    """Return a form with one axis of tokens: (n, ..., k) as (n, t, k), an index (n, ...) as (n, t)."""
+    if isinstance(form, Examples):
+        return form
+    batch = form.dz.shape[:-1]
+    if not batch:
+        raise InputError("reader", "examples on axis 0, dz (n, ..., j)", f"dz {describe(form.dz)}", "x[None]")
+
+    def flat(leaf: Any) -> Any:
+        return leaf.reshape(batch[0], math.prod(batch[1:]), *leaf.shape[len(batch) :])
+
+    return jax.tree.map(flat, form)
+
+
+def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
+    """Read a factor chunk by chunk, as the reader says."""
+    if read.joins == "gradient":
+        return read(gradient(factor, param), param, *leaves)
+
+    def chunk(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
+        rows, cut = rows
+        reading = read(factor.make(factor.shared, rows), widen(param), *(cut or leaves))
+        return (reading, None) if read.joins == "sum" else (None, reading)
+
+    rows = factor.rows, leaves if read.sliced else ()
+    summed, each = over_chunks(chunk, rows, factor.size)
+    return summed if read.joins == "sum" else each
+
+
+def _gradient(factor: Any, param: Any) -> Any:
+    """Read the gradient of `param` off its factor: the default reader.
+
+    The sum is accumulated in float32 or wider and then has `param`'s shape and dtype. A layer whose
+    backward gives an array where a factor could stand has given the gradient itself.
+
+    Cost: 2nkj flops for an `Outer` of n rows, n k for the others.
+    """
+    if not isinstance(factor, Factor):
+        return factor
+    if isinstance(factor, Chunked):
+        return read_chunks(gradient, factor, param)
+    if param.ndim > factor.rank:  # made inside `Repeat`: one factor for each of the stacked params
+        return jax.vmap(gradient)(factor, param)
+    match factor.form():
+        case Outer(x, dz):
+            rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)
+            total = lax.dot_general(x, dz, ((rows, rows), ((), ())), preferred_element_type=acc)
+        case Total(dz):
+            total = jnp.sum(dz, tuple(range(dz.ndim - 1)), dtype=accumulator(dz.dtype))
+        case Rows(index, dz):
+            acc = accumulator(dz.dtype)
+            safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
+            total = jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode="drop")
+        case Examples(g):
+            total = jnp.sum(g, 0, dtype=accumulator(g.dtype))
+    return total.astype(param.dtype)
+
+
+def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
+    """Return the factor itself: `backward(..., read=as_factors)` returns a value to keep, replay or read later."""
+    return factor
+
+
+gradient = Reader(_gradient, "sum", linear=True, plain=False)
+as_factors = Reader(_as_factors, plain=False)

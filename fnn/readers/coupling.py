@@ -1,0 +1,62 @@
+"""Whether a network keeps its examples apart: "the gradient of one example" has no meaning where it does not."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core import Composition, Layer, Params
+from fnn.errors import InputError, at, describe
+
+
+def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
+    """Raise where `x` has no axis of examples, or a layer's output for one depends on the others.
+
+    A layer that couples examples, such as batch normalization by the batch's own statistics, says so by
+    `couples_examples = True`. One that says nothing is tried on two examples.
+    """
+    leaves = jax.tree.leaves(x)
+    if not leaves or any(not jnp.shape(leaf) for leaf in leaves):
+        raise InputError(who, "examples on axis 0 of x", describe(x), "x[None]")
+    if len({leaf.shape[0] for leaf in leaves}) > 1:
+        raise InputError(who, "as many examples in all of x", describe(x), "jax.tree.map(lambda leaf: leaf[:n], x)")
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
+    _check(who, net, params, shapes)
+
+
+def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
+    if layer.couples_examples is False:
+        return
+    if isinstance(layer, Composition):
+        for part in layer.parts(params, x):
+            with at(part.place):
+                _check(who, part.layer, part.params, part.x)
+        if layer.couples_examples is None and None in (inner.couples_examples for inner in layer.layers):
+            return  # it says nothing as one of its layers does not, and that was tried
+    leaves, structure = jax.tree.flatten(x)
+    told = layer.couples_examples
+    if told or (told is None and _found(layer, structure, tuple((v.shape[1:], str(v.dtype)) for v in leaves))):
+        how = "which couples them" if told else "which couples them, as a trial on two examples shows"
+        raise InputError(who, "layers that keep examples apart", f"{layer!r}, {how}", "fnn.LayerNorm()")
+
+
+@cache
+def _found(layer: Layer, structure: Any, rows: tuple[tuple[tuple[int, ...], str], ...]) -> bool:
+    """Tell whether the output of one of two examples changes when the other is another."""
+    random = np.random.default_rng(0)
+
+    def draw(shape: tuple[int, ...], dtype: str) -> Any:
+        if jnp.issubdtype(dtype, jnp.inexact):
+            return jnp.asarray(random.standard_normal(shape), dtype)
+        return jnp.asarray(random.integers(0, 2, shape), dtype)
+
+    with jax.ensure_compile_time_eval():
+        pair = [draw((2, *shape), dtype) for shape, dtype in rows]
+        other = [leaf.at[0].set(draw(leaf.shape[1:], str(leaf.dtype))) for leaf in pair]
+        x = structure.unflatten(pair)
+        params = layer.init(jax.random.key(0), jax.eval_shape(lambda: x))
+        before, after = (layer.forward(params, structure.unflatten(v), None)[0] for v in (pair, other))
+        same = [np.array_equal(a[1], b[1], equal_nan=True) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+    return not all(same)

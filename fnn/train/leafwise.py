@@ -1,0 +1,59 @@
+"""Whether an optimizer treats every param by itself: found out by a probe on a few numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core import Params
+from fnn.errors import InputError
+
+
+def check_leafwise(who: str, optimizer: Any, params: Params) -> None:
+    """Raise unless the optimizer's update of each param is the same alone as beside the others.
+
+    Two steps are tried, on random trees like the params, arrays or shapes, with at most 2 for every size. In
+    the second the first gradient is not finite, which finds a norm over all params whatever its bound. Of the
+    params themselves nothing is computed, so this works at trace time.
+    """
+    random = np.random.default_rng(0)
+
+    def draw(param: Any) -> Any:
+        return jnp.asarray(random.standard_normal([min(size, 2) for size in param.shape]), param.dtype)
+
+    with jax.ensure_compile_time_eval(), jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
+        probe, first, second = (jax.tree.map(draw, params) for _ in range(3))
+        leaves, structure = jax.tree.flatten(second)
+        second = structure.unflatten([jnp.full_like(leaf, np.nan) for leaf in leaves[:1]] + leaves[1:])
+        try:
+            beside = _updates(optimizer, probe, first, second)
+            alone = jax.tree.map(lambda *leaf: _updates(optimizer, *leaf), probe, first, second)
+        except Exception as error:
+            raise _refusal(who, f"{type(error).__name__}: {error}") from error
+    together = jax.tree.map(lambda _, *steps: steps, probe, *beside)
+    pairs = zip(*(structure.flatten_up_to(tree) for tree in (together, alone)), strict=True)
+    for (path, _), (a, b) in zip(jax.tree.leaves_with_path(probe), pairs, strict=True):
+        if not all(map(_close, a, b)):
+            raise _refusal(who, f"another update of params{jax.tree_util.keystr(path)}")
+
+
+def _updates(optimizer: Any, params: Params, *grads: Any) -> tuple[Any, ...]:
+    """Return the updates of some steps in a row."""
+    state, found = optimizer.init(params), []
+    for grad in grads:
+        updates, state = optimizer.update(grad, state, params)
+        found.append(updates)
+    return tuple(found)
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Tell whether two updates differ by rounding alone, NaN equal to NaN: to half of the digits."""
+    tolerance = float(jnp.finfo(a.dtype).eps) ** 0.5
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.allclose(a, b, tolerance, tolerance * np.max(np.abs(b), initial=0, where=~np.isnan(b)), True)
+
+
+def _refusal(who: str, got: str) -> InputError:
+    wanted = "an optimizer that updates each param beside the others as it does alone"
+    return InputError(who, wanted, got, f"fnn.{who}(net, loss, optax.adam(1e-3), clip=1.0)")

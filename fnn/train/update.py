@@ -1,0 +1,185 @@
+"""Update in the backward pass: every param is replaced where its gradient is born."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fnn.arrays import accumulator, shapes_of
+from fnn.compose.in_place import InPlace, replaced
+from fnn.compose.ordering import with_dependency
+from fnn.core import Layer, Params, backward, forward
+from fnn.errors import InputError, describe
+from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
+from fnn.objective import Objective
+from fnn.reader import Reader, gradient, sum_over_params, unzip
+from fnn.readers.examples import squared_norm
+from fnn.readers.seeding import check_loss
+from fnn.reading import Reading, Stacked
+from fnn.train.leafwise import check_leafwise
+
+
+class Update(NamedTuple):
+    """A training step, and what makes its state: two pure functions."""
+
+    init: Callable[..., Any]  # (params, x) -> state
+    step: Callable[..., tuple[Any, Any, Any]]  # see `update_in_backward`
+
+
+def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None) -> Update:
+    """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None)`.
+
+    `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
+    give, but every param is updated as soon as its factor exists, inside the reverse loop of a `Repeat` too.
+    The backward reads old params alone: dx is made of the weight that the forward used. Under
+    `jax.jit(step, donate_argnums=(0, 1))` params and state are written in place: memory holds one copy of
+    them, the kept boundaries, and the transients of one layer, or of one use of a `Repeat`.
+
+    A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
+    `state` are then pairs. The gradient of the head's weight is the one that is whole for a while.
+
+    `optimizer` is any of optax that treats every param by itself. `init` gives a state with the optimizer's
+    own in the place of each param, for inputs like `x` (an array or a `jax.ShapeDtypeStruct`). Each layer of
+    a `Repeat` has a state of its own, scalars too, stacked: an optimizer that looks at whole params, such as
+    adafactor or lamb, sees layers, not their stack.
+
+    `clip` bounds the norm of the whole gradient as `optax.clip_by_global_norm` does, by one backward pass. No
+    update can begin before the norm is known, so of every param the smaller one is kept until then: the
+    factor, n (k + j) numbers for n rows, with its norm from the Gram form, sum (x x^T) * (dz dz^T); or, for n
+    above kj / (k + j), the gradient, k j numbers. The Gram form costs 2n^2 (k + j) flops, less than the
+    gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
+
+    `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
+    all or a mask by names. It finds out by two steps on small random trees like the params, the second with
+    a gradient that is not finite; a dependence that shows later is not found.
+
+    Source: Lv et al. 2023 (LOMO), who need a second backward pass for the norm.
+
+    >>> import fnn
+    >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
+    >>> params = fnn.init(net, jax.random.key(0), x)
+    >>> init, step = fnn.train.update_in_backward(net, fnn.softmax_cross_entropy(), optax.adam(1e-2), clip=1.0)
+    >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
+    """
+    check_loss("update_in_backward", loss)
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        fix = "fnn.train.update_in_backward(net, loss, optax.adam(1e-3))"
+        raise InputError("update_in_backward", "an optax optimizer", describe(optimizer), fix)
+    if clip is not None and not clip > 0:
+        fix = "fnn.train.update_in_backward(net, loss, optimizer, clip=1.0)"
+        raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
+
+    def init(params: Params, x: Any) -> Any:
+        of_net, of_loss = loss.split(params)
+        unstacked = jax.tree.map(lambda _: jnp.zeros(()), of_loss)
+        stacked = loss.merge(_stacked_axes(net, of_net, x), unstacked)
+        layers = jax.tree.map(
+            lambda p, axes: jax.ShapeDtypeStruct(p.shape[axes.ndim :], p.dtype), params, stacked
+        )
+        check_leafwise("update_in_backward", optimizer, layers)
+
+        def own(param: Any, axes: Any) -> Any:
+            return _over_stack(optimizer.init, axes.ndim)(param)
+
+        with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
+            return jax.tree.map(own, params, stacked)
+
+    def update(scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
+        grad = gradient(held, param)
+        with jax.numpy_dtype_promotion("standard"):
+            grad = grad if scale is None else grad * scale.astype(grad.dtype)
+            updates, state = optimizer.update(grad, state, param)
+            return optax.apply_updates(param, updates), state
+
+    def step(
+        params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
+    ) -> tuple[Any, Any, Any]:
+        _check_state(state, params)
+
+        def back(read: Reading) -> tuple[Any, Any]:
+            return loss.through(net, params, x, target, key, weights, read)
+
+        rows = jax.tree.map(lambda *row: row, params, state)
+        if clip is None:
+            value, rows = back(InPlace(partial(update, None), params, rows))
+        else:
+            value, readings = back(Stacked(_SMALLER, (params,)))
+            squares, held = unzip(params, readings)
+            norm = jnp.sqrt(sum_over_params(squares, axes=0))
+            rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
+        params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
+        return params, state, value
+
+    def after_all(scale: Any, params: Params, rows: Any, squares: Any, held: Any) -> Any:
+        turn = jnp.ones(())  # of a leaf: gradients are made one after the other
+
+        def one(held: Any, param: Any, row: tuple[Any, Any], square: Any) -> tuple[Any, Any]:
+            nonlocal turn
+            if isinstance(held, Factor):
+                form = held.form()
+                held = with_cotangent(form, cotangent(form) * turn.astype(cotangent(form).dtype))
+            row = replaced(partial(update, scale), held, param, row, axes=square.ndim)
+            turn = with_dependency(turn, row[0])
+            return row
+
+        return jax.tree.map(one, held, params, rows, squares, is_leaf=is_factor)
+
+    return Update(init, step)
+
+
+def _smaller(factor: Any, param: Any) -> tuple[Any, Any]:
+    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers."""
+    if _stack_rank(factor, param):
+        return jax.vmap(_smaller)(factor, param)
+    if isinstance(factor, Factor) and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size:
+        form = factor.form()
+        if not isinstance(form, Examples):
+            with jax.default_matmul_precision("highest"):  # the Gram form cancels
+                return jnp.maximum(squared_norm(_as_one_example(form), param)[0], 0), factor
+    grad = gradient(factor, param)
+    return jnp.sum(jnp.square(grad.astype(accumulator(grad.dtype)))), grad
+
+
+_SMALLER = Reader(_smaller, "gradient", plain=False)
+
+
+def _as_one_example(form: Outer | Total | Rows) -> Factor:
+    """Return the form with all its rows as the tokens of one example: its gradient is the whole gradient."""
+    batch = form.dz.ndim - 1
+    return jax.tree.map(lambda leaf: leaf.reshape(1, -1, *leaf.shape[batch:]), form)
+
+
+def _stack_rank(factor: Any, param: Any) -> int:
+    """Count the stacked axes of a param that is read with a factor for all of its stack."""
+    return param.ndim - factor.rank if isinstance(factor, Factor) else 0
+
+
+def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
+    """Return an array's shape with the stacked axes of each param, () outside of `Repeat`; by shapes alone."""
+
+    def one_each(params: Params, x: Any) -> Any:
+        def read(factor: Any, param: Any) -> Any:  # scans stack what they read as they stack params
+            return jnp.zeros(param.shape[: _stack_rank(factor, param)])
+
+        y, residuals = forward(net, params, x)
+        return backward(net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False))[0]
+
+    return jax.eval_shape(one_each, params, shapes_of("update_in_backward", x))
+
+
+def _over_stack(f: Callable[..., Any], axes: int) -> Callable[..., Any]:
+    """Map `f` over so many leading axes."""
+    return f if axes == 0 else jax.vmap(_over_stack(f, axes - 1))
+
+
+def _check_state(state: Any, params: Params) -> None:
+    """Raise unless `state` begins like the params."""
+    try:
+        jax.tree.structure(params).flatten_up_to(state)
+    except (ValueError, TypeError, KeyError):
+        wanted = "a state with the optimizer's own in the place of each param"
+        got = str(jax.tree.structure(state))
+        raise InputError("update_in_backward", wanted, got, "state = init(params, x)") from None
