@@ -82,7 +82,9 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, float]:
     value, grads = fnn.value_and_grad(beside, loss)(params, x, t)
     other, augmented = fnn.value_and_grad(inside, loss)(to_augmented(params), x, t)
     found = {"loss": float(abs(value - other) / abs(value))}
-    pairs = zip([g["kernel"] for g in to_augmented(grads) if g], [g["kernel"] for g in augmented if g], strict=True)
+    pairs = zip(
+        [g["kernel"] for g in to_augmented(grads) if g], [g["kernel"] for g in augmented if g], strict=True
+    )
     for i, (a, b) in enumerate(pairs, 1):
         found[f"[dW{i}; db{i}]"] = float(abs(a - b).max() / abs(a).max())
     return found

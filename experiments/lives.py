@@ -35,7 +35,11 @@ import fnn
 from answer import Options, canvas, deliver, heading, run, table
 from figures import COOL, INK, SOFT, WARM
 
-ACTIVATIONS = [name for name, f in vars(fnn).items() if isinstance(f, fnn.activations.Activation | fnn.activations.Softmax)]
+ACTIVATIONS = [
+    name
+    for name, f in vars(fnn).items()
+    if isinstance(f, fnn.activations.Activation | fnn.activations.Softmax)
+]
 POLICIES = {"a": "freed as the backward goes", "bias": "freed at its end", "c": "given to the next step"}
 
 

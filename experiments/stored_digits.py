@@ -30,7 +30,11 @@ from reader_figures import plain_logarithms
 from results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
-CODECS = {"exact": None, "bfloat16": fnn.memory.Rounded(), **{f"{b} bits": fnn.memory.Bits(b) for b in (8, 4, 2, 1)}}
+CODECS = {
+    "exact": None,
+    "bfloat16": fnn.memory.Rounded(),
+    **{f"{b} bits": fnn.memory.Bits(b) for b in (8, 4, 2, 1)},
+}
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,17 @@ def test_params_of_another_network():
     params = fnn.init(DEEP, KEY, X)
     with raises("Serial", "3 layers", "params = fnn.init"):
         fnn.forward(DEEP, params[:2], X)
-    wrong = (params[0], params[1], {"kernel": jnp.ones((8, 4), jnp.float32), "bias": jnp.ones(4, jnp.float32)})
+    wrong = (
+        params[0],
+        params[1],
+        {"kernel": jnp.ones((8, 4), jnp.float32), "bias": jnp.ones(4, jnp.float32)},
+    )
     with raises(r"net\.layers\[2\]: Dense\(3\)", r"w: \(8, 3\)", r"float32\[8,4\]"):
         fnn.forward(DEEP, wrong, X)
     with raises(r"net\.layers\[1\]\.layer\.layers\[1\]", r"b: \(8,\)"):
-        fnn.forward(DEEP, (params[0], ({**params[1][0]}, {"kernel": jnp.ones((8, 8), jnp.float32)}), params[2]), X)
+        fnn.forward(
+            DEEP, (params[0], ({**params[1][0]}, {"kernel": jnp.ones((8, 8), jnp.float32)}), params[2]), X
+        )
     with raises("stacked 3 times"):
         fnn.forward(Repeat(Dense(5), 3), fnn.init(Repeat(Dense(5), 2), KEY, X), X)
     with raises(r"Parallel", "2 layers"):

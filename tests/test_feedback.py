@@ -89,7 +89,12 @@ def test_direct_feedback_by_hand():
 def test_readers_work_with_every_rule():
     net, params, feedback, x, target = setting()
     matrices = fnn.feedback.direct_feedback_matrices(net, jax.random.key(2), params, x)
-    read = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.example_gradient, fnn.readers.second_moment, fnn.readers.variance)
+    read = fnn.readers.zip_readers(
+        fnn.readers.squared_norm,
+        fnn.readers.example_gradient,
+        fnn.readers.second_moment,
+        fnn.readers.variance,
+    )
     for rule, back in ((fnn.feedback.feedback_alignment, feedback), (fnn.feedback.direct_feedback, matrices)):
         _, readings = rule(net, LOSS, read)(params, back, x, target)
         norms, each, moments, _ = fnn.readers.unzip(params, readings)
@@ -111,11 +116,17 @@ def test_readers_with_leaves_work_with_every_rule():
         each = read(fnn.readers.example_gradient)
         rows = jnp.concatenate([leaf.reshape(7, -1) for leaf in jax.tree.leaves(each)], 1)
         v = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(feedback)])
-        assert_equal(fnn.readers.sum_over_params(read(fnn.readers.inner_product, (feedback,))), rows @ v, 1e-12)
+        assert_equal(
+            fnn.readers.sum_over_params(read(fnn.readers.inner_product, (feedback,))), rows @ v, 1e-12
+        )
         factors = read(fnn.readers.as_factors)
-        assert_equal(fnn.readers.sum_over_params(read(fnn.readers.gram, (factors,)), axes=2), rows @ rows.T, 1e-12)
+        assert_equal(
+            fnn.readers.sum_over_params(read(fnn.readers.gram, (factors,)), axes=2), rows @ rows.T, 1e-12
+        )
         scale = 1 / jnp.maximum(1, jnp.sqrt(fnn.readers.sum_over_params(read(fnn.readers.squared_norm))))
-        clipped = read(fnn.readers.weighted_gradient, (jax.tree.unflatten(jax.tree.structure(params), [scale] * 6),))
+        clipped = read(
+            fnn.readers.weighted_gradient, (jax.tree.unflatten(jax.tree.structure(params), [scale] * 6),)
+        )
         wanted = [jnp.tensordot(scale, leaf, 1) for leaf in jax.tree.leaves(each)]
         assert_equal(jax.tree.leaves(clipped), wanted, 1e-12)
         with pytest.raises(fnn.InputError, match="begins like the params"):

@@ -36,7 +36,9 @@ def log_softmax(params: Any, x: Any, label: Any) -> Any:
 
 def by_optax(params: Any, x: Any, label: Any) -> Any:
     """Give the mean loss as a training loop with optax (and Flax's Dense) has it."""
-    return optax.softmax_cross_entropy_with_integer_labels(x @ params["kernel"] + params["bias"], label).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(
+        x @ params["kernel"] + params["bias"], label
+    ).mean()
 
 
 def in_chunks(size: int, params: Any, x: Any, label: Any) -> Any:

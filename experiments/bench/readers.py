@@ -38,7 +38,9 @@ def programs(net, norm: float) -> dict:
     """Give the rows: each a function of params, x, labels."""
     plain = fnn.value_and_grad(net, LOSS)
     norms_alone = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm)
-    norms_too = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient))
+    norms_too = fnn.readers.losses_and_readings(
+        net, LOSS, fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient)
+    )
     clipped = fnn.privacy.clipped_gradient(net, LOSS, norm)
     kronecker = fnn.curvature.kronecker_factors(net, LOSS, "empirical")
 

@@ -76,7 +76,9 @@ def programs(activation: str, width: int, layers: int, scan: bool, x: Any) -> tu
     if scan:
         rows["update in it, every 4th boundary kept"] = in_backward(net(4))
         for bits in (8, 4):
-            rows[f"update in it, {bits} bits stored"] = in_backward(fnn.memory.stored(net(), fnn.memory.Bits(bits)))
+            rows[f"update in it, {bits} bits stored"] = in_backward(
+                fnn.memory.stored(net(), fnn.memory.Bits(bits))
+            )
     return partial(fnn.init, net(), jax.random.key(1), x), rows
 
 

@@ -91,7 +91,9 @@ class Program:
         values = {"x": x, "y": self.value(y_like)}
         if isinstance(params, dict):
             symbols = {name: SYMBOLS.get(name, name) for name in params}
-            values |= {name: Value(f"{symbols[name]}{self.leaves}", shape_of(leaf)) for name, leaf in params.items()}
+            values |= {
+                name: Value(f"{symbols[name]}{self.leaves}", shape_of(leaf)) for name, leaf in params.items()
+            }
         plain = ((f"{{y}} = {layer!r}({{x}})",), (f"d{{x}} = backward of {layer!r} at d{{y}}",))
         assert isinstance(layer, Leaf | Composition)
         forward, backward = layer.equations or plain
@@ -119,10 +121,11 @@ class Program:
             shared = " with the same params" if part.copies < part.times else ""
             self.line(f"{part.times} times{shared}, each from the last one's output:", {})
         with self._deeper(part.times > 1):
-            inner = self.forward(part.layer, part.params, part.x, x)
+            once = self.forward(part.layer, part.params, part.x, x)
+        inner = once
         if part.again:
             self.kept = before  # what the layer keeps, it keeps from its second run to its backward
-            inner = inner._replace(back=lambda: self._run_again(inner))
+            inner = once._replace(back=lambda: self._run_again(once))
         self.kept |= {x.name} if "input" in part.keeps else set()
         self.kept |= {inner.y.name} if "output" in part.keeps else set()
         if part.times == 1:
@@ -172,9 +175,7 @@ class Program:
 
         return Written(values[-1], again, back, lambda: reach(len(parts), kept - {0}))
 
-    def _branches(
-        self, equations: Equations, written: list[Written], values: dict[str, Value]
-    ) -> Written:
+    def _branches(self, equations: Equations, written: list[Written], values: dict[str, Value]) -> Written:
         """All parts on the same input, and equations that join their outputs."""
         values = values | {f"f{i}": one.y for i, one in enumerate(written)}
         forward, backward = equations

@@ -55,7 +55,9 @@ def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> 
     for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
         with at(f".layers[{i}]"):
             outputs.append(graph.add(child, p, v, f"{name}.{i}"))
-    return graph.node("Concat", outputs, axis=-1) if layer.join == "concatenate" else graph.node("Sum", outputs)
+    return (
+        graph.node("Concat", outputs, axis=-1) if layer.join == "concatenate" else graph.node("Sum", outputs)
+    )
 
 
 def _reversible(graph: Graph, layer: Reversible, params: Any, v: str, name: str) -> str:

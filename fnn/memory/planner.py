@@ -140,10 +140,14 @@ def _of_parts(layer: Composition, params: Any, x: Any) -> tuple[Plan, ...]:
         net = layer.with_layers(*(plan.net for plan in choice))
         kept, peaks = _as_it_is(net, params, x).kept, [0]
         for plan, part in zip(choice, net.parts(params, x), strict=True):
-            if part.again:  # its residuals are made again, ends too; an input of the composition's is held outside
+            if (
+                part.again
+            ):  # its residuals are made again, ends too; an input of the composition's is held outside
                 y, _ = jax.eval_shape(lambda p, x, f=part.layer: f.forward(p, x, None), part.params, part.x)
                 needs = part.layer.needs
-                ends = bytes_of(y) * ("output" in needs) + bytes_of(part.x) * ("input" in needs and part.takes != "input")
+                ends = bytes_of(y) * ("output" in needs) + bytes_of(part.x) * (
+                    "input" in needs and part.takes != "input"
+                )
                 peaks.append(kept + plan.peak + ends)
             else:
                 peaks.append(kept - plan.kept + plan.peak)

@@ -47,7 +47,9 @@ def _steps(place: str, layer: Layer, params: Params, x: Any) -> list[_Step]:
         steps = _steps(place + part.place, part.layer, part.params, part.x)
         if not steps:
             continue
-        if part.again:  # the ends of what is run again; an input that is the composition's own is held outside
+        if (
+            part.again
+        ):  # the ends of what is run again; an input that is the composition's own is held outside
             steps[0].kept += steps[0].x * ("input" in part.layer.needs and part.takes != "input")
             steps[-1].kept += steps[-1].y * ("output" in part.layer.needs)
             steps = [_Step(place, 0, steps[0].x, steps[-1].y, tuple(steps))]

@@ -21,7 +21,9 @@ def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
     if not leaves or any(not jnp.shape(leaf) for leaf in leaves):
         raise InputError(who, "examples on axis 0 of x", describe(x), "x[None]")
     if len({leaf.shape[0] for leaf in leaves}) > 1:
-        raise InputError(who, "as many examples in all of x", describe(x), "jax.tree.map(lambda leaf: leaf[:n], x)")
+        raise InputError(
+            who, "as many examples in all of x", describe(x), "jax.tree.map(lambda leaf: leaf[:n], x)"
+        )
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
     _check(who, net, params, shapes)
 
@@ -37,7 +39,9 @@ def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
             return  # it says nothing as one of its layers does not, and that was tried
     leaves, structure = jax.tree.flatten(x)
     told = layer.couples_examples
-    if told or (told is None and _found(layer, structure, tuple((v.shape[1:], str(v.dtype)) for v in leaves))):
+    if told or (
+        told is None and _found(layer, structure, tuple((v.shape[1:], str(v.dtype)) for v in leaves))
+    ):
         how = "which couples them" if told else "which couples them, as a trial on two examples shows"
         raise InputError(who, "layers that keep examples apart", f"{layer!r}, {how}", "fnn.LayerNorm()")
 
@@ -58,5 +62,8 @@ def _found(layer: Layer, structure: Any, rows: tuple[tuple[tuple[int, ...], str]
         x = structure.unflatten(pair)
         params = layer.init(jax.random.key(0), jax.eval_shape(lambda: x))
         before, after = (layer.forward(params, structure.unflatten(v), None)[0] for v in (pair, other))
-        same = [np.array_equal(a[1], b[1], equal_nan=True) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+        same = [
+            np.array_equal(a[1], b[1], equal_nan=True)
+            for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+        ]
     return not all(same)

@@ -72,7 +72,11 @@ def by_example(losses: Any) -> Any:
 def check_loss(who: str, loss: Any) -> None:
     """Raise unless `loss` is a loss."""
     if not isinstance(loss, Objective):
-        fix = f"fnn.Loss({getattr(loss, '__name__', 'rule')})" if callable(loss) else "fnn.softmax_cross_entropy()"
+        fix = (
+            f"fnn.Loss({getattr(loss, '__name__', 'rule')})"
+            if callable(loss)
+            else "fnn.softmax_cross_entropy()"
+        )
         raise InputError(who, "a loss", describe(loss), fix)
 
 
@@ -80,7 +84,9 @@ def check_without_params(who: str, loss: Any) -> None:
     """Raise unless `loss` is a loss without params of its own."""
     check_loss(who, loss)
     if loss.has_params:
-        raise InputError(who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy() behind fnn.Dense(V)")
+        raise InputError(
+            who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy() behind fnn.Dense(V)"
+        )
 
 
 def refuted(condition: Any) -> bool:

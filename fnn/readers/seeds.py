@@ -56,7 +56,13 @@ def check_fisher(who: str, loss: Objective, fisher: str) -> None:
 
 
 def curvature_seeds(
-    loss: Objective, fisher: str, y: Any, target: Any, key: Any = None, samples: int = 1, per_token: bool = False
+    loss: Objective,
+    fisher: str,
+    y: Any,
+    target: Any,
+    key: Any = None,
+    samples: int = 1,
+    per_token: bool = False,
 ) -> Any:
     """Return seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
 

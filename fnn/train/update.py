@@ -165,7 +165,9 @@ def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
             return jnp.zeros(param.shape[: _stack_rank(factor, param)])
 
         y, residuals = forward(net, params, x)
-        return backward(net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False))[0]
+        return backward(
+            net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False)
+        )[0]
 
     return jax.eval_shape(one_each, params, shapes_of("update_in_backward", x))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.layers import piecewise
+from fnn.activations import piecewise
 from fnn.activations.table import Softmax, celu_with, elu_with, leaky_relu_with
 from tests.activations.activation_truth import TRUTH, derivative
 
@@ -42,7 +42,11 @@ def test_both_forms_of_relu_agree(dtype):
 
 
 def test_equal_by_value_hashable_and_named():
-    assert leaky_relu_with(0.01) == fnn.activations.leaky_relu and elu_with() == fnn.activations.elu and celu_with() == fnn.activations.celu
+    assert (
+        leaky_relu_with(0.01) == fnn.activations.leaky_relu
+        and elu_with() == fnn.activations.elu
+        and celu_with() == fnn.activations.celu
+    )
     assert leaky_relu_with(0.2) == leaky_relu_with(0.2) != fnn.activations.leaky_relu
     assert fnn.activation(jnp.sin, jnp.cos) == fnn.activation(jnp.sin, jnp.cos) != fnn.activation(jnp.sin)
     assert Softmax() == fnn.softmax != Softmax(0)

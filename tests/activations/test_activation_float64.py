@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnn.layers import activation
+from fnn.activations import table as activation
 from tests.activations.activation_truth import ALPHA, LAMBDA, ROOTS, derivative
 
 DIGITS, STEP = 400, D("1e-40")

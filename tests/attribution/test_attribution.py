@@ -55,7 +55,9 @@ def test_influence_by_conjugate_gradients_is_the_explicit_solution():
 
 def test_influence_by_kronecker_factors():
     net, params, x, label, test, test_label = setting()
-    blocks = fnn.curvature.eigen(fnn.curvature.kronecker_factors(net, LOSS, bias="joint")(params, x, label).factors)
+    blocks = fnn.curvature.eigen(
+        fnn.curvature.kronecker_factors(net, LOSS, bias="joint")(params, x, label).factors
+    )
     score = fnn.attribution.influence(net, LOSS, lambda v: fnn.curvature.kronecker_solve(blocks, v, 0.05))
     g, test_g = gradients(net, params, x, label), gradients(net, params, test, test_label)
     step = fnn.curvature.kronecker_solve(blocks, ravel_pytree(params)[1](jnp.asarray(test_g.mean(0))), 0.05)
@@ -118,7 +120,10 @@ def test_bad_input_is_named():
         fnn.curvature.conjugate_gradients(lambda v: v, -1.0)
     shapes = jax.eval_shape(lambda: fnn.curvature.kronecker_factors(net, LOSS)(params, x, label).factors)
     blocks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), jax.eval_shape(fnn.curvature.eigen, shapes))
-    for take in (fnn.curvature.kronecker_solve, lambda blocks, v, _: fnn.curvature.kronecker_multiply(blocks, v)):
+    for take in (
+        fnn.curvature.kronecker_solve,
+        lambda blocks, v, _: fnn.curvature.kronecker_multiply(blocks, v),
+    ):
         with pytest.raises(fnn.InputError, match="tree of blocks that begins like the params"):
             take(blocks, params[:2], 0.1)
         with pytest.raises(fnn.InputError, match=r"a leaf for a block of shape \(1, 4\)"):

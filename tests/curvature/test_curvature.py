@@ -105,7 +105,9 @@ def test_sampled_diagonals_converge_as_one_over_the_root_of_the_samples():
         for s in (4, 64, 1024)
     ]
     assert 3 < rms[0] / rms[1] < 5.4 and 2 < rms[1] / rms[2] < 8
-    several = fnn.curvature.ggn_diagonal(net, LOSS, "sampled", samples=4096)(params, x, target, jax.random.key(1))
+    several = fnn.curvature.ggn_diagonal(net, LOSS, "sampled", samples=4096)(
+        params, x, target, jax.random.key(1)
+    )
     error = ravel_pytree(several)[0] - exact
     assert (jnp.abs(error) <= 5 * deviation).all()
 
@@ -116,7 +118,9 @@ def test_fisher_products(name):
     v = direction(params)
 
     def empirical():
-        rows = jax.jacrev(lambda p: fnn.readers.losses_and_readings(net, LOSS, fnn.readers.as_factors)(p, x, target)[0])(params)
+        rows = jax.jacrev(
+            lambda p: fnn.readers.losses_and_readings(net, LOSS, fnn.readers.as_factors)(p, x, target)[0]
+        )(params)
         rows = jnp.concatenate([leaf.reshape(4, -1) for leaf in jax.tree.leaves(rows)], 1)
         flat_v = ravel_pytree(v)[0]
         return rows.T @ (rows @ flat_v), fnn.curvature.fisher_product(net, LOSS)(params, x, target, v)

@@ -68,9 +68,9 @@ def ours(own, target, fisher, v):
         each(*arguments, KEY),
         product and product(*arguments, v, KEY),
         {
-            (tokens, bias): fnn.curvature.kronecker_factors(own.net, LOSS, fisher, tokens=tokens, bias=bias, **samples)(
-                *arguments, KEY
-            ).factors
+            (tokens, bias): fnn.curvature.kronecker_factors(
+                own.net, LOSS, fisher, tokens=tokens, bias=bias, **samples
+            )(*arguments, KEY).factors
             for tokens in ("expand", "reduce")
             for bias in ("apart", "joined")
         },
@@ -154,10 +154,14 @@ def test_damped_inverse_corrected_eigenvalues_and_self_influence(case, bias):
     of_net = jax.random.split(KEY)[0]
 
     def everything():
-        factors = fnn.curvature.kronecker_factors(own.net, LOSS, bias=bias)(own.params, own.x, target, KEY).factors
+        factors = fnn.curvature.kronecker_factors(own.net, LOSS, bias=bias)(
+            own.params, own.x, target, KEY
+        ).factors
         basis = fnn.curvature.eigen(factors)
         better = fnn.curvature.ekfac(own.net, LOSS)(own.params, own.x, target, basis, KEY)
-        read = fnn.readers.zip_readers(fnn.attribution.self_influence(DAMPING), lambda factor, param, own: factor)
+        read = fnn.readers.zip_readers(
+            fnn.attribution.self_influence(DAMPING), lambda factor, param, own: factor
+        )
         _, readings = fnn.readers.losses_and_readings(own.net, LOSS, read)(
             own.params, own.x, target, of_net, trees=(better,)
         )
@@ -173,7 +177,8 @@ def test_damped_inverse_corrected_eigenvalues_and_self_influence(case, bias):
     )
     kept = jax.tree.leaves(factors, is_leaf=is_block)
     bases, corrected = (
-        jax.tree.leaves(tree, is_leaf=lambda b: isinstance(b, fnn.curvature.Eigen)) for tree in (basis, better)
+        jax.tree.leaves(tree, is_leaf=lambda b: isinstance(b, fnn.curvature.Eigen))
+        for tree in (basis, better)
     )
     rows = jax.tree.map(lambda g: g.reshape(-1, *g.shape[3:]), gradients)
     each = jax.tree.map(lambda g, r: np.moveaxis(g, g.ndim - r - 1, 0), each, rank)

@@ -53,7 +53,9 @@ def test_factors_are_averaged_and_the_basis_is_refreshed_when_it_is_due():
         if step in (0, 1, 2, 5):
             blocks = fnn.curvature.eigen(jax.tree.map(lambda leaf: leaf / mass, state.factors))  # noqa: B023
         np.testing.assert_allclose(state.factors[0]["kernel"].outputs, seen, rtol=1e-6)
-        np.testing.assert_allclose(state.blocks[0]["kernel"].values, blocks[0]["kernel"].values, rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(
+            state.blocks[0]["kernel"].values, blocks[0]["kernel"].values, rtol=1e-5, atol=1e-12
+        )
 
 
 def test_the_norm_constraint_bounds_the_predicted_change():

@@ -22,7 +22,11 @@ def test_augmented_layer_gives_per_example_norms_with_the_bias_included():
     params = fnn.init(net, jax.random.key(0), x)
     _, residuals = fnn.forward(net, params, x)
     factors, dx = fnn.backward(net, params, residuals, dy, read=fnn.readers.as_factors)
-    assert isinstance(factors["kernel"], fnn.factors.Outer) and factors["kernel"].x.shape == (2, 5) and dx.shape == (2, 4)
+    assert (
+        isinstance(factors["kernel"], fnn.factors.Outer)
+        and factors["kernel"].x.shape == (2, 5)
+        and dx.shape == (2, 4)
+    )
     np.testing.assert_allclose(fnn.readers.gradient(factors["kernel"], params["kernel"])[-1], dy.sum(0))
 
 

@@ -50,7 +50,12 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     assert len(found["loss of each epoch"]) == found["options"]["epochs"] == 4
     assert found["versions"].keys() >= {"python", "fnn", "jax"} and found["seconds"] > 0 and found["device"]
     for errors in found["gradient errors"].values():
-        assert set(errors) == {"params[0]['bias']", "params[0]['kernel']", "params[3]['bias']", "params[3]['kernel']"}
+        assert set(errors) == {
+            "params[0]['bias']",
+            "params[0]['kernel']",
+            "params[3]['bias']",
+            "params[3]['kernel']",
+        }
         assert all(
             error["fnn, float64"] < 1e-12 and error["fnn, float32"] < 1e-4 for error in errors.values()
         )
@@ -64,8 +69,12 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
 def test_comparison_sees_a_wrong_gradient():
     x = np.ones((3, 2), np.float32)
     params = {"kernel": np.full((2,), 0.5, np.float32)}
-    right = gradient_errors(lambda p, x: {"kernel": x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x)
-    wrong = gradient_errors(lambda p, x: {"kernel": 1.5 * x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x)
+    right = gradient_errors(
+        lambda p, x: {"kernel": x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x
+    )
+    wrong = gradient_errors(
+        lambda p, x: {"kernel": 1.5 * x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x
+    )
     assert right == {"params['kernel']": {"fnn, float64": 0.0, "fnn, float32": 0.0, "jax.grad, float32": 0.0}}
     assert wrong["params['kernel']"]["fnn, float64"] == pytest.approx(0.5)
 

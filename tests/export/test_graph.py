@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn.compose.remat import Remat
-from fnn.layers import activation as rows
+from fnn.activations import table as rows
 
 pytest.importorskip("onnx")
 import fnn.export as export

@@ -21,7 +21,9 @@ HEADS = {
     "smoothed": fnn.LinearCrossEntropy(V, label_smoothing=0.2, ignore=-100, chunk=3),
     "z-loss": fnn.LinearCrossEntropy(V, z_loss=0.3, ignore=-100, chunk=4),
     "all": fnn.LinearCrossEntropy(V, label_smoothing=0.1, z_loss=0.2, ignore=-100, chunk=5),
-    "tied": fnn.LinearCrossEntropy(V, tied=("embedding",), label_smoothing=0.1, z_loss=0.2, ignore=-100, chunk=4),
+    "tied": fnn.LinearCrossEntropy(
+        V, tied=("embedding",), label_smoothing=0.1, z_loss=0.2, ignore=-100, chunk=4
+    ),
 }
 
 

@@ -48,9 +48,13 @@ def test_readers_of_a_head_are_those_of_brute_force(name):
     cs = jax.tree.map(lambda _: c, params)
 
     def read(reader, *trees, weights=None):
-        return fnn.readers.losses_and_readings(net, head, reader)(params, x, target, weights=weights, trees=trees)
+        return fnn.readers.losses_and_readings(net, head, reader)(
+            params, x, target, weights=weights, trees=trees
+        )
 
-    several = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.zip_readers(fnn.readers.gradient, fnn.readers.example_gradient))
+    several = fnn.readers.zip_readers(
+        fnn.readers.squared_norm, fnn.readers.zip_readers(fnn.readers.gradient, fnn.readers.example_gradient)
+    )
     (got, readings), products, summed, by_weights = run(
         lambda: (
             read(several),
@@ -100,7 +104,8 @@ def test_factors_are_kept_unmade_and_other_readers_get_them_whole(name):
         readings = fnn.readers.losses_and_readings(net, head, read)(params, x, target)[1]
         moments, grams, factors = fnn.readers.unzip(params, readings)
         later = [
-            jax.tree.map(r, factors, params, is_leaf=is_factor) for r in (fnn.readers.gradient, fnn.readers.squared_norm)
+            jax.tree.map(r, factors, params, is_leaf=is_factor)
+            for r in (fnn.readers.gradient, fnn.readers.squared_norm)
         ]
         return moments, grams, factors, *later
 

@@ -44,7 +44,10 @@ def test_three_products_for_the_gradient_one_for_the_value_and_no_logits_at_once
 @pytest.mark.parametrize("tied", [(), ("embedding",)], ids=["", "tied"])
 def test_products_have_operands_of_the_compute_dtype_and_results_of_float32(tied):
     head = fnn.LinearCrossEntropy(6, tied=tied, dtype=jnp.bfloat16)
-    params = {head.weight: jnp.ones((6, 4) if tied else (4, 6), jnp.float32), "bias": jnp.zeros(6, jnp.float32)}
+    params = {
+        head.weight: jnp.ones((6, 4) if tied else (4, 6), jnp.float32),
+        "bias": jnp.zeros(6, jnp.float32),
+    }
     data = params, jnp.ones((5, 4), jnp.float32), jnp.zeros(5, jnp.int32)
     program = jax.jit(lambda *data: head.value_and_grad(*data)).lower(*data).as_text()
     kinds = [re.findall(r"x([a-z]+\d+)>", line) for line in program.splitlines() if "dot_general" in line]
@@ -63,7 +66,9 @@ def test_readers_make_no_logits_at_once(reader):
     net, head = fnn.Dense(k), fnn.LinearCrossEntropy(v, bias=False, chunk=16)
     x = jnp.ones((n, k), jnp.float32)
     params = fnn.init(net, jax.random.key(0), x), {"kernel": jnp.ones((k, v), jnp.float32)}
-    norms = fnn.readers.losses_and_readings(net, head, fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient))
+    norms = fnn.readers.losses_and_readings(
+        net, head, fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient)
+    )
     f = {"clipped": fnn.privacy.clipped_gradient(net, head, 1.0), "norms": norms}[reader]
     assert largest(compiled(f, params, x, jnp.zeros(n, jnp.int32))) < n * v
 

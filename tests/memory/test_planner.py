@@ -155,7 +155,11 @@ def test_an_error_names_the_place_in_the_whole_network():
     net = Serial(Dense(8), fnn.relu, Dense(8), Dense(3), plan=((0, 1), (1, 4, ((0, 2),))))
     x = jnp.ones((2, 5), jnp.float32)
     params = fnn.init(net, jax.random.key(0), x)
-    wrong = (*params[:2], {"kernel": jnp.ones((8, 4), jnp.float32), "bias": jnp.ones(8, jnp.float32)}, params[3])
+    wrong = (
+        *params[:2],
+        {"kernel": jnp.ones((8, 4), jnp.float32), "bias": jnp.ones(8, jnp.float32)},
+        params[3],
+    )
     with pytest.raises(fnn.InputError, match=r"net\.layers\[2\]: Dense\(8\)"):
         fnn.forward(net, wrong, x)
     deep = Repeat(Serial(Dense(5), fnn.relu), 4, every=2)

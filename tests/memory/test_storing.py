@@ -11,7 +11,8 @@ import pytest
 from jax.scipy.special import ndtri
 
 import fnn
-from fnn import Bits, Dense, LayerNorm, Offloaded, Rounded, Serial, Stored
+from fnn import Dense, LayerNorm, Serial
+from fnn.memory import Bits, Offloaded, Rounded, Stored
 from fnn.memory.codecs import Codec
 from tests.cases import Case, every_case, example
 from tests.proof import assert_equal, explicit
@@ -74,7 +75,13 @@ def test_two_values_are_exact_in_one_bit():
 
 def test_derivatives_of_two_values_are_stored_in_one_bit_and_gradients_stay_exact():
     """Where nothing but relus and their like is stored, in one bit, nothing is rounded."""
-    for f in (fnn.relu, fnn.activations.leaky_relu, fnn.activations.relu6, fnn.activations.hard_tanh, fnn.activations.hard_sigmoid):
+    for f in (
+        fnn.relu,
+        fnn.activations.leaky_relu,
+        fnn.activations.relu6,
+        fnn.activations.hard_tanh,
+        fnn.activations.hard_sigmoid,
+    ):
         net = fnn.mlp([6, 8, 3], f)
         drawn = example(Case("net", net, (5, 6)))
         net = fnn.memory.stored(net, Bits(4), lambda layer: isinstance(layer, fnn.activations.Activation))
@@ -164,7 +171,9 @@ def test_inside_a_scan():
 
 def test_cotangents_have_the_dtype_of_their_primals_in_low_precision_too():
     drawn = example(DEEP, jnp.bfloat16)
-    grads, dx = jax.eval_shape(lambda d: explicit(d), replace(drawn, net=fnn.memory.stored(DEEP.net, Rounded())))
+    grads, dx = jax.eval_shape(
+        lambda d: explicit(d), replace(drawn, net=fnn.memory.stored(DEEP.net, Rounded()))
+    )
     for got, wanted in zip(
         jax.tree.leaves((grads, dx)), jax.tree.leaves((drawn.params, drawn.x)), strict=True
     ):

@@ -120,7 +120,12 @@ def extended(*extensions):
 def test_backpack_gradients_norms_and_moments():
     e = backpack.extensions
     params = extended(e.BatchGrad(), e.BatchL2Grad(), e.SumGradSquared(), e.Variance())
-    read = fnn.readers.zip_readers(fnn.readers.example_gradient, fnn.readers.squared_norm, fnn.readers.second_moment, fnn.readers.variance)
+    read = fnn.readers.zip_readers(
+        fnn.readers.example_gradient,
+        fnn.readers.squared_norm,
+        fnn.readers.second_moment,
+        fnn.readers.variance,
+    )
     gradients, norms, moments, variances = fnn.readers.unzip(PARAMS, readings(read))
     assert_agrees(in_their_order(gradients), [N * p.grad_batch for p in params])
     ours = [own[name] for own in norms if own for name in ("w", "b")]
@@ -161,7 +166,9 @@ def test_curvlinops_products(name):
 @pytest.mark.parametrize("corrected", [False, True], ids=["KFAC", "EKFAC"])
 def test_curvlinops_kronecker_factors(fisher, theirs, bias, corrected):
     def product(v):
-        blocks = fnn.curvature.eigen(fnn.curvature.kronecker_factors(NET, LOSS, fisher, bias=bias)(*DATA).factors)
+        blocks = fnn.curvature.eigen(
+            fnn.curvature.kronecker_factors(NET, LOSS, fisher, bias=bias)(*DATA).factors
+        )
         if corrected:
             blocks = fnn.curvature.ekfac(NET, LOSS, fisher)(*DATA, blocks)
         return fnn.curvature.kronecker_multiply(blocks, v)

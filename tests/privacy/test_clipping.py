@@ -49,7 +49,9 @@ def test_clipped_sums(case):
 
     def ours():
         return [
-            fnn.privacy.clipped_gradient(own.net, LOSS, norm, **option)(own.params, own.x, drawn.target, own.key)
+            fnn.privacy.clipped_gradient(own.net, LOSS, norm, **option)(
+                own.params, own.x, drawn.target, own.key
+            )
             for option in OPTIONS
         ]
 
@@ -70,7 +72,9 @@ def test_one_backward_pass_is_all():
     """No matrix product more than the plain gradient has; the norms of rows need none."""
     net, params, x, label = setting()
     own = Example(net, params, x, None, None)
-    ours = count_products(lambda own: fnn.privacy.clipped_gradient(net, LOSS, 0.1)(own.params, own.x, label), own)
+    ours = count_products(
+        lambda own: fnn.privacy.clipped_gradient(net, LOSS, 0.1)(own.params, own.x, label), own
+    )
     plain = count_products(lambda own: fnn.value_and_grad(net, LOSS)(own.params, own.x, label), own)
     assert 0 < ours <= plain
 
@@ -125,7 +129,9 @@ def test_tokens_that_cancel_leave_no_root_of_a_negative_number(option):
     x = jnp.asarray(np.broadcast_to(rng.standard_normal((64, 1, 80)), (64, 20, 80)), jnp.float32)
     net, loss = fnn.Dense(40, bias=False), fnn.half_squared_error()
     params = {"kernel": jnp.zeros((80, 40), jnp.float32)}
-    got = fnn.privacy.clipped_gradient(net, loss, 1e-3, **option)(params, x, jnp.asarray(dz - dz.mean(1)[:, None]))
+    got = fnn.privacy.clipped_gradient(net, loss, 1e-3, **option)(
+        params, x, jnp.asarray(dz - dz.mean(1)[:, None])
+    )
     assert got.finite.all() and (got.norms >= 0).all()
     assert jnp.isfinite(got.gradient["kernel"]).all()
 

@@ -80,7 +80,9 @@ def test_every_reading_in_one_pass(case):
 
     losses, several = readings(drawn, read, trees=(v, stacked))
     assert_equal(losses, drawn.losses, 1e-12)
-    gradients, norms, products, pairs, moments, variances, weighted, factors = fnn.readers.unzip(own.params, several)
+    gradients, norms, products, pairs, moments, variances, weighted, factors = fnn.readers.unzip(
+        own.params, several
+    )
     jacobian = flat(drawn.jacobian)
     assert_equal(gradients, moved_first(drawn.jacobian, rank), 1e-10)
     assert_equal(sum_over_params(norms), np.square(jacobian).sum(1), 1e-10)
@@ -104,7 +106,9 @@ def test_pairs_between_two_batches(case):
     own, x, target = ours.case, theirs.case.x[first:], theirs.target[first:]
 
     def both():
-        _, factors = fnn.readers.losses_and_readings(own.net, LOSS, fnn.readers.as_factors)(own.params, x, target, own.key)
+        _, factors = fnn.readers.losses_and_readings(own.net, LOSS, fnn.readers.as_factors)(
+            own.params, x, target, own.key
+        )
         entry = fnn.readers.losses_and_readings(own.net, LOSS, fnn.readers.gram)
         _, pairs = entry(own.params, own.x, ours.target, own.key, trees=(factors,))
         other = dataclasses.replace(own, x=x)
@@ -152,7 +156,9 @@ def test_no_division_by_n_reaches_a_reader(reduction):
     drawn = drawn_of(READABLE[0])
     own = drawn.case
     loss = fnn.softmax_cross_entropy(reduction=reduction)
-    _, norms = fnn.readers.losses_and_readings(own.net, loss, fnn.readers.squared_norm)(own.params, own.x, drawn.target)
+    _, norms = fnn.readers.losses_and_readings(own.net, loss, fnn.readers.squared_norm)(
+        own.params, own.x, drawn.target
+    )
     assert_equal(fnn.readers.sum_over_params(norms), jnp.square(flat(drawn.jacobian)).sum(1), 1e-10)
 
 
@@ -232,7 +238,9 @@ def test_planted_mistakes_come_to_light():
     own = wrong_tokens.case
     with pytest.raises(AssertionError):
         wanted = jnp.square(flat(wrong_tokens.jacobian)).sum(1)
-        assert_equal(fnn.readers.sum_over_params(mean_seed(own.params, own.x, wrong_tokens.target)[1]), wanted, 1e-3)
+        assert_equal(
+            fnn.readers.sum_over_params(mean_seed(own.params, own.x, wrong_tokens.target)[1]), wanted, 1e-3
+        )
 
 
 def test_both_ways_to_a_norm_are_walked_by_the_table():

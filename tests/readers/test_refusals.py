@@ -58,7 +58,12 @@ def test_a_layer_that_couples_examples_is_refused():
 
 def test_a_gradient_where_a_factor_could_stand_is_refused():
     net, params, x, label = _setting(Summed())
-    for read in (fnn.readers.squared_norm, fnn.readers.example_gradient, fnn.readers.gram, fnn.readers.variance):
+    for read in (
+        fnn.readers.squared_norm,
+        fnn.readers.example_gradient,
+        fnn.readers.gram,
+        fnn.readers.variance,
+    ):
         with pytest.raises(fnn.InputError, match="expected a factor"):
             fnn.readers.losses_and_readings(net, LOSS, read)(params, x, label)
 
@@ -86,7 +91,12 @@ def test_bad_input_is_named():
 
 def test_an_empty_batch_has_no_readings():
     net, params, x, label = _setting(fnn.relu)
-    read = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.example_gradient, fnn.readers.second_moment, fnn.readers.variance)
+    read = fnn.readers.zip_readers(
+        fnn.readers.squared_norm,
+        fnn.readers.example_gradient,
+        fnn.readers.second_moment,
+        fnn.readers.variance,
+    )
     losses, several = fnn.readers.losses_and_readings(net, LOSS, read)(params, x[:0], label[:0])
     norms, _, moments, _ = fnn.readers.unzip(params, several)
     assert losses.shape == fnn.readers.sum_over_params(norms).shape == (0,)

@@ -39,10 +39,14 @@ def everything(net, x, target, v, key):
         corrected = jax.tree.leaves(fnn.curvature.ekfac(net, LOSS)(*data, blocks), is_leaf=is_eigen)
         optimizer = fnn.curvature.kfac(net, x, 0.1)
         state = optimizer.init(params)
-        by_blocks = fnn.attribution.influence(net, LOSS, lambda v: fnn.curvature.kronecker_solve(blocks, v, 0.1))
+        by_blocks = fnn.attribution.influence(
+            net, LOSS, lambda v: fnn.curvature.kronecker_solve(blocks, v, 0.1)
+        )
         return {
             "examples": fnn.readers.losses_and_readings(net, LOSS, several)(*data),
-            "products": fnn.readers.losses_and_readings(net, LOSS, fnn.readers.inner_product)(*data, trees=(v,)),
+            "products": fnn.readers.losses_and_readings(net, LOSS, fnn.readers.inner_product)(
+                *data, trees=(v,)
+            ),
             "kernel": fnn.readers.tangent_kernel(net)(params, x, x[:1]),
             "clipped": fnn.privacy.clipped_gradient(net, LOSS, 0.1, per="layer")(*data),
             "in parts": fnn.privacy.clipped_gradient(net, LOSS, 0.1, microbatch=2)(*data),
@@ -105,7 +109,9 @@ def test_norms_cost_no_product_and_no_room(sizes, n):
     plain = compiled(lambda net: fnn.value_and_grad(net, LOSS), sizes, n)
     read = fnn.readers.zip_readers(fnn.readers.squared_norm, fnn.readers.gradient)
     both = compiled(lambda net: fnn.readers.losses_and_readings(net, LOSS, read), sizes, n)
-    alone = compiled(lambda net: fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm), sizes, n)
+    alone = compiled(
+        lambda net: fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm), sizes, n
+    )
     layers = len(sizes) - 1
     assert products(plain) == products(both) == 3 * layers - 1
     assert products(alone) == 2 * layers - 1
@@ -119,7 +125,9 @@ def test_numbers_of_a_users_step_may_be_traced():
     params = fnn.init(net, jax.random.key(0), x)
 
     def clipped(norm):
-        return fnn.privacy.private_gradient(net, LOSS, norm, norm, norm)(params, x, label, jax.random.key(1))[0]
+        return fnn.privacy.private_gradient(net, LOSS, norm, norm, norm)(params, x, label, jax.random.key(1))[
+            0
+        ]
 
     assert_equal(jax.jit(clipped)(jnp.float32(0.5)), run(lambda: clipped(0.5)), 1e-6)
 

@@ -11,7 +11,7 @@ import pytest
 import fnn
 from fnn import Dense, Embedding, Repeat, Serial
 from fnn.compose import in_place
-from fnn.readers import update
+from fnn.train import update
 from tests.cases import CASES, SINE, VOCABULARY, Case, example
 from tests.proof import assert_equal
 
