@@ -17,14 +17,14 @@ Inputs, outputs and boundaries are arrays or pytrees of arrays; `x` below stands
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, PyTree
 
 from fnn.arrays import canonical, shapes_of
+from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_key, describe
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
@@ -150,8 +150,7 @@ def init(net: Layer, key: Array, x: Any) -> Params:
     """Make the params of `net` for inputs like `x`.
 
     Args: `key`, a random key; `x`, arrays or `jax.ShapeDtypeStruct`s of shape (..., k).
-    Returns: the params, in the dtype of `x`, float32 at least.
-    Raises: InputError where `key` is no key or `x` does not fit.
+    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where the arguments do not fit.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
     return net.init(key, shapes_of("init", x))
@@ -198,27 +197,4 @@ def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
         y, residuals = forward(net, params, x, key)
         return y, (params, residuals)
 
-    def back(saved: Any, dy: Any) -> tuple[Any, Any, None]:
-        return *backward(net, *saved, dy), None
-
-    return with_rule(run, back, params, x, key)
-
-
-def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:
-    """Return `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
-
-    `run(*args)` gives `(value, saved)`; `back(saved, dvalue)` gives a cotangent for each of `args`.
-    `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
-    """
-    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *args)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _with_rule(alone: Callable, run: Callable, back: Callable, *args: Any) -> Any:
-    return alone(*args)
-
-
-_with_rule.defvjp(
-    lambda alone, run, back, *args: run(*args),
-    lambda alone, run, back, saved, dvalue: back(saved, dvalue),
-)
+    return with_rule(run, lambda saved, dy: (*backward(net, *saved, dy), None), params, x, key)

@@ -29,8 +29,8 @@ def layers(
     wrong one.
 
     `x` is an input like those of training, `params` are those of `net`. A composition lists its layers with
-    `parts(params, x)`, as (label, layer, params, shape of the input); where the layers form a chain, each
-    runs on what the one before gives, else on inputs drawn at random. `library` is the module whose
+    `parts(params, x)`, as `fnn.Part`s: one that takes the composition's input, or the last one's output, gets
+    that, another an input drawn at random. `library` is the module whose
     `forward(net, params, x)` and `backward(net, params, residuals, dy)` run a layer: that of the network's
     classes, if it is not given. The report of the first wrong layer says in `where` which one it is; if none
     is wrong, the report is that of the whole network. Raises TypeError where there is no such library.
@@ -73,13 +73,15 @@ def _inside_out(place: _Place, library: ModuleType, number: int) -> Iterator[_Pl
 
 
 def _parts(place: _Place, library: ModuleType, number: int) -> list[_Place]:
+    """Place the layers of a composition: `parts` lists them with place, layer, params and the input's shape."""
     if not hasattr(place.layer, "parts"):
         return []
-    found, value = [], place.x
-    for i, (label, layer, params, x) in enumerate(place.layer.parts(place.params, place.x)):
-        given = value if _fits(value, x) else _draw(x, number * 1000 + i)
-        found.append(_Place(place.label + label, layer, params, given))
-        value = library.forward(layer, params, given)[0]
+    found, value = [], None
+    for i, part in enumerate(place.layer.parts(place.params, place.x)):
+        given = {"input": place.x, "previous": value}.get(part.takes)
+        given = given if _fits(given, part.x) else _draw(part.x, number * 1000 + i)
+        found.append(_Place(place.label + part.place, part.layer, part.params, given))
+        value = library.forward(part.layer, part.params, given)[0]
     return found
 
 
@@ -95,17 +97,24 @@ def _one(place: _Place, library: ModuleType, level: Level, key: Any) -> Report:
     return replace(report, subject=f"{place.label} = {place.layer!r}")
 
 
-def _fits(value: Any, x: Any) -> bool:
-    return isinstance(value, jax.Array) and value.shape == x.shape and value.dtype == x.dtype
+def _fits(value: Any, shapes: Any) -> bool:
+    """Tell whether arrays are there, and of these shapes."""
+    leaves, wanted = jax.tree.leaves(value), jax.tree.leaves(shapes)
+    same = [(v.shape, v.dtype) for v in leaves] == [(s.shape, s.dtype) for s in wanted]
+    return same and all(isinstance(leaf, jax.Array) for leaf in leaves)
 
 
-def _draw(x: Any, number: int) -> Any:
-    if isinstance(x, jax.Array):
-        return x
+def _draw(shapes: Any, number: int) -> Any:
     rng = np.random.default_rng(number)
-    if jnp.issubdtype(x.dtype, jnp.inexact):
-        return jnp.asarray(rng.standard_normal(x.shape), x.dtype)
-    return jnp.asarray(rng.integers(0, 2, x.shape), x.dtype)
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype)
+        return jnp.asarray(rng.integers(0, 2, leaf.shape), leaf.dtype)
+
+    return jax.tree.map(one, shapes)
 
 
 def _library(place: _Place) -> ModuleType:

@@ -11,7 +11,8 @@ from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import accumulator
-from fnn.core import Layer, forward, pull, with_rule
+from fnn.autodiff import with_rule
+from fnn.core import Layer, forward, pull
 from fnn.errors import (
     InputError,
     brief,

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator, canonical
-from fnn.core import with_rule
+from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.objective import Likelihood, Objective, Reduction, by_row
 from fnn.reading import Reading

@@ -10,12 +10,11 @@ from fnn import check
 
 
 @dataclass(frozen=True)
-class Crooked:
+class Crooked(fnn.Leaf):
     """A dense layer whose weight gradient has the wrong sign."""
 
     dense: fnn.Dense = fnn.Dense(4)
-    needs = frozenset({"input"})
-    cheap = False
+    needs = frozenset(("input",))
 
     def init(self, key, x):
         return self.dense.init(key, x)
@@ -23,12 +22,9 @@ class Crooked:
     def forward(self, params, x, key):
         return self.dense.forward(params, x, key)
 
-    def recompute(self, params, x, extras):
-        return self.dense.recompute(params, x, extras)
-
-    def backward(self, params, x, y, extras, dy, read):
-        grads, dx = self.dense.backward(params, x, y, extras, dy, read)
-        return {**grads, "w": -grads["w"]}, dx
+    def backward(self, params, x, y, extras, dy):
+        factors, dx = self.dense.backward(params, x, y, extras, dy)
+        return {**factors, "kernel": fnn.factors.Outer(-factors["kernel"].x, factors["kernel"].dz)}, dx
 
 
 def made(net):

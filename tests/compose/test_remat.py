@@ -9,7 +9,7 @@ import pytest
 
 import fnn
 from fnn.compose.ordering import with_dependency
-from fnn.reading import Reading
+from fnn.reading import Stacked
 from fnn import Bias, Dense, Dropout, LayerNorm, Parallel, Remat, Repeat, Reversible, Serial, Skip
 
 
@@ -41,10 +41,10 @@ def backward_alone(net: Any) -> str:
 
 def test_a_layer_gets_the_sides_that_it_names_and_none_beside():
     def strict(right: Any) -> Any:
-        def backward(self, params, x, y, extras, dy, read):
+        def backward(self, params, x, y, *rest):
             given = {side for side, value in (("input", x), ("output", y)) if value is not None}
             assert given == self.needs, f"{self} reads {set(self.needs)}, got {given}"
-            return right(self, params, x, y, extras, dy, read)
+            return right(self, params, x, y, *rest)
 
         return backward
 
@@ -82,7 +82,7 @@ def test_what_runs_backwards_finds_its_input_of_tokens_too():
     net = Reversible(Dense(3), SINE)
     drawn = example(Case("net", net, (2, 3, 6)))
     y, extras = net.forward(drawn.params, drawn.x, None)
-    read = Reading(fnn.readers.gradient, (drawn.params,))
+    read = Stacked(fnn.readers.gradient, (drawn.params,))
     assert_equal(net.backward_and_input(drawn.params, y, extras, drawn.dy, read)[2], drawn.x)
 
 
@@ -96,7 +96,7 @@ def test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them():
 def test_what_waits_for_an_array_is_the_same_after_it(first):
     awkward = jnp.array([1e-40, -0.0, np.nan, np.inf, -np.inf, 2.0], jnp.float32)
     x = awkward, jnp.array([0, 255], jnp.uint8), jnp.array(3), jnp.array([True, False]), jax.random.key(1)
-    for run in (after, jax.jit(lambda *args: after(*args))):
+    for run in (with_dependency, jax.jit(lambda *args: with_dependency(*args))):
         for array in (jnp.full((2, 3), first), jnp.array([int(first == 1)]), jnp.zeros((0, 3))):
             *waited, key = run(x, array)
             jax.tree.map(np.testing.assert_array_equal, waited, list(x[:-1]))
@@ -106,13 +106,13 @@ def test_what_waits_for_an_array_is_the_same_after_it(first):
 def test_what_waits_for_many_cotangents_is_one_array_still():
     """So that factors of many cotangents at once hold their other side once."""
     x, many = jnp.arange(3.0), jnp.ones((2, 4, 3))
-    waiting = jax.vmap(jax.vmap(after, (None, 0), None), (None, 0), None)
+    waiting = jax.vmap(jax.vmap(with_dependency, (None, 0), None), (None, 0), None)
     np.testing.assert_array_equal(waiting(x, many), x)
 
 
 def test_a_derivative_goes_through_what_waits():
     def cubed(x: Any, array: Any) -> Any:
-        return jnp.sum(after(x, array) ** 3)
+        return jnp.sum(with_dependency(x, array) ** 3)
 
     x, array = jnp.array([1.0, -2.0]), jnp.array([0.5])
     np.testing.assert_array_equal(jax.hessian(cubed)(x, array), np.diag([6.0, -12.0]))
@@ -122,7 +122,7 @@ def test_a_derivative_goes_through_what_waits():
 
 @pytest.mark.parametrize(("platform", "barriers"), [("cpu", 0), ("cuda", 0), ("tpu", 1)])
 def test_a_barrier_is_for_a_tpu_alone(platform, barriers):
-    traced = jax.jit(lambda *args: after(*args)).trace(jnp.zeros((3, 4)), jnp.zeros(2))
+    traced = jax.jit(lambda *args: with_dependency(*args)).trace(jnp.zeros((3, 4)), jnp.zeros(2))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("optimization_barrier") == barriers
 

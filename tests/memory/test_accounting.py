@@ -21,7 +21,7 @@ def test_residuals_are_those_of_a_forward_by_shapes_alone(case):
         found = fnn.memory.report(case.net, drawn.params, drawn.x, key=key)
         _, residuals = jax.eval_shape(lambda d, key=key: fnn.forward(d.net, d.params, d.x, key), drawn)
         assert found.residuals == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
-        forward = [moment.residuals for moment in found.timeline if moment.part == "forward"]
+        forward = [moment.residuals for moment in found.timeline if moment.turn == "forward"]
         assert not forward or forward[-1] == found.residuals
         assert found.peak >= found.residuals * bool(forward)
 
@@ -43,7 +43,7 @@ def test_the_timeline_rises_with_the_forward_and_falls_with_the_backward():
     assert alive[top:] == sorted(alive[top:], reverse=True)
     assert len(alive) == 2 * 2 * 5
     remade = fnn.memory.report(fnn.Repeat(fnn.Serial(fnn.Dense(8), fnn.gelu), 6, every=3), None, X)
-    assert {moment.part for moment in remade.timeline} == {"forward", "again", "backward"}
+    assert {moment.turn for moment in remade.timeline} == {"forward", "again", "backward"}
 
 
 def test_the_compilers_own_count_here():

@@ -14,6 +14,7 @@ import fnn
 from fnn import Dense, Dropout, gated, LayerNorm, Parallel, Repeat, Reversible, RMSNorm, Segment, Serial, Skip
 from fnn.factors import is_factor
 from tests.cases import CASES, SINE, Case, example
+from tests.proof import assert_equal
 
 EVERY_KIND = [
     Case("chain", fnn.mlp([8] * 6, fnn.gelu, scan_from=99), (4, 8)),
@@ -84,8 +85,9 @@ def test_a_plan_tells_the_truth_about_its_bytes(case):
 
 
 @pytest.mark.parametrize("case", EVERY_KIND[:-1], ids=repr)  # what runs backwards has one plan
-def test_gradients_are_the_same_bit_for_bit(case):
-    drawn = example(case, jnp.float32)
+def test_gradients_are_the_same_up_to_rounding(case):
+    """Not bit for bit: another program may add up the same numbers in another order."""
+    drawn = example(case)
 
     def run(net):
         y, residuals = fnn.forward(net, drawn.params, drawn.x, drawn.key)
@@ -98,8 +100,7 @@ def test_gradients_are_the_same_bit_for_bit(case):
     plans = fnn.memory.plans(case.net, drawn.x)
     assert len(plans) > 1
     for plan in (plans[0], plans[len(plans) // 2], plans[-1]):
-        for a, b in zip(jax.tree.leaves(run(plan.net)), jax.tree.leaves(plain), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_equal(run(plan.net), plain)
 
 
 def test_the_least_recomputation_within_the_budget():
@@ -108,8 +109,9 @@ def test_the_least_recomputation_within_the_budget():
     assert plans[-1].flops == 0 and plans[-1].peak <= fnn.memory.report(net, None, x).peak
     for plan in plans:
         assert fnn.memory.fit(net, x, plan.peak) == plan.net
-    for few, more in zip(plans, plans[1:], strict=False):
-        assert few.peak < more.peak and few.flops > more.flops
+    assert plans[-1].net is net
+    for few, more in zip(plans[:-1], plans[1:], strict=True):
+        assert few.peak < more.peak and few.flops > more.flops - (more.net is net)
         assert fnn.memory.fit(net, x, more.peak - 1) == few.net
 
 
@@ -138,10 +140,10 @@ def test_never_more_recomputation_than_segments_of_equal_length():
     [
         (lambda: Serial(Dense(3), plan=(Segment(0, 2),)), "a plan of segments of the 1 layers"),
         (lambda: Serial(Dense(3), Dense(3), plan=((0, 2), (1, 2))), "one behind the other"),
-        (lambda: Repeat(Dense(3), 4, every=5), "every <= n = 4"),
+        (lambda: Repeat(Dense(3), 4, every=5), "every to divide n = 4"),
         (lambda: Repeat(Dense(3), 4, shared=True, every=3), "every to divide n = 4"),
-        (lambda: fnn.Remat([Dense(3)]), "a layer"),
-        (lambda: Reversible(Dense(3), 3), "two layers"),
+        (lambda: fnn.Remat([Dense(3)]), "layers, which derive"),
+        (lambda: Reversible(Dense(3), 3), "layers, which derive"),
         (lambda: fnn.init(Reversible(Dense(3), Dense(3)), jax.random.key(0), jnp.ones((2, 5), jnp.float32)), r"\(\.\.\., 2k\)"),
         (lambda: fnn.init(Reversible(Dense(3), Dense(2)), jax.random.key(0), jnp.ones((2, 4), jnp.float32)), "f's output like its input"),
     ],
