@@ -85,7 +85,11 @@ def test_types_of_compositions_are_asked_for_by_the_planner_alone():
         if path.relative_to(PACKAGE).parts[0] in ("compose", "check"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "isinstance"
+            ):
                 names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
             elif isinstance(node, ast.MatchClass) and isinstance(node.cls, ast.Name):
                 names = {node.cls.id}
