@@ -9,7 +9,7 @@ form: stacked axes of `Repeat`, further axes of tokens, other types, factors tha
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -38,8 +38,7 @@ class Reader:
         plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
         readers: of `zip_readers`, the readers that it runs.
 
-    Raises: InputError where a layer gave an array in place of a factor, where there is no axis of examples,
-    and where the rule returns None.
+    Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of examples.
 
     >>> import jax.numpy as jnp
     >>> from fnn.factors import Outer
@@ -83,20 +82,17 @@ class Reader:
             return jax.vmap(self)(factor, param, *leaves)
         if isinstance(factor, Chunked) and self.joins:
             return read_chunks(self, factor, param, *leaves)
-        reading = self.rule(with_tokens(factor.form()), param, *leaves)
-        if reading is None:
-            got = f"None for a factor of type {type(factor.form()).__name__}"
-            raise InputError(
-                self.name, "a reading of every form of factor", got, "case fnn.factors.Total(dz): ..."
-            )
-        return reading
+        return self.rule(with_tokens(factor.form()), param, *leaves)
 
 
 Read: TypeAlias = Reader | Rule
 
 
 def as_reader(read: Read) -> Reader:
-    """Return a reader: a bare rule is wrapped, a `functools.partial` of a reader says what that says."""
+    """Return a reader: a bare rule is wrapped, a `functools.partial` of a reader says what that says.
+
+    Raises: InputError for what is no function, and where a bare rule returns None: it has no case for a form.
+    """
     if isinstance(read, Reader):
         return read
     if isinstance(read, partial) and isinstance(read.func, Reader):
@@ -105,7 +101,17 @@ def as_reader(read: Read) -> Reader:
         raise InputError(
             "backward", "a reader, a function of (factor, param)", describe(read), "read=fnn.gradient"
         )
-    return Reader(read)
+
+    @wraps(read)
+    def rule(factor: Form, param: Any, *leaves: Any) -> Any:
+        reading = read(factor, param, *leaves)
+        if reading is None:
+            got = f"None for {type(factor).__name__}"
+            fix = f"case fnn.factors.{type(factor).__name__}(...): ..."
+            raise InputError("read", "a reading of every form of factor", got, fix)
+        return reading
+
+    return Reader(rule)
 
 
 def reader(

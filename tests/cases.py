@@ -14,7 +14,6 @@ from fnn import (
     Dense,
     Dropout,
     Embedding,
-    gated,
     LayerNorm,
     Parallel,
     Remat,
@@ -25,6 +24,7 @@ from fnn import (
     Segment,
     Serial,
     Skip,
+    gated,
 )
 
 VOCABULARY = 11

@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn import Dense, Embedding, LayerNorm, Parallel, Repeat, RMSNorm, Scale, Serial, Skip
-from fnn.compose import repeat, serial
+from fnn.compose import loop, serial
 from fnn.layers import dense, dropout, embedding, gated, norm
 from tests.cases import VOCABULARY, Case, example
 from tests.proof import assert_central_differences, assert_equal, explicit, reference
@@ -34,25 +34,36 @@ class Mistake:
 
 
 def around_backward(change: Callable[..., tuple[Any, Any]]) -> Callable[[Any], Any]:
-    """Change what a backward gets or gives: `change(right, self, params, x, y, extras, dy, read)`."""
+    """Change what a backward gets or gives: `change(right, self, params, x, y, extras, dy)`."""
     return lambda right: lambda self, *args: change(right, self, *args)
 
 
 def with_factors(change: Callable[[dict], dict]) -> Callable[[Any], Any]:
-    """Change the factors on their way to `read`."""
+    """Change the factors."""
 
-    def wrong(right, self, params, x, y, extras, dy, read):
-        return right(self, params, x, y, extras, dy, lambda factors: read(change(factors)))
+    def wrong(right, self, params, x, y, extras, dy):
+        factors, dx = right(self, params, x, y, extras, dy)
+        return change(factors), dx
 
     return around_backward(wrong)
+
+
+def outputs_kept(right: Any) -> Any:
+    """Keep of every use of a loop its output, where its backward reads the input."""
+
+    def wrong(self, params, x, key):
+        y, (kept, extras) = right(self, params, x, key)
+        return y, (jnp.concatenate([kept[1:], y[None]]), extras)
+
+    return wrong
 
 
 def with_dx(change: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
     """Change dx: `change(dx, dy, params)`."""
 
-    def wrong(right, self, params, x, y, extras, dy, read):
-        grads, dx = right(self, params, x, y, extras, dy, read)
-        return grads, change(dx, dy, params)
+    def wrong(right, self, params, x, y, extras, dy, *read):
+        factors, dx = right(self, params, x, y, extras, dy, *read)
+        return factors, change(dx, dy, params)
 
     return around_backward(wrong)
 
@@ -60,8 +71,8 @@ def with_dx(change: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
 def with_dy(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Change the cotangent that comes in."""
 
-    def wrong(right, self, params, x, y, extras, dy, read):
-        return right(self, params, x, y, extras, change(dy), read)
+    def wrong(right, self, params, x, y, extras, dy, *read):
+        return right(self, params, x, y, extras, change(dy), *read)
 
     return around_backward(wrong)
 
@@ -104,21 +115,21 @@ MISTAKES = [
     Mistake("sigmoid' is sigmoid", fnn, "sigmoid", lambda right: right, of_activation(fnn.sigmoid, df=fnn.sigmoid.f)),
     Mistake("scale's factor without x", Scale, "backward", with_factors(lambda f: {"scale": fnn.factors.Total(f["scale"].dz)}), Scale()),
     Mistake("mean of the variance dropped", LayerNorm, "backward", with_dx(lambda dx, dy, p: dx + row_mean(dy)), LayerNorm()),
-    Mistake("statistics as constants", RMSNorm, "backward", around_backward(lambda right, self, p, x, y, rstd, dy, read: (right(self, p, x, y, rstd, dy, read)[0], dy * p["scale"][None] * rstd)), RMSNorm()),
+    Mistake("statistics as constants", RMSNorm, "backward", around_backward(lambda right, self, p, x, y, rstd, dy: (right(self, p, x, y, rstd, dy)[0], dy * p["scale"][None] * rstd)), RMSNorm()),
     Mistake("scale left out of dx", LayerNorm, "backward", with_dx(lambda dx, dy, p: dx / p["scale"][None]), LayerNorm()),
     Mistake("scatter set for add", embedding, "Rows", lambda right: lambda index, dz: right(index, dz * last_of_its_kind(index)[:, None]), Embedding(VOCABULARY, 3), (9,), True),
     Mistake("dropout without rescaling", dropout.Dropout, "backward", with_dx(lambda dx, dy, p: dx * 0.6), fnn.Dropout(0.4)),
-    Mistake("mask redrawn", dropout.Dropout, "backward", around_backward(lambda right, self, p, x, y, key, dy, read: right(self, p, x, y, jax.random.fold_in(key, 1), dy, read)), fnn.Dropout(0.4)),
+    Mistake("mask redrawn", dropout.Dropout, "backward", around_backward(lambda right, self, p, x, y, key, dy: right(self, p, x, y, jax.random.fold_in(key, 1), dy)), fnn.Dropout(0.4)),
     Mistake("gate and value swapped", gated.Gate, "backward", with_dx(lambda dx, dy, p: jnp.roll(dx, dx.shape[-1] // 2, -1)), fnn.Gate(), (5, 6)),
     Mistake("skip dropped", Skip, "backward", with_dx(lambda dx, dy, p: dx - dy), Skip(Serial(Dense(5), fnn.relu))),
     Mistake("branch dropped", Parallel, "backward", with_dx(lambda dx, dy, p: dx - dy @ p[0]["kernel"].T), Parallel(Dense(5), Dense(5))),
     Mistake("slices swapped", Parallel, "backward", with_dy(lambda dy: jnp.roll(dy, 2, -1)), Parallel(Dense(2), Dense(2), join="concatenate")),
     Mistake("boundary of another layer", serial.Serial, "backward", around_backward(lambda right, self, p, x, y, extras, dy, read: right(self, p, x, y, ({i: v + 1 for i, v in extras[0].items()}, extras[1]), dy, read)), Serial(Dense(4), fnn.gelu, Dense(3))),
     Mistake("weights of the next layer", serial.Serial, "backward", around_backward(lambda right, self, p, x, y, e, dy, read: right(self, (p[1], p[0]), x, y, e, dy, read)), Serial(Dense(5), Dense(5))),
-    Mistake("weights updated too early", Dense, "backward", around_backward(lambda right, self, p, x, y, e, dy, read: right(self, {"kernel": p["kernel"] - 0.01 * x.T @ dy, "bias": p["bias"]}, x, y, e, dy, read)), Dense(5)),
-    Mistake("scan in the wrong order", repeat, "lax", lambda right: Backwards(right), BLOCKS),
-    Mistake("one use of shared params", repeat, "join", lambda right: first_use_alone, SHARED),
-    Mistake("output for input in a scan", repeat.Repeat, "_kept", lambda right: lambda self, x, y: y, BLOCKS),
+    Mistake("weights updated too early", Dense, "backward", around_backward(lambda right, self, p, x, y, e, dy: right(self, {"kernel": p["kernel"] - 0.01 * x.T @ dy, "bias": p["bias"]}, x, y, e, dy)), Dense(5)),
+    Mistake("scan in the wrong order", loop, "lax", lambda right: Backwards(right), BLOCKS),
+    Mistake("one use of shared params", loop, "join", lambda right: first_use_alone, SHARED),
+    Mistake("output for input in a scan", loop.Loop, "forward", outputs_kept, BLOCKS),
     Mistake("gradient rounded", dense, "Outer", lambda right: lambda x, dz: right(x.astype(jnp.float32), dz.astype(jnp.float32)), Dense(3)),
     Mistake("row of the norm lost", norm, "Scaled", lambda right: lambda x, dz: right(x.at[0].set(0), dz), LayerNorm()),
 ]  # fmt: skip

@@ -31,7 +31,7 @@ def kfac(
     every: int = 10,
     momentum: Any = 0.9,
     norm_constraint: float | None = 1e-2,
-    bias: str = "joined",
+    bias: str = "joint",
 ) -> optax.GradientTransformationExtraArgs:
     """Build KFAC for the params of `net`; `x` is a batch, or a `jax.ShapeDtypeStruct`, as for `fnn.init`.
 
@@ -73,7 +73,7 @@ def scale_by_kfac(
     damping: Any = 1e-3,
     decay: Any = 0.95,
     every: int = 10,
-    bias: str = "joined",
+    bias: str = "joint",
     norm_constraint: float | None = None,
     learning_rate: Any = 1.0,
 ) -> optax.GradientTransformationExtraArgs:

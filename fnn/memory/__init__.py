@@ -2,11 +2,11 @@
 
 from fnn.memory.accounting import Memory as Memory
 from fnn.memory.accounting import report as report
+from fnn.memory.chains import Plan as Plan
 from fnn.memory.codecs import Bits as Bits
 from fnn.memory.codecs import Codec as Codec
 from fnn.memory.codecs import Offloaded as Offloaded
 from fnn.memory.codecs import Rounded as Rounded
-from fnn.memory.planner import Plan as Plan
 from fnn.memory.planner import fit as fit
 from fnn.memory.planner import plans as plans
 from fnn.memory.storing import Stored as Stored

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnn
-from fnn import Dense, Dropout, gated, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip
+from fnn import Dense, Dropout, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip, gated
 from fnn.compose.serial import kept_boundaries
 from tests.cases import ACTIVATIONS
 

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.compose.ordering import with_dependency
-from fnn.reading import Stacked
 from fnn import Bias, Dense, Dropout, LayerNorm, Parallel, Remat, Repeat, Reversible, Serial, Skip
-
-
+from fnn.compose.ordering import with_dependency
 from fnn.memory.targets import compiled_for
+from fnn.reading import Stacked
 from tests.cases import SINE, Case, example
 from tests.proof import assert_equal, explicit, reference
 

@@ -22,8 +22,9 @@ class Fused(fnn.Leaf):
         u, v = jax.random.split(key)
         k, dtype = x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)
         return {
-            "u": jax.random.normal(u, (k, self.hidden), dtype) / k**0.5,
-            "v": jax.random.normal(v, (self.hidden, self.features), dtype) / self.hidden**0.5,
+            "u": jax.random.normal(u, (k, self.hidden), dtype) / jnp.asarray(k**0.5, dtype),
+            "v": jax.random.normal(v, (self.hidden, self.features), dtype)
+            / jnp.asarray(self.hidden**0.5, dtype),
         }
 
     def forward(self, params, x, key):

@@ -22,6 +22,7 @@ from tests.contract.gating import Product
 from tests.contract.readers import largest_cotangent, squared_norms
 from tests.contract.thirds import Thirds
 from tests.proof import assert_central_differences, assert_equal, explicit, reference
+from tests.readers.brute import ranks
 
 LOSS = fnn.softmax_cross_entropy()
 NETS = {
@@ -117,7 +118,9 @@ def test_every_reader_reads_it(name):
         return each, fnn.readers.unzip(params, readings), clipped, curved.gradient, diagonal, kernel, product
 
     each, (norms, bare, gradients, _, grams, largest), clipped, gradient, *rest = run(everything)
-    assert_equal(gradients, each, 1e-10)
+    # a reading is stacked as its param is, the examples behind the stacked axes
+    first = jax.tree.map(lambda g, p, r: jnp.moveaxis(g, p.ndim - r, 0), gradients, params, ranks(drawn))
+    assert_equal(first, each, 1e-10)
     flat = np.concatenate([np.asarray(g).reshape(len(x), -1) for g in jax.tree.leaves(each)], 1)
     total = np.square(flat).sum(1)
     for own in (norms, bare):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.curvature.kronecker import is_block
 from fnn.factors import is_factor
 from fnn.losses.likelihoods import CATEGORICAL
-from fnn.curvature.kronecker import is_block
 from tests.cases import VOCABULARY
 from tests.proof import assert_equal
 from tests.readers.brute import LOSS, READABLE, data, direction, ranks, run
@@ -72,7 +72,7 @@ def ours(own, target, fisher, v):
                 own.net, LOSS, fisher, tokens=tokens, bias=bias, **samples
             )(*arguments, KEY).factors
             for tokens in ("expand", "reduce")
-            for bias in ("apart", "joined")
+            for bias in ("separate", "joint")
         },
     )
 
@@ -106,9 +106,9 @@ def test_diagonals_products_and_kronecker_factors(case, fisher):
 def kronecker_by_hand(params, factors, tokens, bias):
     """Give the blocks from the factors of each seed, one param of a stack after the other, in NumPy."""
     types = {p: type(f) for p, f in jax.tree.leaves_with_path(factors[0], is_leaf=is_factor)}
-    biases = {path[:-1] for path, of in types.items() if of is fnn.factors.Total and path[-1].key == "b"}
+    biases = {path[:-1] for path, of in types.items() if of is fnn.factors.Total and path[-1].key == "bias"}
     weights = {path[:-1] for path, of in types.items() if of is fnn.factors.Outer}
-    joined = biases & weights if bias == "joined" else set()
+    joined = biases & weights if bias == "joint" else set()
 
     def of_param(path, param, *seeds):
         if types[path] is fnn.factors.Total and path[:-1] in joined:
@@ -145,7 +145,7 @@ def block_by_hand(seeds, param, tokens, ones):
     return fnn.curvature.Kronecker(inputs, dz.T @ dz)
 
 
-@pytest.mark.parametrize("bias", ["apart", "joined"])
+@pytest.mark.parametrize("bias", ["separate", "joint"])
 @every_case
 def test_damped_inverse_corrected_eigenvalues_and_self_influence(case, bias):
     """Against the blocks as dense matrices; EKFAC's eigenvalues are G's own diagonal in the basis."""
@@ -183,7 +183,7 @@ def test_damped_inverse_corrected_eigenvalues_and_self_influence(case, bias):
     rows = jax.tree.map(lambda g: g.reshape(-1, *g.shape[3:]), gradients)
     each = jax.tree.map(lambda g, r: np.moveaxis(g, g.ndim - r - 1, 0), each, rank)
     lists = {
-        name: matrices(tree, rank, bias == "joined")
+        name: matrices(tree, rank, bias == "joint")
         for name, tree in {
             "rows": rows,
             "each": each,
@@ -224,12 +224,12 @@ def matrices(tree, rank, joined) -> list[Any]:
         path: leaf.reshape(len(leaf), -1, *((1,) if r == 1 else ()), *leaf.shape[leaf.ndim - r :])
         for (path, leaf), r in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(rank), strict=True)
     }
-    rows = {path: leaf for path, leaf in leaves.items() if joined and path[-1].key == "b"}
-    weights = {path[:-1]: path for path in leaves if path[-1].key == "w"}
+    rows = {path: leaf for path, leaf in leaves.items() if joined and path[-1].key == "bias"}
+    weights = {path[:-1]: path for path in leaves if path[-1].key == "kernel"}
     result = []
     for path, leaf in leaves.items():
         if path in rows and path[:-1] in weights:
             continue
-        bias = [r for p, r in rows.items() if p[:-1] == path[:-1] and path[-1].key == "w"]
+        bias = [r for p, r in rows.items() if p[:-1] == path[:-1] and path[-1].key == "kernel"]
         result.append(np.concatenate([leaf, *bias], 2))
     return result

@@ -22,7 +22,7 @@ def setting(bias="joint", net=None):
     return net, params, x, label, fnn.curvature.kronecker_factors(net, LOSS, bias=bias)
 
 
-@pytest.mark.parametrize("bias", ["apart", "joined"])
+@pytest.mark.parametrize("bias", ["separate", "joint"])
 def test_the_first_step_is_the_damped_inverse_of_the_blocks(bias):
     net, params, x, label, curved = setting(bias)
     _, gradient, factors = curved(params, x, label)
@@ -31,7 +31,7 @@ def test_the_first_step_is_the_damped_inverse_of_the_blocks(bias):
     wanted = fnn.curvature.kronecker_solve(fnn.curvature.eigen(factors), gradient, 0.1)
     assert_equal(updates, jax.tree.map(lambda step: -0.5 * step, wanted), 1e-9)
     w, block = np.asarray(gradient[0]["kernel"]), factors[0]["kernel"]
-    if bias == "joined":
+    if bias == "joint":
         w = np.concatenate([w, np.asarray(gradient[0]["bias"])[None]])
     dense = np.kron(block.inputs, block.outputs) + 0.1 * np.eye(w.size)
     step = np.linalg.solve(dense, w.ravel()).reshape(w.shape)
@@ -108,7 +108,7 @@ def test_it_descends(net):
 
 
 def test_bad_input_is_named():
-    net, params, x, label, curved = setting("apart")
+    net, params, x, label, curved = setting("separate")
     _, gradient, factors = curved(params, x, label)
     with pytest.raises(fnn.InputError, match="damping > 0"):
         fnn.curvature.kfac(net, x, 0.1, damping=0.0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.losses.likelihoods import CATEGORICAL
 from fnn.curvature.kronecker import is_block
+from fnn.losses.likelihoods import CATEGORICAL
 from tests.cases import Example
 from tests.proof import assert_equal
 from tests.readers.brute import LOSS, data, every_case, ranks, run

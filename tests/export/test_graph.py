@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.compose.remat import Remat
 from fnn.activations import table as rows
+from fnn.compose.remat import Remat
 
 pytest.importorskip("onnx")
 import fnn.export as export

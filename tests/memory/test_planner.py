@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import Dense, Dropout, gated, LayerNorm, Parallel, Repeat, Reversible, RMSNorm, Segment, Serial, Skip
+from fnn import Dense, Dropout, LayerNorm, Parallel, Repeat, Reversible, RMSNorm, Segment, Serial, Skip, gated
 from fnn.factors import is_factor
 from tests.cases import CASES, SINE, Case, example
 from tests.proof import assert_equal

@@ -10,8 +10,8 @@ from typing import Any
 
 from fnn import factors, losses
 from fnn.compose import branches, in_place, recomputed, repeat, reversible, segments, serial
-from fnn.losses import linear, walk
 from fnn.layers import activation, affine, dense, dropout, embedding, gated, norm, normal, piecewise, smooth
+from fnn.losses import linear, walk
 from fnn.memory import stored
 from tests.compose import test_again
 from tests.layers import test_activation

@@ -11,11 +11,11 @@ from tests.readers.brute import LOSS
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(fnn.Leaf):
     """A toy: subtract the batch's mean. The output of one example depends on all."""
 
     cheap = True
-    needs = frozenset[str]()
+    needs = frozenset()
     couples_examples = True
 
     def init(self, key, x):
@@ -27,8 +27,8 @@ class BatchNorm:
     def recompute(self, params, x, extras):
         return self.forward(params, x, None)[0]
 
-    def backward(self, params, x, y, extras, dy, read):
-        return read({"bias": fnn.factors.Total(dy)}), dy - dy.mean(0, keepdims=True)
+    def backward(self, params, x, y, extras, dy):
+        return {"bias": fnn.factors.Total(dy)}, dy - dy.mean(0, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Summed(BatchNorm):
 
     couples_examples = False
 
-    def backward(self, params, x, y, extras, dy, read):
-        return read({"bias": dy.sum(0)}), dy
+    def backward(self, params, x, y, extras, dy):
+        return {"bias": dy.sum(0)}, dy
 
 
 def _setting(layer):

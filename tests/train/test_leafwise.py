@@ -31,7 +31,7 @@ def masked(names: Any) -> Any:
         (optax.apply_if_finite(optax.sgd(0.1), 3), r"another update of params"),
         (
             optax.adamw(0.1, weight_decay=0.5, mask=masked(["['kernel']"])),
-            r"another update of params\[0\]\['w'\]",
+            r"another update of params\[0\]\['kernel'\]",
         ),
         (optax.noisy_sgd(0.1, key=0), "another update of params"),
         (optax.partition({"a": optax.sgd(0.1)}, ({"kernel": "a", "bias": "a"},)), "ValueError"),

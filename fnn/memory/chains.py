@@ -1,0 +1,143 @@
+"""Plans of a chain: which stretches of it are run again, by dynamic programming over the stretches.
+
+The recursion is that of Griewank and Walther (2000), for unequal layers that of Beaumont et al. (2019): a chain
+begins with a layer that keeps what it needs, or with a segment that is run again, by a plan of its own; then comes
+the rest.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from fnn.arrays import bytes_of
+from fnn.compose.serial import Segment, Serial, rebuilds
+from fnn.core import Layer, Side
+from fnn.flops import product_flops, residual_flops
+
+Start = Literal["held", "reached", "open"]
+PlansOf = Callable[[Layer, Any, Any], tuple["Plan", ...]]  # the plans of a layer with such params and input
+
+
+class Plan(NamedTuple):
+    """A network under a plan: bytes of residuals, flops of what is run again, and the network itself."""
+
+    kept: int
+    peak: int
+    flops: int
+    net: Any
+
+
+class _Stage(NamedTuple):
+    """A layer of a chain: its plans, the bytes of its input and output, the flops of its forward."""
+
+    plans: tuple[Plan, ...]
+    needs: frozenset[Side]
+    x: int
+    y: int
+    forward: int
+    again: int  # the flops by which its residuals are made again, its output among them only if that is read
+    reads: bool  # whether its residuals depend on its input
+
+
+class _Chain(NamedTuple):
+    """The plan of a chain: its layers under their plans, and its segments."""
+
+    layers: tuple[Layer, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+
+def best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
+    """Keep the plans that no other beats, by rising peak; of a whole network, what is kept is no matter."""
+    found: list[Plan] = []
+    for plan in sorted(plans, key=lambda plan: (plan.peak, plan.flops, plan.kept)):
+        rivals = found[-1:] if whole else found
+        if not any(p.flops <= plan.flops and (whole or p.kept <= plan.kept) for p in rivals):
+            found.append(plan)
+    return tuple(found)
+
+
+def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf) -> tuple[Plan, ...]:
+    """Recur over the stretches of a chain; equal stretches are solved once."""
+    stages = [
+        _stage(part.layer, part.params, part.x, plans_of) for part in Serial(*chain.layers).parts(params, x)
+    ]
+    kinds = list(dict.fromkeys(stages))
+
+    @cache
+    def solve(stretch: tuple[int, ...], start: Start, remade: bool, proper: bool) -> tuple[Plan, ...]:
+        """Return the plans of a stretch of the chain.
+
+        Its first boundary is "held" by whoever runs the chain, "reached" by cheap layers, or "open". A
+        stretch that is itself `remade` counts its last output if that is read; a `proper` one is not a
+        segment as a whole, being one already.
+        """
+        if not stretch:
+            return (Plan(0, 0, 0, _Chain()),)
+        first, found = kinds[stretch[0]], []
+        for plan in first.plans:
+            held, then = _step(first, plan.net, start, counted=remade or len(stretch) > 1)
+            for rest in solve(stretch[1:], then, remade, False):
+                kept, peak = held + plan.kept + rest.kept, held + max(plan.peak, plan.kept + rest.peak)
+                net = _Chain((plan.net, *rest.net.layers), _shifted(rest.net.segments, 1))
+                found.append(Plan(kept, peak, plan.flops + rest.flops, net))
+        held = first.x if start == "open" else 0
+        for stop in range(1, len(stretch) + (not proper)):
+            again = _again([kinds[i] for i in stretch[:stop]])
+            segments = solve(stretch[:stop], "held", True, True)
+            rests = solve(stretch[stop:], "open", remade, False)
+            for inner, rest in (_pairs if whole or remade else product)(segments, rests):
+                kept, peak = held + rest.kept, held + max(inner.peak, rest.peak)
+                segment = Segment(0, stop, inner.net.segments)
+                net = _Chain(
+                    inner.net.layers + rest.net.layers, (segment, *_shifted(rest.net.segments, stop))
+                )
+                found.append(Plan(kept, peak, again + inner.flops + rest.flops, net))
+        return best(found, whole or remade)
+
+    plans = solve(tuple(kinds.index(stage) for stage in stages), "held", False, False)
+    return tuple(plan._replace(net=Serial(*plan.net.layers, plan=plan.net.segments)) for plan in plans)
+
+
+def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:
+    y, extras = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
+    forward, again = product_flops(layer, params, x), residual_flops(layer, params, x)
+    reads = bool(layer.needs or jax.tree.leaves(extras))
+    return _Stage(plans_of(layer, params, x), layer.needs, bytes_of(x), bytes_of(y), forward, again, reads)
+
+
+def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, Start]:
+    """Return the bytes of the boundaries that a layer makes a chain keep, and how its output is to be had.
+
+    As in `serial.kept_boundaries`: a boundary that nobody reads is no start for cheap layers, held or not.
+    """
+    held, reached = 0, start == "reached"
+    if "input" in layer.needs and not reached:
+        held, reached = stage.x * (start == "open"), True
+    reached = rebuilds(layer) or (reached and layer.cheap)
+    if "output" in layer.needs and not reached:
+        held, reached = held + stage.y * counted, True
+    return held, "reached" if reached else "open"
+
+
+def _again(stages: list[_Stage]) -> int:
+    """Count the flops by which a stretch's residuals are made again; its last products may not be needed."""
+    total, read = 0, False
+    for stage in reversed(stages):
+        total += stage.forward if read else stage.again
+        read = read or stage.reads
+    return total
+
+
+def _pairs(first: tuple[Plan, ...], second: tuple[Plan, ...]) -> Iterable[tuple[Plan, Plan]]:
+    """Pair the plans of two lists by rising peak, for each bound on both the two of fewest flops."""
+    for peak in sorted({plan.peak for plan in (*first, *second)}):
+        fitting = [[plan for plan in plans if plan.peak <= peak] for plans in (first, second)]
+        if all(fitting):
+            yield fitting[0][-1], fitting[1][-1]
+
+
+def _shifted(segments: tuple[Segment, ...], by: int) -> tuple[Segment, ...]:
+    return tuple(Segment(start + by, stop + by, plan) for start, stop, plan in segments)
