@@ -16,13 +16,13 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
 
 demo: $(VENV)/.experiments  ## Watch a network learn handwritten digits, its gradients beside jax.grad's
-	$(BIN)/python experiments/digits.py $(ARGS)
+	$(BIN)/python -m experiments.training.digits $(ARGS)
 
 QUESTIONS := wrong_equations loops lives rows_or_columns bias when_to_update own_activations deep peers \
 	batch_size files
 
 experiments: $(VENV)/.test  ## Answer the questions of experiments/README.md, QUESTIONS (all) one by one
-	@for name in $(QUESTIONS); do echo "== $$name"; $(BIN)/python experiments/$$name.py $(ARGS) || exit 1; done
+	@for name in $(QUESTIONS); do echo "== $$name"; $(BIN)/python -m experiments.questions.$$name $(ARGS) || exit 1; done
 
 test: $(VENV)/.test  ## Run the tests, JOBS at a time (2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)

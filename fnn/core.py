@@ -37,10 +37,9 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 
 
 class Layer(ABC):
-    """An immutable, hashable description of a function with params: a frozen dataclass, no arrays inside.
+    """A description of a function with params, immutable and hashable: a frozen dataclass, no arrays inside.
 
-    A layer derives from `Leaf` or from `Composition`. What has an honest default has one here.
-    """
+    It derives from `Leaf` or `Composition`. What has an honest default has one here."""
 
     needs: frozenset[Side] = frozenset(
         ("input", "output")

@@ -1,6 +1,6 @@
 """Time one standard check of a 256-512-256 network, and a second one in the same process.
 
-PYTHONPATH=. python experiments/bench/check_speed.py
+python -m experiments.bench.check_speed
 """
 
 import time

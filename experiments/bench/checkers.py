@@ -1,8 +1,8 @@
 """Run gradient checkers over the corpus of planted mistakes, and print what each finds, misses and costs.
 
-    PYTHONPATH=. python experiments/bench/checkers.py --tools fnn --seeds 5 --sizes 0 1 2
-    PYTHONPATH=. python experiments/bench/checkers.py --tools fnn chex gradcheck --seeds 1 --sizes 0
-    PYTHONPATH=. python experiments/bench/checkers.py --minutes 30
+    python -m experiments.bench.checkers --tools fnn --seeds 5 --sizes 0 1 2
+    python -m experiments.bench.checkers --tools fnn chex gradcheck --seeds 1 --sizes 0
+    python -m experiments.bench.checkers --minutes 30
 
 All tools on all cases, 5 seeds and 3 sizes take hours; `--minutes` draws from these runs, without
 replacement, until the time is up.

@@ -22,7 +22,7 @@ import numpy as np
 import fnn
 from experiments.bench.memory import ROWS, ours, theirs
 from experiments.bench.networks import LAYERS, SAVE, WIDTH, chain, segmented, shapes
-from fnn.describe.summary import flops_of
+from fnn.flops import flops_of
 from fnn.memory.targets import compiled_for
 
 NAMES = {"fnn": "fnn.memory.plans", "nothing": "jax.checkpoint", "products": "its dots_saveable"}
@@ -79,7 +79,7 @@ def picture(folder: Path, found: list[Way], target: str) -> None:
     """Draw the products run again over the room, and the residuals alive over forward and backward."""
     from matplotlib.figure import Figure
 
-    from figures import COOL, INK, SOFT, WARM, png
+    from experiments.library.figures import COOL, INK, SOFT, WARM, png
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -1,6 +1,6 @@
 """A gradient step by fnn beside jax.grad and jax.checkpoint: seconds and temporary memory, on this machine.
 
-    python experiments/bench/step.py --rounds 30
+    python -m experiments.bench.step --rounds 30
 
 Times are medians over rounds in which the three take turns, as ratios to jax.grad's, with the quartiles of
 the ratio of each round. Memory is the compiler's own count of temporaries, as a ratio to jax.grad's.

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import batch_size as sizes
 import fnn
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import batch_size as sizes
 
 
 def test_a_run_among_many_is_a_run_of_its_own():

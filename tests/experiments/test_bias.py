@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import bias
 import fnn
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import bias
 
 
 def test_gradients_are_equal():

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-import digits
-from data import DataError, from_idx, read_idx, shifted
-from options import Options
+from experiments.library.data import DataError, from_idx, read_idx, shifted
+from experiments.library.options import Options
+from experiments.training import digits
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import deep
 import fnn
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import deep
 
 
 def test_norms_are_those_of_the_gradients():

@@ -11,24 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import digits
 import fnn
-from comparison import gradient_errors
-from data import from_scikit_learn
-from options import OptionError, Options, check
-from results import ResultsError, writable, write
+from experiments.library.comparison import gradient_errors
+from experiments.library.data import from_scikit_learn
+from experiments.library.options import OptionError, Options, check
+from experiments.library.results import ResultsError, writable, write
+from experiments.training import digits
 
-SCRIPT = Path(digits.__file__)
+ROOT = Path(digits.__file__).parent.parent.parent
 FILES = ("figures.json", "learning-curve.png", "confusion-matrix.png", "weights.png")
 TINY = Options(hidden=(8,), epochs=1, batch=128)
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the script as a person does."""
-    root = SCRIPT.parent.parent
-    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], cwd=root, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "experiments.training.digits", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from answer import Options
+from experiments.library.answer import Options
 
 for package in ("onnx", "onnxruntime", "safetensors", "tfrecords"):
     pytest.importorskip(package)
 
 
 def test_all_come_back(tmp_path):
-    import files
+    from experiments.questions import files
 
     found = files.main(Options(results=tmp_path), steps=5)
     assert found["data equal"] and found["params equal"]

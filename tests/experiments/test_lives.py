@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-import lives
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import lives
 
 
 def test_chains_keep_one_boundary_for_an_activation():

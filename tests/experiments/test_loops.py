@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-import loops
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import loops
 
 
 @pytest.mark.parametrize(("width", "n"), [(3, 1), (5, 2), (7, 4)])

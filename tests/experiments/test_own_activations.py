@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import own_activations as own
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import own_activations as own
 
 Z = np.linspace(-3, 3, 41)
 

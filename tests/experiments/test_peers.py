@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-import peers
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import peers
 
 
 def test_losses_coincide_with_scikit_learn(tmp_path, monkeypatch):

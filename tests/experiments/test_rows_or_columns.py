@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
-import rows_or_columns as rc
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import rows_or_columns as rc
 
 
 @pytest.mark.parametrize(("widths", "n"), [((5, 4, 4, 3), 7), ((3, 1), 1), ((2, 6, 5), 3)])

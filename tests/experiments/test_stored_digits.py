@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import stored_digits
+from experiments.training import stored_digits
 
 
 @pytest.mark.slow

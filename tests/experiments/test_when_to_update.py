@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-import when_to_update as when
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import when_to_update as when
 
 
 def test_after_the_last_use_is_gradient_descent_and_too_soon_is_not():

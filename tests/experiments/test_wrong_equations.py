@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import wrong_equations as wrong
-from answer import Options
+from experiments.library.answer import Options
+from experiments.questions import wrong_equations as wrong
 
 SPOILED = {"a": 6, "bias": 6, "c": 1, "d": 4, "e": 2}  # the last layers' gradients come first on the way back
 

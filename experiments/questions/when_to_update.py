@@ -1,6 +1,6 @@
 """When are the weights updated?
 
-    python experiments/when_to_update.py
+    python -m experiments.questions.when_to_update
 
 A backward pass visits each layer once, and two things are read there: dW = x^T dz, and dx = dz W^T for the
 layer below. An update W - rate dW may happen
@@ -26,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, label, run, table
-from data import from_scikit_learn
-from figures import COOL, SOFT, WARM
-from lives import live_bytes
+from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, SOFT, WARM
+from experiments.questions.lives import live_bytes
 
 LOSS = fnn.softmax_cross_entropy()
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)

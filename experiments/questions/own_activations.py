@@ -1,6 +1,6 @@
 """Custom activations by pairs: a function, its derivative, and a different pair for each layer.
 
-    python experiments/own_activations.py
+    python -m experiments.questions.own_activations
 
 An activation is a pair, f and f'. `fnn.activation(f, df)` makes a layer of it, `of="output"` says that df
 takes A = f(Z) instead of Z, so that a chain keeps that side. Nothing checks a pair when it is made: a
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from data import from_scikit_learn
-from figures import COOL, INK, SOFT, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, INK, SOFT, WARM
 from fnn import check
 
 

@@ -1,6 +1,6 @@
 """Learn digits while the errors return through other weights than those they came by.
 
-    python experiments/feedback_digits.py
+    python -m experiments.readers.feedback_digits
 
 The same network and data, four backward rules: backpropagation, feedback alignment (fixed random weights),
 sign symmetry (the weights' signs, random sizes), direct feedback alignment (a fixed random matrix for each
@@ -20,11 +20,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from rich.console import Console
 
-import answer
 import fnn
-from data import from_scikit_learn
-from reader_figures import curves
-from results import as_json, machine, writable, write
+from experiments.library import answer
+from experiments.library.data import from_scikit_learn
+from experiments.library.reader_figures import curves
+from experiments.library.results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from figures import COOL, INK, SOFT, WARM, png
+from experiments.library.figures import COOL, INK, SOFT, WARM, png
 
 COLOURS = (WARM, COOL, SOFT, INK)
 

@@ -1,6 +1,6 @@
 """Why are these equations wrong?
 
-    python experiments/wrong_equations.py
+    python -m experiments.questions.wrong_equations
 
 A network with two relu layers and a sigmoid, and cross-entropy, one example a column, m of them:
 
@@ -36,8 +36,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from figures import COOL, INK, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.figures import COOL, INK, WARM
 from fnn import check
 
 State = SimpleNamespace  # all that the passes have computed, by the names of the derivation

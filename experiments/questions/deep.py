@@ -1,6 +1,6 @@
 """Does it learn when it is a hundred layers deep?
 
-    python experiments/deep.py
+    python -m experiments.questions.deep
 
 Equal blocks are one `fnn.Repeat`: a scan over stacked params, so that compile time does not grow with
 depth. Then whether a hundred layers learn is decided before the first step, by what becomes of a gradient
@@ -24,9 +24,9 @@ import numpy as np
 from jax.nn import initializers
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from data import from_scikit_learn
-from figures import COOL, INK, SOFT, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, INK, SOFT, WARM
 
 INITS = {
     "normal 0.01": initializers.normal(0.01),

@@ -1,6 +1,6 @@
 """Race KFAC against Adam on a deep autoencoder of digits.
 
-    python experiments/kfac_digits.py
+    python -m experiments.readers.kfac_digits
 
 Eight dense layers, 64-48-32-16-8-16-32-48-64 with tanh between, the binary cross-entropy of the pixels as
 loss, on all of scikit-learn's digits at once. Each optimizer runs at every rate of a grid: its best counts.
@@ -19,11 +19,11 @@ import numpy as np
 import optax
 from rich.console import Console
 
-import answer
 import fnn
-from data import from_scikit_learn
-from reader_figures import curves
-from results import as_json, machine, writable, write
+from experiments.library import answer
+from experiments.library.data import from_scikit_learn
+from experiments.library.reader_figures import curves
+from experiments.library.results import as_json, machine, writable, write
 
 LOSS = fnn.binary_cross_entropy()
 SIZES = (48, 32, 16, 8, 16, 32, 48)

@@ -1,6 +1,6 @@
 """How do a network, its params and its data leave the program?
 
-    python experiments/files.py
+    python -m experiments.questions.files
 
 A network is a graph of a few operators with arrays at its nodes: as Protocol Buffers that is an ONNX file,
 which onnxruntime computes without knowing JAX. Params alone are a safetensors file: a head in JSON and
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from data import from_scikit_learn
-from figures import COOL, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, WARM
 
 
 def through_records(path: Path, x: np.ndarray, t: np.ndarray) -> tuple[Any, Any]:

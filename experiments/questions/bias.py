@@ -1,6 +1,6 @@
 """Where does the bias live?
 
-    python experiments/bias.py
+    python -m experiments.questions.bias
 
 Beside the weights: z = x W + b, with dW = x^T dz and db = sum dz. Or in them: with a constant one appended
 to x, the bias is one more row of the weight (a last column, where examples are columns), and one product
@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, label, run, table
-from figures import COOL, INK, SOFT, WARM
-from timing import quartiles, race, speedup
+from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.timing import quartiles, race, speedup
 
 
 def with_one(x: Any) -> Any:
@@ -38,12 +38,11 @@ def with_one(x: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Augmented:
+class Augmented(fnn.Leaf):
     """A dense layer whose bias is the weight's last row. params: `{"kernel": (k + 1, j)}`."""
 
     features: int
-    cheap = False
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
 
     def init(self, key: Any, x: Any) -> Any:
         p = fnn.init(fnn.Dense(self.features), key, x)
@@ -55,9 +54,9 @@ class Augmented:
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         return with_one(x) @ params["kernel"]
 
-    def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Any) -> Any:
+    def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any) -> Any:
         """[dW; db] = [x 1]^T dz, one factor; dx = dz W^T, without the cotangent of the one."""
-        return read({"kernel": fnn.factors.Outer(with_one(x), dy)}), dy @ params["kernel"][:-1].T
+        return {"kernel": fnn.factors.Outer(with_one(x), dy)}, dy @ params["kernel"][:-1].T
 
 
 def to_augmented(params: Any) -> Any:

@@ -1,6 +1,6 @@
 """Find mislabelled digits by their influence on themselves.
 
-    python experiments/mislabelled_digits.py
+    python -m experiments.readers.mislabelled_digits
 
 A tenth of the labels of scikit-learn's digits are replaced by wrong ones, and a network learns from all. The
 self-influence of an example, g^T (F + damping I)^-1 g, says how much its own loss would rise without it: a
@@ -20,11 +20,11 @@ import numpy as np
 import optax
 from rich.console import Console
 
-import answer
 import fnn
-from data import from_scikit_learn
-from reader_figures import suspicious
-from results import as_json, machine, writable, write
+from experiments.library import answer
+from experiments.library.data import from_scikit_learn
+from experiments.library.reader_figures import suspicious
+from experiments.library.results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 

@@ -1,6 +1,6 @@
 """What must be kept besides the weights, and when may it be freed?
 
-    python experiments/lives.py
+    python -m experiments.questions.lives
 
 A layer's Z = A W + b and A' = f(Z) are both made on the way forward. The backward of the dense layer reads
 its input A, that of an activation one of its two sides: Z for gelu, A' for relu, whose slope its output
@@ -32,8 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from figures import COOL, INK, SOFT, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.figures import COOL, INK, SOFT, WARM
 
 ACTIVATIONS = [
     name

@@ -1,6 +1,6 @@
 """From loops to matrices: what does each step buy?
 
-    python experiments/loops.py
+    python -m experiments.questions.loops
 
 The classical formulation of backpropagation has a loop over layers, in it one over neurons, in it one over
 weights, for one example at a time:
@@ -34,9 +34,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fnn
-from answer import Options, canvas, deliver, heading, labels, run, table
-from figures import COOL, INK, SOFT, WARM
-from timing import quartiles, race, speedup
+from experiments.library.answer import Options, canvas, deliver, heading, labels, run, table
+from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.timing import quartiles, race, speedup
 
 Params = list[tuple[np.ndarray, np.ndarray]]  # for each layer the weight (k, j) and the bias (j,)
 Grads = list[tuple[np.ndarray, np.ndarray]]

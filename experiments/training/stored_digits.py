@@ -1,7 +1,7 @@
 """Learn digits with residuals in fewer bits: bytes, errors of the gradient, and what it does to the accuracy.
 
-    python experiments/stored_digits.py                        8 x 8 digits, carried by scikit-learn
-    python experiments/stored_digits.py --data-dir FOLDER      MNIST's idx files
+    python -m experiments.training.stored_digits                        8 x 8 digits, carried by scikit-learn
+    python -m experiments.training.stored_digits --data-dir FOLDER      MNIST's idx files
 
 A dense layer's input and an activation's derivative, all that the backward pass of these networks reads, are
 stored by `fnn.memory.stored` in bfloat16 or in 8, 4, 2 bits and rounded stochastically; what two values are enough
@@ -22,12 +22,12 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 from rich.console import Console
 
-import answer
 import fnn
-from data import from_idx, from_scikit_learn
-from figures import COOL, INK, SOFT, WARM, png
-from reader_figures import plain_logarithms
-from results import as_json, machine, writable, write
+from experiments.library import answer
+from experiments.library.data import from_idx, from_scikit_learn
+from experiments.library.figures import COOL, INK, SOFT, WARM, png
+from experiments.library.reader_figures import plain_logarithms
+from experiments.library.results import as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 CODECS = {

@@ -1,6 +1,6 @@
 """Does it learn as well as others do?
 
-    python experiments/peers.py
+    python -m experiments.questions.peers
 
 The same digits, the same first weights, the same batches and the same optimizer (gradient descent with
 momentum) in fnn, in scikit-learn's MLPClassifier and, where it is installed, in PyTorch. All compute in
@@ -17,9 +17,9 @@ import numpy as np
 import optax
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from data import from_scikit_learn
-from figures import COOL, INK, SOFT, WARM
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, INK, SOFT, WARM
 
 RATE, MOMENTUM = 0.1, 0.9
 Weights = list[tuple[np.ndarray, np.ndarray]]

@@ -1,6 +1,6 @@
 """Learn MNIST with differential privacy (DP-SGD), one backward pass for norms and clipped sum.
 
-    python experiments/private_digits.py --data-dir FOLDER      with fnn's extras: privacy, experiments
+    python -m experiments.readers.private_digits --data-dir FOLDER      with fnn's extras: privacy, experiments
 
 A step draws every image with probability q, clips each one's gradient to a norm, adds noise, and takes a
 step of momentum. The noise is the least that keeps `--epsilon` at `--delta` over all steps by dp-accounting's
@@ -20,11 +20,11 @@ import numpy as np
 import optax
 from rich.console import Console
 
-import answer
 import fnn
-from data import from_idx
-from reader_figures import private_curve
-from results import as_json, machine, writable, write
+from experiments.library import answer
+from experiments.library.data import from_idx
+from experiments.library.reader_figures import private_curve
+from experiments.library.results import as_json, machine, writable, write
 
 
 @dataclass(frozen=True)

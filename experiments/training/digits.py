@@ -1,7 +1,7 @@
 """Learn handwritten digits through a backward pass that one can see.
 
-    python experiments/digits.py                                   8 x 8 digits, carried by scikit-learn
-    python experiments/digits.py --data mnist --data-dir FOLDER    28 x 28 digits, from MNIST's idx files
+    python -m experiments.training.digits                                   8 x 8 digits, carried by scikit-learn
+    python -m experiments.training.digits --data mnist --data-dir FOLDER    28 x 28 digits, from MNIST's idx files
 
 A small multilayer perceptron learns to read digits, and no autodiff takes part: `gradients` runs the
 network forward, takes the loss with its hand-written derivative, and runs the network backward. Before and
@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 import fnn
-from comparison import error_table, gradient_errors
-from data import DataError, Digits, from_idx, from_scikit_learn, shifted
-from figures import confusion_matrix, learning_curve, weight_images
-from options import OptionError, Options, check
-from results import ResultsError, as_json, machine, writable, write
+from experiments.library.comparison import error_table, gradient_errors
+from experiments.library.data import DataError, Digits, from_idx, from_scikit_learn, shifted
+from experiments.library.figures import confusion_matrix, learning_curve, weight_images
+from experiments.library.options import OptionError, Options, check
+from experiments.library.results import ResultsError, as_json, machine, writable, write
 
 LOSS = fnn.softmax_cross_entropy()
 

@@ -1,6 +1,6 @@
 """Stochastic, mini-batch or full batch?
 
-    python experiments/batch_size.py
+    python -m experiments.questions.batch_size
 
 Batch size and learning rate are data here, so that every pair of them is one run of a single vmapped
 experiment on scikit-learn's digits: stochastic (one example a step), mini-batch, and full batch. All runs
@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from answer import Options, canvas, deliver, heading, labels, run, table
-from data import from_scikit_learn
-from figures import COOL, INK, SOFT, WARM
-from timing import quartiles, race
+from experiments.library.answer import Options, canvas, deliver, heading, labels, run, table
+from experiments.library.data import from_scikit_learn
+from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.timing import quartiles, race
 
 LOSS = fnn.softmax_cross_entropy()
 BATCHES = (1, 4, 16, 64, 256, 1437)  # one example; all of them

@@ -1,6 +1,6 @@
 """Rows or columns?
 
-    python experiments/rows_or_columns.py
+    python -m experiments.questions.rows_or_columns
 
 fnn writes one example in a row: activations (n, k), weights (k, j), Z = A W + b. Much of the literature
 writes one example in a column: activations (k, m), weights (j, k), Z = W A + b, and the backward in four
@@ -32,26 +32,25 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 import fnn
-from answer import Options, canvas, deliver, heading, run, table
-from figures import COOL, INK, SOFT, WARM
-from timing import race, speedup
+from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.timing import race, speedup
 
 WIDTHS, M = (5, 4, 4, 3), 7
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(fnn.Leaf):
     """A dense layer for examples in columns: (k, m) -> (j, m). params: `{"W": (j, k), "bias": (j, 1)}`.
 
     Its `equations` are what `fnn.explain` fills in; the factor 1/m is in its backward.
     """
 
     features: int
-    cheap = False
-    needs = frozenset({"input"})
+    needs = frozenset(("input",))
     equations = (
-        ("{y} = {W} {x} + {b}",),
-        ("d{W} = d{y} {x}^T / m", "d{b} = sum(d{y}) / m", "d{x} = {W}^T d{y}"),
+        ("{y} = {W} {x} + {bias}",),
+        ("d{W} = d{y} {x}^T / m", "d{bias} = sum(d{y}) / m", "d{x} = {W}^T d{y}"),
     )
 
     def init(self, key: Any, x: Any) -> Any:
@@ -64,11 +63,11 @@ class Columns:
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         return params["W"] @ x + params["bias"]
 
-    def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Any) -> Any:
+    def backward(self, params: Any, x: Any, y: Any, extras: Any, dy: Any) -> Any:
         """dW = dZ A^T / m, db = sum dZ / m, dA_prev = W^T dZ"""
         m = x.shape[1]
         gradients = {"W": dy @ x.T / m, "bias": dy.sum(1, keepdims=True) / m}
-        return read(gradients), params["W"].T @ dy
+        return gradients, params["W"].T @ dy
 
 
 def network(widths: tuple[int, ...]) -> fnn.Serial:

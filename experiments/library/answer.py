@@ -11,9 +11,9 @@ import tyro
 from matplotlib.figure import Figure
 
 import fnn
-from data import DataError
-from figures import INK, SOFT
-from results import ResultsError, as_json, machine, writable, write
+from experiments.library.data import DataError
+from experiments.library.figures import INK, SOFT
+from experiments.library.results import ResultsError, as_json, machine, writable, write
 
 PACKAGES = ("fnn", "jax", "jaxlib", "numpy")
 

@@ -1,0 +1,1 @@
+"""The questions that fnn grew out of, each answered by a script."""
