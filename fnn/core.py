@@ -12,7 +12,8 @@ asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent o
 param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
 default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
 
-All is pure, runs eagerly and under jit, vmap, scan and shard_map, with any batch shape `(..., k)`; `x` and `y` are
+All is pure, runs eagerly and under jit, vmap, scan and shard_map, with any batch shape `(..., k)`; `x` and
+`y` are
 arrays or pytrees of arrays.
 """
 
@@ -149,7 +150,8 @@ def init(net: Layer, key: Array, x: Any) -> Params:
     """Make the params of `net` for inputs like `x`.
 
     Args: `key`, a random key; `x`, arrays or `jax.ShapeDtypeStruct`s of shape (..., k).
-    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where the arguments do not fit.
+    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where the arguments do not
+    fit.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
     return net.init(key, shapes_of("init", x))

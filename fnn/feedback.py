@@ -24,7 +24,8 @@ from fnn.readers.seeds import factor_types
 def feedback_alignment(
     net: Layer, loss: Objective, read: Reader = gradient
 ) -> Callable[..., tuple[Any, Any]]:
-    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
+    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value,
+    readings)`.
 
     The forward pass uses `params`; the backward pass has, in the place of every weight W of a dense layer,
     that of `feedback`, a tree like the params: dx = dz B^T. Scales, biases and tables stay those of the
@@ -66,7 +67,8 @@ def sign_symmetric(params: Params, feedback: Params) -> Params:
 
 
 def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
-    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
+    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value,
+    readings)`.
 
     The chain is cut before each of its layers that has a weight, but for the first; at a cut the cotangent
     is not what comes back through the layers above but dy B, the output's cotangent times a fixed matrix:

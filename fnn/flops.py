@@ -15,7 +15,9 @@ def product_flops(layer: Layer, params: Params, x: Any) -> int:
 
 
 def residual_flops(layer: Layer, params: Params, x: Any) -> int:
-    """Count the flops by which a layer's residuals are made: its extras, and its output only if that is read."""
+    """Count the flops by which a layer's residuals are made: its extras, and its output only if that is
+    read.
+    """
 
     def residuals(params: Params, x: Any) -> Any:
         y, extras = layer.forward(params, x, None)
@@ -31,7 +33,9 @@ def needed_flops(f: Callable[..., Any], *args: Any) -> int:
 
 
 def flops_of(jaxpr: Any, wanted: list[bool] | None = None) -> int:
-    """Count 2nkj for every matrix product in a program; with `wanted`, of those on which these outputs depend."""
+    """Count 2nkj for every matrix product in a program; with `wanted`, of those on which these outputs
+    depend.
+    """
     inner = getattr(jaxpr, "jaxpr", jaxpr)  # a closed program has its open one inside
     live = None if wanted is None else {id(v) for v, want in zip(inner.outvars, wanted, strict=True) if want}
     total = 0

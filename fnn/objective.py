@@ -1,4 +1,6 @@
-"""An objective is a network's end: the contract of all losses, with params or without, and `value_and_grad`."""
+"""An objective is a network's end: the contract of all losses, with params or without, and
+`value_and_grad`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,8 +21,10 @@ Reduction = Literal["mean", "sum", "none"]
 class Likelihood(NamedTuple):
     """A model of the output: a root of the loss's Hessian by the output, and a way to draw from the model.
 
-    `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each row's loss by its
-    `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from the model:
+    `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each row's loss
+    by its
+    `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from the
+    model:
     its mean square is the same Hessian (Martens 2020). `target` gives the mass of a row of soft labels alone.
     """
 

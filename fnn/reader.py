@@ -1,7 +1,8 @@
 """Readers: pure functions of a factor, and what they say of themselves.
 
 A reader's rule is written for one factor in its plain form: `Outer(x (n, t, k), dz (n, t, j))`,
-`Total(dz (n, t, j))`, `Rows(index (n, t), dz (n, t, j))` or `Examples(g (n, *shape))`; n examples, t tokens (one
+`Total(dz (n, t, j))`, `Rows(index (n, t), dz (n, t, j))` or `Examples(g (n, *shape))`; n examples, t tokens
+(one
 where an example has none). The `Reader` around it brings every factor that a backward pass can make into that
 form: stacked axes of `Repeat`, further axes of tokens, other types, factors that are made in chunks.
 """
@@ -38,7 +39,8 @@ class Reader:
         plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
         readers: of `zip_readers`, the readers that it runs.
 
-    Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of examples.
+    Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of
+    examples.
 
     >>> import jax.numpy as jnp
     >>> from fnn.factors import Outer
@@ -220,7 +222,9 @@ def _gradient(factor: Any, param: Any) -> Any:
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
-    """Return the factor itself: `backward(..., read=as_factors)` returns a value to keep, replay or read later."""
+    """Return the factor itself: `backward(..., read=as_factors)` returns a value to keep, replay or read
+    later.
+    """
     return factor
 
 

@@ -1,4 +1,6 @@
-"""How a composition reads the factors of its leaves, in a loop too: a reader, and the trees that it reads by."""
+"""How a composition reads the factors of its leaves, in a loop too: a reader, and the trees that it reads
+by.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +14,8 @@ from fnn.reader import Joins, Reader, as_factors
 
 
 class Reading(Protocol):
-    """What a composition hands on to its layers: called with a leaf's factors, it returns what is read of them.
+    """What a composition hands on to its layers: called with a leaf's factors, it returns what is read of
+    them.
 
     A loop over stacked params `enter`s it: part of the trees is scanned over, part is carried. At each use
     `at_use` gives the reading of that use and its params; `leave` says of what came out of the use what is
@@ -34,7 +37,9 @@ class Reading(Protocol):
         ...
 
     def mapped(self, share: Callable[[Any], Any]) -> "Reading":
-        """Return the reading of some of the params: `share` takes that part of a tree that begins like them."""
+        """Return the reading of some of the params: `share` takes that part of a tree that begins like
+        them.
+        """
         ...
 
     def holding(self, marks: Any) -> "Reading":

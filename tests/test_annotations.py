@@ -17,7 +17,8 @@ assert fnn.Dense.forward.__module__ == "fnn.layers.dense"
 for case in [*LAYERS, *COMPOSITIONS]:
     jax.eval_shape(explicit, example(case))
 y = jax.numpy.ones((4, 3))
-for make in (fnn.squared_error, fnn.losses.cosine, fnn.losses.hinge, fnn.losses.poisson, fnn.losses.kl_divergence):
+for make in (fnn.squared_error, fnn.losses.cosine, fnn.losses.hinge, fnn.losses.poisson,
+fnn.losses.kl_divergence):
     make().value_and_grad(y, y)
 try:
     fnn.Dense(3).recompute({"kernel": y}, jax.numpy.ones((4, 3), int), ())

@@ -15,13 +15,17 @@ def test_every_file_and_folder_of_the_table_is_there():
 
 
 def test_a_layer_is_named_nowhere_else():
-    """In the package: in its own file, where it is exported, and in the tables of writers and of what is stored."""
+    """In the package: in its own file, where it is exported, and in the tables of writers and of what is
+    stored.
+    """
     allowed = {"__init__.py", "writers.py", "storing.py"}
-    for folder, names in (("layers", ("RMSNorm", "Scale", "Dropout")), ("compose", ("Reversible", "Skip"))):
+    for folder, names in (("layers", ("RMSNorm", "Scale", "Bias")), ("compose", ("Reversible", "Skip"))):
         for name in names:
             found = {
                 path.name
                 for path in (ROOT / "fnn").rglob("*.py")
-                if re.search(rf"^(?:from|import) .*\b{name}\b|isinstance\(.*\b{name}\b", path.read_text(), re.M)
+                if re.search(
+                    rf"^(?:from|import) .*\b{name}\b|isinstance\(.*\b{name}\b", path.read_text(), re.M
+                )
             }
             assert found <= allowed, f"{folder}.{name}: {found - allowed}"

@@ -1,6 +1,7 @@
 """Learn MNIST with differential privacy (DP-SGD), one backward pass for norms and clipped sum.
 
-    python -m experiments.readers.private_digits --data-dir FOLDER      with fnn's extras: privacy, experiments
+    python -m experiments.readers.private_digits --data-dir FOLDER      with fnn's extras: privacy,
+    experiments
 
 A step draws every image with probability q, clips each one's gradient to a norm, adds noise, and takes a
 step of momentum. The noise is the least that keeps `--epsilon` at `--delta` over all steps by dp-accounting's

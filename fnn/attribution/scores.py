@@ -20,7 +20,8 @@ from fnn.readers.seeding import check_loss, losses_and_readings, row_losses
 
 
 def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a function `(params, x, target, x_test, target_test) -> scores`, (n,), one for each example of x.
+    """Return a function `(params, x, target, x_test, target_test) -> scores`, (n,), one for each example of
+    x.
 
     score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss as `loss` reduces it:
     by so much does the test loss fall, to first order, per unit of weight that example i gets beyond its
@@ -28,7 +29,8 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     examples are above zero, harmful ones below.
 
     `inverse` takes a tree like the params and gives (F + damping I)^-1 times it, F the curvature of the mean
-    training loss: `lambda v: fnn.curvature.kronecker_solve(blocks, v, damping)` for Kronecker factors, `fnn.curvature.conjugate_gradients`
+    training loss: `lambda v: fnn.curvature.kronecker_solve(blocks, v, damping)` for Kronecker factors,
+    `fnn.curvature.conjugate_gradients`
     for the GGN or the Hessian itself. The damping decides much: for a network F is singular. Cost: a gradient
     for the test loss, `inverse` once, and one pass over the training examples, 2ntkj flops a layer.
     Source: Koh, Liang 2017 (whose score has the other sign); Bae et al. 2022 for what it means.

@@ -73,7 +73,9 @@ def _inside_out(place: _Place, library: ModuleType, number: int) -> Iterator[_Pl
 
 
 def _parts(place: _Place, library: ModuleType, number: int) -> list[_Place]:
-    """Place the layers of a composition: `parts` lists them with place, layer, params and the input's shape."""
+    """Place the layers of a composition: `parts` lists them with place, layer, params and the input's
+    shape.
+    """
     if not hasattr(place.layer, "parts"):
         return []
     found, value = [], None

@@ -17,14 +17,18 @@ from fnn.reading import AllUses, Reading
 
 @dataclass(frozen=True)
 class Loop(Composition):
-    """Run `layer` n times on its own output. The extras are, stacked, the kept boundaries and the layer's extras.
+    """Run `layer` n times on its own output. The extras are, stacked, the kept boundaries and the layer's
+    extras.
 
     As `Repeat`, which see, but with a key for each use: n keys stacked, or None.
 
-    Of the boundaries between the uses there are four kinds. The layer reads its input, its output, or both: then
-    the boundary before (after) every use is kept, once for both neighbours. It finds its input from its output
+    Of the boundaries between the uses there are four kinds. The layer reads its input, its output, or both:
+    then
+    the boundary before (after) every use is kept, once for both neighbours. It finds its input from its
+    output
     (`reverses`): the last output alone is kept, outside. It makes its output again from what it keeps
-    (`rebuilds`): so a use's input follows from what the use before it keeps, and the first input is kept, outside.
+    (`rebuilds`): so a use's input follows from what the use before it keeps, and the first input is kept,
+    outside.
     """
 
     layer: Layer
@@ -122,7 +126,9 @@ class Loop(Composition):
     def _walk(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading | AllUses
     ) -> tuple[Any, Any]:
-        """Run the uses backwards; carried are the cotangent, the boundary after the use, what is read in place."""
+        """Run the uses backwards; carried are the cotangent, the boundary after the use, what is read in
+        place.
+        """
 
         def step(carry: tuple[Any, Any, Any], xs: tuple[Any, ...]) -> tuple[tuple[Any, Any, Any], Any]:
             dy, after, carried = carry
@@ -148,7 +154,9 @@ class Loop(Composition):
         return read.finished(carried, stacked), dx
 
     def _input_of(self, i: Any, x: Any, params: Any, extras: Any) -> Any:
-        """Return the input of use i: the output of the use before, made again from what that kept; of the first, x."""
+        """Return the input of use i: the output of the use before, made again from what that kept; of the
+        first, x.
+        """
         rebuilt = self._output_of(jnp.maximum(i - 1, 0), params, extras)
         return jax.tree.map(lambda rebuilt, x: jnp.where(i > 0, rebuilt, x), rebuilt, x)
 

@@ -23,7 +23,8 @@ class Repeat(Composition):
     from which the next use's input follows. Readers read inside the reverse scan, so that a stack of
     factors need not exist; shared params get one factor, the uses joined along the summed axis.
 
-    `every=k`, a divisor of n, keeps every k-th boundary alone: the k uses between two of them are run again in
+    `every=k`, a divisor of n, keeps every k-th boundary alone: the k uses between two of them are run again
+    in
     the backward. It changes no params, no value and no noise, and gradients by rounding alone;
     `fnn.memory.fit` finds k.
     """

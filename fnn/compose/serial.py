@@ -111,7 +111,9 @@ class Serial(Composition):
         return tuple(found)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
+        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's
+        input.
+        """
         found = []
         for i, (where, layer) in enumerate(self.blocks):
             keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()
@@ -189,7 +191,9 @@ class Serial(Composition):
         return known[i]
 
     def _key(self, where: int | slice, key: Any) -> Any:
-        """Return a layer's own key by its number, a segment's, which is the chain's: a plan changes no noise."""
+        """Return a layer's own key by its number, a segment's, which is the chain's: a plan changes no
+        noise.
+        """
         return key if isinstance(where, slice) else key_of(key, self.first + where)
 
     def _place(self, where: int | slice) -> str:

@@ -1,4 +1,6 @@
-"""Curvature from the factors of one pass: Gauss-Newton, Fisher, Kronecker factors, and what is built on them."""
+"""Curvature from the factors of one pass: Gauss-Newton, Fisher, Kronecker factors, and what is built on
+them.
+"""
 
 from fnn.curvature.eigen import Eigen as Eigen
 from fnn.curvature.eigen import eigen as eigen

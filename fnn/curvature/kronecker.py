@@ -120,7 +120,8 @@ def _reader(reduce: bool, ones: bool, first: bool) -> Reader:
 def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) -> Kronecker:
     """Return the block of a form with dz (c, n, t, j); `ones` adds an input of 1 to a weight's.
 
-    Of the examples' gradients g (c, n, k, j) themselves it is sum g g^T / sum |g|^2 (x) sum g^T g: exact for one
+    Of the examples' gradients g (c, n, k, j) themselves it is sum g g^T / sum |g|^2 (x) sum g^T g: exact for
+    one
     gradient of rank one, and the nearest product by its margins (Gupta, Koren, Singer 2018).
     """
     acc = accumulator(cotangent(factor).dtype)

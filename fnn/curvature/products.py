@@ -99,7 +99,8 @@ def conjugate_gradients(
 ) -> Callable[[Any], Any]:
     """Return a function v -> (F + damping I)^-1 v, by conjugate gradients, where `product` gives F v.
 
-    `product` is, say, `lambda v: fnn.curvature.ggn_product(net, loss)(params, x, target, v)`. F must have no eigenvalue
+    `product` is, say, `lambda v: fnn.curvature.ggn_product(net, loss)(params, x, target, v)`. F must have no
+    eigenvalue
     below -damping: a GGN has none below zero, a Hessian may. Stops where the residual is below `tolerance`
     |v|, or after `steps`; cost: a product each. Source: Hestenes, Stiefel 1952; Martens 2010.
     """

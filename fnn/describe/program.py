@@ -147,7 +147,9 @@ class Program:
     def _chain(
         self, layer: Composition, parts: list[Part], written: list[Written], values: list[Value]
     ) -> Written:
-        """Each part on the last one's output: a boundary that is not kept is made again from the one before."""
+        """Each part on the last one's output: a boundary that is not kept is made again from the one
+        before.
+        """
         ends = {0} if "input" in layer.needs else set[int]()
         ends |= {len(parts)} if "output" in layer.needs else set()
         kept = ends | {i for i, part in enumerate(parts) if "input" in part.keeps}

@@ -31,8 +31,10 @@ def onnx(
     `x` is an input or a `jax.ShapeDtypeStruct` of it, with a batch axis, in float32 or float64; params are
     written in its dtype. It may be indices, for an `Embedding`: then all is in float32. Every layer,
     activation and composition of fnn has a counterpart (`Repeat` is written out, `Dropout` left out).
-    `writers` has a function for each class of layers of one's own: `write(graph, layer, params, v, name)` adds the
-    layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for its layers), and
+    `writers` has a function for each class of layers of one's own: `write(graph, layer, params, v, name)`
+    adds the
+    layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for its
+    layers), and
     returns the name of the output; its tensors are called after `name`.
     InputError is raised for another dtype, and, with the place in the network, for a layer that computes in
     a dtype of its own or has no writer. The file is written whole or not at all.
@@ -109,7 +111,9 @@ class Graph:
         return first, second
 
     def add(self, layer: Layer, params: Any, v: str, name: str) -> str:
-        """Write a layer behind the value `v`; return the name of its output. Params are called after `name`."""
+        """Write a layer behind the value `v`; return the name of its output. Params are called after
+        `name`.
+        """
         self.last = v
         write = self.writers.get(type(layer))
         if write is None:

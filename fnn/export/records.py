@@ -17,7 +17,9 @@ _DAMAGE = "DataLossError", "OutOfRangeError"  # what `tfrecords` raises; it does
 
 @cache
 def _message() -> Any:
-    """Return the class of tf.train.Example: features {1: {1: name, 2: {1: bytes, 2: floats, 3: integers}}}."""
+    """Return the class of tf.train.Example: features {1: {1: name, 2: {1: bytes, 2: floats, 3:
+    integers}}}.
+    """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="fnn_example.proto", package="fnn", syntax="proto3")

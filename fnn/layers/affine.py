@@ -17,7 +17,9 @@ Vectors = Float[Array, "*n k"]
 
 
 def row(vector: Any, x: Any) -> Any:
-    """Return a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in silence."""
+    """Return a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in
+    silence.
+    """
     return jnp.expand_dims(vector.astype(x.dtype), tuple(range(x.ndim - 1)))
 
 

@@ -31,7 +31,8 @@ def product(a: Any, b: Any, axis: int = 0) -> Any:
 class Dense(Leaf):
     """Multiply by a weight (k, j) and add a bias (j,): (..., k) -> (..., j).
 
-    params: `{"kernel": (k, j), "bias": (j,)}`, without "bias" where `bias=False`; k is read off the input at `init`,
+    params: `{"kernel": (k, j), "bias": (j,)}`, without "bias" where `bias=False`; k is read off the input at
+    `init`,
     and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None: the
     input's); products are accumulated in float32 or wider all the same.
 

@@ -143,7 +143,8 @@ class LinearCrossEntropy(Objective):
     def value_and_grad(
         self, params: Params, x: In, target: Labels, weights: Any = None
     ) -> tuple[Any, tuple[Params, In]]:
-        """Return the value, and its gradients by params and `x`, with their shapes and dtypes: three products.
+        """Return the value, and its gradients by params and `x`, with their shapes and dtypes: three
+        products.
 
         With reduction "none" they are those of the sum of the values. Raises InputError where the
         arguments do not fit.

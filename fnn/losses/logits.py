@@ -16,7 +16,8 @@ Params = dict[str, Array]
 
 @dataclass(frozen=True)
 class Logits:
-    """How a row's loss follows from its input: z = x W + b, and `cross_entropy` of z. Static, no arrays inside.
+    """How a row's loss follows from its input: z = x W + b, and `cross_entropy` of z. Static, no arrays
+    inside.
 
     The weight is `kernel` (k, V); of a tied head it is a table, `embedding` (V, k).
     """

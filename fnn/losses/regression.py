@@ -86,7 +86,9 @@ def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def _unit(v: Any) -> tuple[Any, Any]:
-    """Return v / |v| and |v| of every row, scaled on the way so that no square overflows; zeros stay zeros."""
+    """Return v / |v| and |v| of every row, scaled on the way so that no square overflows; zeros stay
+    zeros.
+    """
     size = jnp.abs(v).max(-1, keepdims=True)
     v = v / jnp.where(size == 0, 1, size)
     norm = jnp.sqrt(jnp.where(size == 0, 1, jnp.square(v).sum(-1, keepdims=True)))

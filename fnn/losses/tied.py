@@ -1,7 +1,9 @@
 """A weight with two uses, the network's embedding and the head's kernel: its readings are those of both uses.
 
-The readings of a linear reader add up, and so do gradients. Any other reader reads one factor that has the rows
-of both uses, made chunk by chunk: from logits made again, the embedding's rows beside them as one-hot rows, at
+The readings of a linear reader add up, and so do gradients. Any other reader reads one factor that has the
+rows
+of both uses, made chunk by chunk: from logits made again, the embedding's rows beside them as one-hot rows,
+at
 twice the flops and the room of an untied weight.
 """
 
@@ -57,7 +59,9 @@ def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tup
 
 
 def early(reader: Reader) -> Reader | None:
-    """Return what the head reads of its use in its own walk; None where the two uses are read as one factor."""
+    """Return what the head reads of its use in its own walk; None where the two uses are read as one
+    factor.
+    """
     if reader.joins == "gradient":
         return gradient
     return reader if reader.linear and reader is not as_factors else None

@@ -52,7 +52,8 @@ Chunk = Callable[[Batch], tuple[Any, Any, dict[str, Factor]]]
 
 
 def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[Any, Any, list[Any]]:
-    """Return the losses (n, ...), their `dx` (n, ..., k) and what each piece reads, `size` examples at a time.
+    """Return the losses (n, ...), their `dx` (n, ..., k) and what each piece reads, `size` examples at a
+    time.
 
     A reader that does not say how it reads chunk by chunk takes all examples at once.
     """

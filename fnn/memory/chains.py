@@ -1,7 +1,9 @@
 """Plans of a chain: which stretches of it are run again, by dynamic programming over the stretches.
 
-The recursion is that of Griewank and Walther (2000), for unequal layers that of Beaumont et al. (2019): a chain
-begins with a layer that keeps what it needs, or with a segment that is run again, by a plan of its own; then comes
+The recursion is that of Griewank and Walther (2000), for unequal layers that of Beaumont et al. (2019): a
+chain
+begins with a layer that keeps what it needs, or with a segment that is run again, by a plan of its own; then
+comes
 the rest.
 """
 

@@ -29,7 +29,8 @@ from fnn.memory.timeline import timeline_of
 def fit(net: Layer, x: Any, budget: int) -> Layer:
     """Return the same network with the plan that recomputes least within `budget` bytes of residuals.
 
-    Args: `x`, the input or a `jax.ShapeDtypeStruct` of it, (..., k). Counted are the residuals that are alive at
+    Args: `x`, the input or a `jax.ShapeDtypeStruct` of it, (..., k). Counted are the residuals that are
+    alive at
     the same time: those that `forward` returns, `x` among them if it is kept, and while a segment is run
     again in the backward those that it makes. (Cotangents and what one layer works with come on top:
     `fnn.memory.report` shows them.)
@@ -50,9 +51,12 @@ def fit(net: Layer, x: Any, budget: int) -> Layer:
 def plans(net: Layer, x: Any) -> tuple[Plan, ...]:
     """List the best plans of `net`, from the fewest bytes of residuals to the fewest flops run again.
 
-    Arguments as for `fit`. Each plan has the network, `peak` bytes and `flops`; no plan takes fewer bytes for as
-    many flops. The last is `net` as it is. The one before it may run no flops again either: those are of matrix
-    products and convolutions alone, and a norm that is run again costs none. Cost: polynomial in the number of
+    Arguments as for `fit`. Each plan has the network, `peak` bytes and `flops`; no plan takes fewer bytes
+    for as
+    many flops. The last is `net` as it is. The one before it may run no flops again either: those are of
+    matrix
+    products and convolutions alone, and a norm that is run again costs none. Cost: polynomial in the number
+    of
     unlike layers, about a second for 30 of them.
     """
     x = shapes_of("plans", x)

@@ -107,7 +107,9 @@ def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
 
 
 def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
-    """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); zero where not counted."""
+    """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); zero where not
+    counted.
+    """
     length = jnp.sqrt(square)
     norm = jnp.asarray(norm, length.dtype)
     below = length + STABILITY if automatic else jnp.maximum(length, norm)

@@ -22,7 +22,8 @@ function of the private gradient, so the optimizer's choice spends nothing.
 >>> start = params, optimizer.init(params)
 >>> (params, _), _ = jax.lax.scan(step, start, jax.random.split(jax.random.key(1), 10))
 
-What that spent, by the library dp-accounting, an extra: `fnn.privacy.privacy_spent(1.1, sampling=32 / 256, steps=10,
+What that spent, by the library dp-accounting, an extra: `fnn.privacy.privacy_spent(1.1, sampling=32 / 256,
+steps=10,
 delta=1e-5)`. An example that finds no place among the `places` is dropped without being accounted for:
 give eight deviations more than the mean, and it happens less than once in 1e14 steps.
 """

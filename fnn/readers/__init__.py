@@ -1,4 +1,6 @@
-"""What one backward pass can tell: readers of factors, and the pass that seeds every example with its own loss."""
+"""What one backward pass can tell: readers of factors, and the pass that seeds every example with its own
+loss.
+"""
 
 from fnn.reader import Reader as Reader
 from fnn.reader import as_factors as as_factors

@@ -1,4 +1,6 @@
-"""Whether a network keeps its examples apart: "the gradient of one example" has no meaning where it does not."""
+"""Whether a network keeps its examples apart: "the gradient of one example" has no meaning where it does
+not.
+"""
 
 from functools import cache
 from typing import Any

@@ -1,7 +1,8 @@
 """What each example says: gradients, squared norms, inner products, and sums with a weight for each.
 
 Every reader takes factors seeded with the gradient of the SUM of the example losses, as
-`fnn.readers.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters as in
+`fnn.readers.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters
+as in
 reading.py. Costs are for an `Outer`; the other factors cost n t j flops.
 """
 

@@ -23,7 +23,8 @@ def gram(factor: Form, param: Any, *other: Factor) -> Any:
     """Read the inner products of all pairs of example gradients: (n, n), float32 or wider.
 
     With the factor of another batch of m examples as its leaf, of all pairs between the two: (n, m);
-    read those factors by `fnn.readers.as_factors`, and pass their tree to this pass. One token: (X X'^T) * (dZ dZ'^T).
+    read those factors by `fnn.readers.as_factors`, and pass their tree to this pass. One token: (X X'^T) *
+    (dZ dZ'^T).
     More tokens: sum_ts (x_t . x'_s) (dz_t . dz'_s) where t (k + j) <= k j, else the products of the
     gradients themselves, nkj numbers. Cost: 2nm(k + j) flops for one token.
     """

@@ -64,13 +64,15 @@ def curvature_seeds(
     samples: int = 1,
     per_token: bool = False,
 ) -> Any:
-    """Return seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
+    """Return seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by
+    row.
 
     "exact": the columns of the Hessian's root, one for each of the k outputs; "sampled": gradients at
     targets drawn from the model, divided by sqrt(samples), whose products have that Hessian as their
     mean; "empirical": the gradient at the data's own target (which is not the Hessian: Kunstner et al. 2019).
     The loss's reduction is in the seeds: after a mean each row has its share 1 / rows.
-    `per_token` gives the rows of one example, its tokens, seeds of their own: products between tokens are then
+    `per_token` gives the rows of one example, its tokens, seeds of their own: products between tokens are
+    then
     zero, as they are in the Hessian, at c times as many seeds.
     """
     wide = y.astype(accumulator(y.dtype))

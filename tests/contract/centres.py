@@ -11,7 +11,9 @@ from fnn.losses import Objective
 
 @dataclass(frozen=True)
 class Centres(Objective):
-    """value = |y - centre of the label|^2 / 2 for each row. Params beside the network's: (network's, loss's)."""
+    """value = |y - centre of the label|^2 / 2 for each row. Params beside the network's: (network's,
+    loss's).
+    """
 
     classes: int
     reduction: str = "mean"

@@ -12,7 +12,9 @@ from fnn.factors import Factor, Total
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mirrored(Factor):
-    """The factor of a scale (j,) that multiplies x and its mirror image: gradient = sum of (x + reversed x) dz."""
+    """The factor of a scale (j,) that multiplies x and its mirror image: gradient = sum of (x + reversed x)
+    dz.
+    """
 
     x: jax.Array
     dz: jax.Array

@@ -1,4 +1,6 @@
-"""A leaf: two products with a relu between them. What its backward reads beside its input is the hidden layer."""
+"""A leaf: two products with a relu between them. What its backward reads beside its input is the hidden
+layer.
+"""
 
 from dataclasses import dataclass
 

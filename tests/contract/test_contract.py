@@ -1,4 +1,5 @@
-"""Layers, losses, factors, readers, a codec and an ONNX writer that strangers wrote from the documentation alone.
+"""Layers, losses, factors, readers, a codec and an ONNX writer that strangers wrote from the documentation
+alone.
 
 Each works with every function of fnn, or is refused by a sentence; nothing in fnn knows of them.
 """

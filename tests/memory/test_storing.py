@@ -109,7 +109,9 @@ def test_stored_exactly_it_is_the_same_network(case):
 
 
 def test_the_gradient_is_right_on_the_average():
-    """Averaged over keys it is the exact one, seen from 20 sides: a right codec fails for one seed in 10^6."""
+    """Averaged over keys it is the exact one, seen from 20 sides: a right codec fails for one seed in
+    10^6.
+    """
     drawn, draws, sides = example(DEEP), 600, 20
     net = fnn.memory.stored(DEEP.net, Bits(2))
 
