@@ -38,9 +38,7 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 
 
 class Layer(ABC):
-    """A description of a function with params, immutable and hashable: a frozen dataclass, no arrays inside.
-
-    It derives from `Leaf` or `Composition`. What has an honest default has one here."""
+    """A function with params, described by a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
 
     needs: frozenset[Side] = frozenset(
         ("input", "output")

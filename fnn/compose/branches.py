@@ -41,7 +41,7 @@ class Skip(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The one layer; its output is kept if it reads that."""
+        """List the one layer; its output is kept if it reads that."""
         return [Part(".layer", self.layer, params, x, key, keeps=self.layer.needs & {"output"})]
 
     def init(self, key: Any, x: Any) -> Any:
@@ -110,7 +110,7 @@ class Parallel(Composition):
         return Parallel(*layers, join=self.join)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The layers; under "sum" the outputs are kept that they read."""
+        """List the layers; under "sum" the outputs are kept that they read."""
         held = frozenset({"output"}) if self.join == "sum" else frozenset()
         return [
             Part(f".layers[{i}]", layer, params[i], x, key, keeps=layer.needs & held)

@@ -70,7 +70,7 @@ class Loop(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The one layer, with the params and the key of one use."""
+        """List the one layer, with the params and the key of one use."""
         own = params if self.shared else jax.eval_shape(_first, params)
         reads_output_alone = self.layer.needs == {"output"}
         keeps = (

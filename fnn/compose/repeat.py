@@ -66,7 +66,7 @@ class Repeat(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The one layer; with `every` a stretch of uses, run again."""
+        """List the one layer; with `every` a stretch of uses, run again."""
         if not self.shared:
             params = jax.eval_shape(self._cut, params)
         keys = None if key is None else jax.eval_shape(self._keys, key)

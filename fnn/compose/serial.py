@@ -111,7 +111,7 @@ class Serial(Composition):
         return tuple(found)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's
+        """List the blocks, each on the last one's output; of the kept inner boundaries each is its reader's
         input.
         """
         found = []

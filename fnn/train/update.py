@@ -61,8 +61,8 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     >>> import fnn
     >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
     >>> params = fnn.init(net, jax.random.key(0), x)
-    >>> init, step = fnn.train.update_in_backward(net, fnn.softmax_cross_entropy(), optax.adam(1e-2),
-    clip=1.0)
+    >>> loss = fnn.softmax_cross_entropy()
+    >>> init, step = fnn.train.update_in_backward(net, loss, optax.adam(1e-2), clip=1.0)
     >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
     """
     check_loss("update_in_backward", loss)

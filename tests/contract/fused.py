@@ -22,7 +22,7 @@ class Fused(fnn.Leaf):
 
     def init(self, key, x):
         u, v = jax.random.split(key)
-        k, dtype = x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)
+        k, dtype = x.shape[-1], x.dtype
         return {
             "u": jax.random.normal(u, (k, self.hidden), dtype) / jnp.asarray(k**0.5, dtype),
             "v": jax.random.normal(v, (self.hidden, self.features), dtype)

@@ -112,7 +112,7 @@ def test_an_optimizer_that_looks_at_whole_params_sees_the_layers_of_a_repeat(nam
 
 
 def test_recomputed_segments_update_in_place_too():
-    plain = Case("plain", Repeat(Serial(Dense(5), SINE), 5), (4, 5))
+    plain = Case("plain", Repeat(Serial(Dense(5), SINE), 6), (4, 5))
     cut = Case("cut", Repeat(Serial(Dense(5), SINE), 6, every=2), (4, 5))
     params, data = batches(plain)
     assert_equal(in_backward(cut, MOMENTUM, params, data), ordinary(plain, MOMENTUM, params, data))
