@@ -38,7 +38,7 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 
 
 class Layer(ABC):
-    """A function with params, described by a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
+    """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
 
     needs: frozenset[Side] = frozenset(
         ("input", "output")
