@@ -1,0 +1,238 @@
+"""An ONNX file as a chain is read from it: its constants, its nodes on the way to one output, its types."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnn.errors import InputError
+from fnn.export.files import check_path
+
+STANDARD = "", "ai.onnx"
+_LIMIT = 2**31  # bytes of a message, beyond which neither the checker nor the inference of shapes works
+# What is computed of constants when the file is read.
+_FOLDED = {
+    "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Flatten", "Gather", "Identity", "Mul",
+    "Neg", "Pow", "Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+class Refused(Exception):
+    """A node that no layer can stand for: what was expected of it, and what it is."""
+
+    def __init__(self, node: Any, expected: str, got: str = "") -> None:
+        super().__init__(node, expected, got)
+        name = f"{node.op_type} {node.name}".strip() if node.name else f"{node.op_type} (to {node.output[0]})"
+        self.node, self.expected, self.got = node, expected, f"{name}, {got}" if got else name
+
+
+class Value(NamedTuple):
+    """What is known of a value: its dtype, and its axes, each a number or the name of one."""
+
+    dtype: Any
+    axes: tuple[int | str | None, ...] | None
+
+    @property
+    def rank(self) -> int | None:
+        """The number of axes, if it is known."""
+        return None if self.axes is None else len(self.axes)
+
+    @property
+    def features(self) -> int | None:
+        """The length of the last axis, if it is known."""
+        last = self.axes[-1] if self.axes else None
+        return last if isinstance(last, int) else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The part of a graph that lies between two of its values."""
+
+    start: str
+    end: str
+    nodes: tuple[Any, ...]  # what hangs on the start and leads to the end, in order
+    tensors: dict[str, np.ndarray]
+    values: dict[str, Value]
+    opset: int
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read the model with all of its tensors, its own functions written out.
+
+    Raises InputError for a file that is no ONNX file or no valid one, and where data beside it are missing.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import checker, external_data_helper, inliner
+
+    check_path("from_onnx", path, "fnn.export.from_onnx(path)")
+    text, fix = os.fspath(path), "fnn.export.onnx(net, params, x, path)"
+    try:
+        model = onnx.load(text, load_external_data=False)
+    except DecodeError as error:
+        raise InputError("from_onnx", f"{text} to be an ONNX file", str(error), fix) from error
+    if not model.HasField("graph"):
+        raise InputError("from_onnx", f"{text} to be an ONNX file", "one without a graph", fix)
+    try:
+        external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(text)))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        beside = sorted({entry.value for tensor in model.graph.initializer for entry in tensor.external_data
+                         if entry.key == "location"})  # fmt: skip
+        copy = f"shutil.copy({beside[0] if beside else 'data'!r}, {os.path.dirname(text) or '.'!r})"
+        wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
+        raise InputError("from_onnx", wanted, str(error), copy) from error
+    if 0 < model.ByteSize() < _LIMIT:
+        try:
+            checker.check_model(model)
+        except checker.ValidationError as error:
+            raise InputError("from_onnx", f"{text} to be a valid ONNX file", str(error), fix) from error
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def cut(model: Any, start: str | None, end: str | None) -> Source:
+    """Find the two ends and what lies between them.
+
+    Without names, the start is the one input that the end hangs on, the end the first output of
+    floating-point numbers; a ZipMap is looked through. Raises InputError where there are no such ends.
+    """
+    graph, values, tensors = model.graph, types(model), constants(model)
+    opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
+    nodes = [passed(node, opset, tensors, values) for node in graph.node]
+    made = {name: node for node in nodes for name in node.output if name}
+    end = _end(graph, made, values, end)
+    needed = _above(end, made, start)
+    inputs = [v.name for v in graph.input if v.name not in tensors]
+    if start is None:
+        taken = [name for name in inputs if name in needed]
+        if len(taken) != 1:
+            wanted, got = f"one input that {end!r} is made of", ", ".join(taken) or "none"
+            raise InputError("from_onnx", wanted, got, "onnxruntime.InferenceSession(path)")
+        start = taken[0]
+    elif start not in needed or start in tensors:
+        fix = f"fnn.export.from_onnx(path, input={(inputs or [end])[0]!r})"
+        raise InputError("from_onnx", f"input to name a value that {end!r} is made of", repr(start), fix)
+    hanging, between = {start}, []
+    for node in nodes:
+        if hanging.intersection(node.input) and needed.intersection(node.output):
+            hanging.update(filter(None, node.output))
+            between.append(node)
+    return Source(start, end, tuple(between), tensors, values, opset)
+
+
+def constants(model: Any) -> dict[str, np.ndarray]:
+    """Collect the tensors by name, and compute the nodes that have no other inputs."""
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        known = all(name in tensors or not name for name in node.input)
+        if known and node.op_type in _FOLDED and node.domain in STANDARD:
+            tensors[node.output[0]] = _folded(model, node, tensors)
+    return tensors
+
+
+def passed(node: Any, opset: int, tensors: dict[str, np.ndarray], values: dict[str, Value]) -> Any:
+    """Write Identity in the place of a node that changes nothing; any other comes back as it is."""
+    from onnx import helper
+
+    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    unknown = Value(None, None)
+    before = values.get(node.input[0], unknown) if node.input else unknown
+    after = values.get(node.output[0], unknown)
+    match node.op_type:
+        case "Cast":
+            nothing = before.dtype is not None and before.dtype == helper.tensor_dtype_to_np_dtype(told["to"])
+        case "Reshape" | "Flatten":
+            nothing = before.axes is not None and after.axes is not None and _alike(before.axes, after.axes)
+        case "Transpose":
+            nothing = "perm" in told and list(told["perm"]) == sorted(told["perm"])
+        case "Dropout":
+            training = [tensors.get(name, True) for name in node.input[2:] if name]
+            nothing = not np.any(training)
+        case _:
+            return node
+    if not nothing or node.domain not in STANDARD or any(node.output[1:]):
+        return node
+    return helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
+
+
+def _alike(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Tell whether two shapes of as many elements are one: all axes, or all but one, are known to be."""
+    if len(some) != len(others):
+        return False
+    open_axes = [(a, b) for a, b in zip(some, others, strict=True) if a is None or a != b]
+    return len(open_axes) <= 1 and not any(isinstance(a, int) and isinstance(b, int) for a, b in open_axes)
+
+
+def _folded(model: Any, node: Any, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Compute a node of constants."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = {name: tensors[name] for name in node.input if name}
+    ends = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in inputs.items()
+    ]
+    graph = helper.make_graph([node], "constant", ends, [helper.make_empty_tensor_value_info(node.output[0])])
+    (made,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(None, inputs)
+    return np.asarray(made)
+
+
+def types(model: Any) -> dict[str, Value]:
+    """Collect what is told or can be inferred of the values."""
+    from onnx import helper, shape_inference
+
+    if 0 < model.ByteSize() < _LIMIT:
+        try:
+            model = shape_inference.infer_shapes(model, data_prop=True)
+        except shape_inference.InferenceError:
+            pass  # then what the file tells has to do
+    found = {}
+    for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
+        if not value.type.HasField("tensor_type"):
+            continue
+        kind, axes = value.type.tensor_type, None
+        if kind.HasField("shape"):
+            axes = tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim
+            )
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else None
+        found[value.name] = Value(dtype, axes)
+    return found
+
+
+def _end(graph: Any, made: dict[str, Any], values: dict[str, Value], name: str | None) -> str:
+    import jax.numpy as jnp
+
+    def seen_through(name: str) -> str:
+        node = made.get(name)
+        mapped = node is not None and (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap")
+        return node.input[0] if mapped else name
+
+    outputs = [seen_through(output.name) for output in graph.output]
+    if name is not None:
+        if name not in made and name not in {v.name for v in graph.input}:
+            known = f"one of {', '.join(outputs)}, or a value further up"
+            fix = f"fnn.export.from_onnx(path, output={outputs[0]!r})"
+            raise InputError("from_onnx", f"output to name {known}", repr(name), fix)
+        return seen_through(name)
+    floating = [
+        name
+        for name in outputs
+        if (dtype := values.get(name, Value(None, None)).dtype) is not None
+        and jnp.issubdtype(dtype, jnp.floating)
+    ]
+    return (floating or outputs)[0]
+
+
+def _above(end: str, made: dict[str, Any], start: str | None) -> set[str]:
+    """Collect the names of all values that one hangs on, itself among them; none above the start."""
+    found, left = set(), [end]
+    while left:
+        name = left.pop()
+        if name and name not in found:
+            found.add(name)
+            left += made[name].input if name in made and name != start else []
+    return found
