@@ -9,7 +9,8 @@ from fnn.compose.serial import Serial
 from fnn.errors import InputError
 from fnn.export.nodes import Chain, read_layer
 from fnn.export.regions import read_activation
-from fnn.export.source import STANDARD, Refused, Source, Value, cut, load
+from fnn.export.shapes import STANDARD, Value
+from fnn.export.source import Refused, Source, cut, load
 
 
 def from_onnx(
@@ -60,18 +61,18 @@ def _read(chain: Chain, source: Source) -> None:
     while chain.v != source.end:
         chain.value = chain.value if chain.value.axes else source.values.get(chain.v, chain.value)
         node, dtype = nodes[i], chain.value.dtype
-        after = read_activation(chain, source, i, last)
-        if not after:
-            if any(last.get(name, i) > i for name in (chain.v, *node.output[1:])):
-                names = {chain.v, *node.output[1:]}
-                other = next(Refused(other, "").got for other in nodes[i + 1 :] if names & {*other.input})
-                got = f"beside which {other} takes a value of the chain"
-                raise Refused(node, "a chain, or a known activation", got)
-            if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
-                raise Refused(node, "floating-point values", f"of {dtype}")
-            if not read_layer(chain, source, node):
-                raise _unknown(chain, source, node)
+        after = read_activation(chain, source, i, last, ours=True)
+        single = not any(last.get(name, i) > i for name in (chain.v, *node.output[1:]))
+        if (
+            not after
+            and single
+            and (dtype is None or jnp.issubdtype(dtype, jnp.floating))
+            and read_layer(chain, source, node)
+        ):
             chain.v, after = node.output[0], i + 1
+        after = after or read_activation(chain, source, i, last, ours=False)
+        if not after:
+            raise _unknown(chain, source, i, single)
         i = after
 
 
@@ -92,11 +93,17 @@ def _part(model: Any, source: Source, chain: Chain, node: Any, named: dict[str, 
     return call.format(", ".join(f"{name}={value!r}" for name, value in sorted(named.items())))
 
 
-def _unknown(chain: Chain, source: Source, node: Any) -> Refused:
-    """Say why no layer stands for a node."""
+def _unknown(chain: Chain, source: Source, i: int, single: bool) -> Refused:
+    """Say why no layer stands for the i-th node; `single` is whether nothing else takes what it takes."""
+    node, dtype = source.nodes[i], chain.value.dtype
     before, after = (source.values.get(name, Value(None, None)) for name in (chain.v, node.output[0]))
     if node.domain not in STANDARD:
         return Refused(node, "operators of the ONNX standard", f"of the domain {node.domain!r}")
+    if not single:
+        names = {chain.v, *node.output[1:]}
+        other = next(Refused(other, "").got for other in source.nodes[i + 1 :] if names & {*other.input})
+        got = f"beside which {other} takes a value of the chain"
+        return Refused(node, "a chain, or an elementwise function", got)
     match node.op_type:
         case "Cast":
             return Refused(node, "a Cast that changes nothing", f"from {before.dtype} to {after.dtype}")
@@ -110,7 +117,9 @@ def _unknown(chain: Chain, source: Source, node: Any) -> Refused:
         return Refused(
             node, f"a node that takes {chain.v!r} and constants", f"which takes {', '.join(others)}, too"
         )
-    return Refused(node, "a dense layer, a norm or a known activation")
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        return Refused(node, "floating-point values", f"of {dtype}")
+    return Refused(node, "a dense layer, a norm or an activation")
 
 
 def _shape(value: Value) -> str:

@@ -8,27 +8,35 @@ import numpy as np
 from fnn.export import expressions as e
 from fnn.export.expressions import Expression
 
-_PLAIN = "Sqrt", "Exp", "Log", "Abs", "Erf", "Tanh", "Sigmoid", "Softplus"
+_PLAIN = "Sqrt", "Exp", "Abs", "Erf", "Tanh", "Sigmoid", "Softplus"
 _SELU = 1.6732632423543772, 1.0507009873554805
 _SIXTH = 1 / 6
 
 
 class Operator(NamedTuple):
-    """A node as far as its expression depends on it: its attributes, its axes and the rank of its input."""
+    """What the expression of a node depends on: its attributes and axes, dtype and rank of its input."""
 
     name: str
     attributes: dict[str, Any]
     axes: tuple[int, ...] | None
+    dtype: Any
     rank: int | None
 
+    def told(self, name: str, otherwise: float, *exact: float) -> float:
+        """Read an attribute that is a number, see `decimal`."""
+        return decimal(self.attributes.get(name, otherwise), self.dtype, *exact)
 
-def decimal(value: float, *exact: float) -> float:
-    """Read a float32 as the one of `exact` that rounds to it, or as the shortest such decimal number.
 
-    Attributes are float32 in the format: an exporter was told 0.01, and wrote 0.009999999776482582.
+def decimal(value: float, dtype: Any, *exact: float) -> float:
+    """Read a float32 as the one of `exact` that rounds to it, or as the shortest decimal number that does.
+
+    Attributes are float32 in the format: an exporter was told 0.01, and wrote 0.009999999776482582. Where a
+    graph computes in float64, the difference is one that shows, and the number stays as it is.
     """
     found = np.float32(value)
-    return next((x for x in exact if np.float32(x) == found), float(str(found)))
+    return next(
+        (x for x in exact if np.float32(x) == found), float(found if dtype == np.float64 else str(found))
+    )
 
 
 def expression(operator: Operator, arguments: list[Expression | None]) -> Expression | None:
@@ -47,6 +55,9 @@ def _arithmetic(operator: Operator, x: Expression, rest: list[Expression]) -> Ex
     match operator.name, rest:
         case "Identity", []:
             return x
+        case "Log", []:
+            whole = x[0] == "sum" and x[1] == 1 and len(x[2]) == 1 and x[2][0][0] == "Exp"
+            return ("Softplus", x[2][0][1]) if whole else ("Log", x)
         case "Neg", []:
             return e.scaled(-1, x)
         case "Reciprocal", []:
@@ -77,27 +88,26 @@ def _power(x: Expression, exponent: float | None) -> Expression | None:
 
 
 def _activation(operator: Operator, x: Expression, values: list[float | None]) -> Expression | None:
-    told = operator.attributes
     match operator.name:
         case "Relu":
             return e.clip(x, 0.0, math.inf)
         case "Clip":
             low, high = ([*values, None, None])[:2]
-            low = told.get("min", -math.inf) if low is None else low
-            high = told.get("max", math.inf) if high is None else high
-            return e.clip(x, decimal(low) if "min" in told else low, decimal(high) if "max" in told else high)
+            low = operator.told("min", -math.inf) if low is None else low
+            high = operator.told("max", math.inf) if high is None else high
+            return e.clip(x, low, high)
         case "HardSigmoid":
-            alpha, beta = decimal(told.get("alpha", 0.2), _SIXTH), decimal(told.get("beta", 0.5))
+            alpha, beta = operator.told("alpha", 0.2, _SIXTH), operator.told("beta", 0.5)
             return e.clip(e.total(e.scaled(alpha, x), e.constant(beta)), 0.0, 1.0)
         case "HardSwish":
             return e.product(x, e.clip(e.total(e.scaled(_SIXTH, x), e.constant(0.5)), 0.0, 1.0))
         case "Selu":
-            alpha = decimal(told.get("alpha", _SELU[0]), _SELU[0])
-            return e.scaled(decimal(told.get("gamma", _SELU[1]), _SELU[1]), ("Elu", x, alpha))
+            alpha = operator.told("alpha", _SELU[0], _SELU[0])
+            return e.scaled(operator.told("gamma", _SELU[1], _SELU[1]), ("Elu", x, alpha))
         case "Elu" | "Celu":
-            return operator.name, x, decimal(told.get("alpha", 1.0))
+            return operator.name, x, operator.told("alpha", 1.0)
         case "LeakyRelu":
-            return "LeakyRelu", x, decimal(told.get("alpha", 0.01))
+            return "LeakyRelu", x, operator.told("alpha", 0.01)
         case "PRelu" if values[0] is not None:
             return "LeakyRelu", x, values[0]
         case "Softsign":
@@ -105,9 +115,9 @@ def _activation(operator: Operator, x: Expression, values: list[float | None]) -
         case "Mish":
             return e.product(x, ("Tanh", ("Softplus", x)))
         case "Swish":
-            return e.product(x, ("Sigmoid", e.scaled(decimal(told.get("alpha", 1.0)), x)))
+            return e.product(x, ("Sigmoid", e.scaled(operator.told("alpha", 1.0), x)))
         case "Gelu":
-            return gelu_tanh(x) if told.get("approximate", b"none") == b"tanh" else gelu(x)
+            return gelu_tanh(x) if operator.attributes.get("approximate", b"none") == b"tanh" else gelu(x)
     return None
 
 
@@ -118,6 +128,10 @@ def _choice(operator: Operator, x: Expression, rest: list[Expression]) -> Expres
             return "Greater", x, rest[0]
         case "Less":
             return "Greater", rest[0], x
+        case "GreaterOrEqual":
+            return "GreaterOrEqual", x, rest[0]
+        case "LessOrEqual":
+            return "GreaterOrEqual", rest[0], x
         case "Where":
             return "Where", x, *rest
         case "Max" | "Min" if len(rest) == 1 and (values[0] is None) != (values[1] is None):

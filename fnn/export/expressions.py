@@ -77,8 +77,17 @@ def reciprocal(expression: Expression) -> Expression:
     """Divide 1 by an expression, each factor by itself."""
     factor, inner = _apart(expression)
     factors = inner[2] if inner[0] == "product" else (inner,)
-    turned = [f[1] if f[0] == "Reciprocal" else ("Reciprocal", f) for f in factors]
-    return scaled(1 / factor if factor else math.nan, product(*turned))
+    return scaled(1 / factor if factor else math.nan, product(*map(_turned, factors)))
+
+
+def _turned(factor: Expression) -> Expression:
+    match factor:
+        case "Reciprocal", inner:
+            return inner
+        case "sum", 1.0, (("Exp", inner),):  # 1 / (1 + exp(-x))
+            return "Sigmoid", scaled(-1, inner)
+        case _:
+            return "Reciprocal", factor
 
 
 def clip(expression: Expression, low: float, high: float) -> Expression:
@@ -114,6 +123,15 @@ def numbers(expression: Any) -> set[float]:
     if isinstance(expression, tuple):
         return set().union(*map(numbers, expression))
     return {expression} if isinstance(expression, float | int) else set()
+
+
+def operators(expression: Any) -> set[str]:
+    """Collect the operators of an expression, beside sums and products."""
+    if expression[0] in ("sum", "product"):
+        return set().union(*map(operators, expression[2]))
+    return set().union(
+        *(operators(a) for a in expression[1:] if isinstance(a, tuple)), {expression[0]} - {"x"}
+    )
 
 
 def _apart(expression: Expression) -> tuple[float, Expression]:

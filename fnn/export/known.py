@@ -16,6 +16,7 @@ _ONE = e.constant(1.0)
 
 ACTIVATIONS: list[tuple[Activation, Expression]] = [
     (rows.relu, e.clip(X, 0.0, math.inf)),
+    (rows.relu, ("Where", ("GreaterOrEqual", e.constant(0.0), X), e.constant(0.0), X)),
     (rows.relu6, e.clip(X, 0.0, 6.0)),
     (rows.hard_tanh, e.clip(X, -1.0, 1.0)),
     (rows.hard_sigmoid, e.scaled(1 / 6, _SIX)),
@@ -23,11 +24,9 @@ ACTIVATIONS: list[tuple[Activation, Expression]] = [
     (rows.relu_squared, e.product(e.clip(X, 0.0, math.inf), e.clip(X, 0.0, math.inf))),
     (rows.selu, e.scaled(1.0507009873554805, ("Elu", X, 1.6732632423543772))),
     (rows.sigmoid, ("Sigmoid", X)),
-    (rows.sigmoid, e.reciprocal(e.total(_ONE, ("Exp", e.scaled(-1, X))))),
     (rows.tanh, ("Tanh", X)),
     (rows.softsign, e.product(X, e.reciprocal(e.total(_ONE, ("Abs", X))))),
     (rows.softplus, ("Softplus", X)),
-    (rows.softplus, ("Log", e.total(_ONE, ("Exp", X)))),
     (rows.log_sigmoid, ("Log", ("Sigmoid", X))),
     (rows.log_sigmoid, e.scaled(-1, ("Softplus", e.scaled(-1, X)))),
     (rows.silu, e.product(X, ("Sigmoid", X))),

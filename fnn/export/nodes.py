@@ -8,7 +8,8 @@ import numpy as np
 
 from fnn.errors import describe
 from fnn.export.elementwise import decimal
-from fnn.export.source import STANDARD, Refused, Source, Value
+from fnn.export.shapes import SCALER, STANDARD, Value
+from fnn.export.source import Refused, Source
 from fnn.layers.activation import Softmax
 from fnn.layers.affine import Bias, Scale
 from fnn.layers.dense import Dense
@@ -64,7 +65,7 @@ def read_layer(chain: Chain, source: Source, node: Any) -> bool:
     """Put the layer that a node is behind the chain; tell whether it is one. Raises Refused."""
     told = attributes(node)
     if node.domain not in STANDARD:
-        if (node.domain, node.op_type) == ("ai.onnx.ml", "Scaler"):
+        if (node.domain, node.op_type) == SCALER:
             _scaler(chain, node, told)
             return True
         return False
@@ -148,7 +149,7 @@ def _gemm(chain: Chain, source: Source, node: Any, told: Any) -> None:
 
 
 def _times(value: np.ndarray, factor: float) -> np.ndarray:
-    return value if factor == 1 else value * np.asarray(decimal(factor), value.dtype)
+    return value if factor == 1 else value * np.asarray(decimal(factor, value.dtype), value.dtype)
 
 
 def _softmax_axis(chain: Chain, source: Source, node: Any, told: Any) -> int:
@@ -167,7 +168,7 @@ def _norm(chain: Chain, source: Source, node: Any, told: Any) -> None:
     axis, rank = told.get("axis", -1), chain.value.rank
     if axis != -1 and (rank is None or axis != rank - 1):
         raise Refused(node, "a norm over the last axis", f"over those from {axis} on")
-    eps = decimal(told.get("epsilon", 1e-5))
+    eps = decimal(told.get("epsilon", 1e-5), chain.value.dtype)
     if node.op_type == "LayerNormalization":
         chain.add(LayerNorm(eps, scale=False, bias=False), {})
     else:
@@ -183,7 +184,7 @@ def _batch_norm(chain: Chain, source: Source, node: Any, told: Any) -> None:
     scale, bias, mean, variance = (tensor(source, node, i).astype(np.float64) for i in range(1, 5))
     dtype, factor = (
         source.tensors[node.input[1]].dtype,
-        scale / np.sqrt(variance + decimal(told.get("epsilon", 1e-5))),
+        scale / np.sqrt(variance + decimal(told.get("epsilon", 1e-5), chain.value.dtype)),
     )
     chain.add(Scale(), {"scale": row(chain, node, factor.astype(dtype))})
     chain.add(Bias(), {"bias": row(chain, node, (bias - mean * factor).astype(dtype))})

@@ -9,22 +9,25 @@ import fnn.layers.activation as rows
 from fnn.errors import InputError
 from fnn.export import expressions as e
 from fnn.export.elementwise import Operator, decimal, expression
+from fnn.export.expressed import activation_of
 from fnn.export.expressions import Expression
 from fnn.export.known import layer_of
 from fnn.export.nodes import Chain, attributes
-from fnn.export.source import STANDARD, Refused, Source
+from fnn.export.shapes import STANDARD
+from fnn.export.source import Refused, Source
 from fnn.layers.norm import LayerNorm, RMSNorm
 
 _LONGEST = 16  # nodes that one activation is looked for in
 _LARGEST = 256  # tuples in its expression
 
 
-def read_activation(chain: Chain, source: Source, i: int, last: dict[str, int]) -> int:
-    """Put the activation behind the chain that most of the nodes from the i-th on are: the number after them.
+def read_activation(chain: Chain, source: Source, i: int, last: dict[str, int], ours: bool) -> int:
+    """Put the activation behind the chain that the nodes from the i-th on are: the number after them.
 
     `last` is the number of the last node that wants a value. Expressions are made of the nodes one by one;
-    where all that is still wanted of them is one value, it is a function of the chain's last one. Returns 0
-    where no such function is known.
+    where all that is still wanted of them is one value, it is a function of the chain's last one. Where it is
+    to be one of fnn's (`ours`), that of the most nodes is taken; else that of the fewest, whatever it is.
+    Returns 0 where there is none.
     """
     known, wanted, found = {chain.v: e.X}, {chain.v}, None
     floating = chain.value.dtype is None or jnp.issubdtype(chain.value.dtype, jnp.floating)
@@ -37,8 +40,11 @@ def read_activation(chain: Chain, source: Source, i: int, last: dict[str, int]) 
         v = node.output[0]
         known[v] = made
         wanted = {name for name in (*wanted, v) if last.get(name, j) > j}
-        if wanted == {v} and (layer := _layer(chain, node, made)) is not None:
-            found = j + 1, v, layer
+        if wanted == {v}:
+            layer = _layer(chain, node, made) if ours else activation_of(made)
+            found = found if layer is None else (j + 1, v, layer)
+            if not ours:
+                break
     if found is None:
         return 0
     after, chain.v, layer = found
@@ -65,7 +71,8 @@ def _expression(chain: Chain, source: Source, node: Any, known: dict[str, Expres
         axes = source.tensors[node.input[1]].tolist()
     if node.op_type == "Concat":
         return ("Concat", *arguments) if told["axis"] in (-1, None if rank is None else rank - 1) else None
-    return expression(Operator(node.op_type, told, None if axes is None else tuple(axes), rank), arguments)
+    axes = None if axes is None else tuple(axes)
+    return expression(Operator(node.op_type, told, axes, chain.value.dtype, rank), arguments)
 
 
 def _number(value: np.ndarray | None, rank: int | None) -> Expression | None:
@@ -75,7 +82,7 @@ def _number(value: np.ndarray | None, rank: int | None) -> Expression | None:
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         return None
     one = value.reshape(())[()]
-    return e.constant(decimal(one) if value.dtype == np.float32 else float(one))
+    return e.constant(decimal(one, value.dtype) if value.dtype == np.float32 else float(one))
 
 
 def _layer(chain: Chain, node: Any, made: Expression) -> Any:

@@ -2,15 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fnn.errors import InputError
 from fnn.export.files import check_path
+from fnn.export.shapes import LIMIT, STANDARD, Value, followed, passed, types
 
-STANDARD = "", "ai.onnx"
-_LIMIT = 2**31  # bytes of a message, beyond which neither the checker nor the inference of shapes works
 # What is computed of constants when the file is read.
 _FOLDED = {
     "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Flatten", "Gather", "Identity", "Mul",
@@ -25,24 +24,6 @@ class Refused(Exception):
         super().__init__(node, expected, got)
         name = f"{node.op_type} {node.name}".strip() if node.name else f"{node.op_type} (to {node.output[0]})"
         self.node, self.expected, self.got = node, expected, f"{name}, {got}" if got else name
-
-
-class Value(NamedTuple):
-    """What is known of a value: its dtype, and its axes, each a number or the name of one."""
-
-    dtype: Any
-    axes: tuple[int | str | None, ...] | None
-
-    @property
-    def rank(self) -> int | None:
-        """The number of axes, if it is known."""
-        return None if self.axes is None else len(self.axes)
-
-    @property
-    def features(self) -> int | None:
-        """The length of the last axis, if it is known."""
-        last = self.axes[-1] if self.axes else None
-        return last if isinstance(last, int) else None
 
 
 @dataclass(frozen=True)
@@ -82,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         copy = f"shutil.copy({beside[0] if beside else 'data'!r}, {os.path.dirname(text) or '.'!r})"
         wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
         raise InputError("from_onnx", wanted, str(error), copy) from error
-    if 0 < model.ByteSize() < _LIMIT:
+    if 0 < model.ByteSize() < LIMIT:
         try:
             checker.check_model(model)
         except checker.ValidationError as error:
@@ -96,9 +77,11 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
     Without names, the start is the one input that the end hangs on, the end the first output of
     floating-point numbers; a ZipMap is looked through. Raises InputError where there are no such ends.
     """
-    graph, values, tensors = model.graph, types(model), constants(model)
+    graph, tensors = model.graph, constants(model)
+    values = types(model, tensors)
+    shapes = followed(graph, tensors, values)
     opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
-    nodes = [passed(node, opset, tensors, values) for node in graph.node]
+    nodes = [passed(node, tensors, values, shapes) for node in graph.node]
     made = {name: node for node in nodes for name in node.output if name}
     end = _end(graph, made, values, end)
     needed = _above(end, made, start)
@@ -132,39 +115,6 @@ def constants(model: Any) -> dict[str, np.ndarray]:
     return tensors
 
 
-def passed(node: Any, opset: int, tensors: dict[str, np.ndarray], values: dict[str, Value]) -> Any:
-    """Write Identity in the place of a node that changes nothing; any other comes back as it is."""
-    from onnx import helper
-
-    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    unknown = Value(None, None)
-    before = values.get(node.input[0], unknown) if node.input else unknown
-    after = values.get(node.output[0], unknown)
-    match node.op_type:
-        case "Cast":
-            nothing = before.dtype is not None and before.dtype == helper.tensor_dtype_to_np_dtype(told["to"])
-        case "Reshape" | "Flatten":
-            nothing = before.axes is not None and after.axes is not None and _alike(before.axes, after.axes)
-        case "Transpose":
-            nothing = "perm" in told and list(told["perm"]) == sorted(told["perm"])
-        case "Dropout":
-            training = [tensors.get(name, True) for name in node.input[2:] if name]
-            nothing = not np.any(training)
-        case _:
-            return node
-    if not nothing or node.domain not in STANDARD or any(node.output[1:]):
-        return node
-    return helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
-
-
-def _alike(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Tell whether two shapes of as many elements are one: all axes, or all but one, are known to be."""
-    if len(some) != len(others):
-        return False
-    open_axes = [(a, b) for a, b in zip(some, others, strict=True) if a is None or a != b]
-    return len(open_axes) <= 1 and not any(isinstance(a, int) and isinstance(b, int) for a, b in open_axes)
-
-
 def _folded(model: Any, node: Any, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Compute a node of constants."""
     from onnx import helper
@@ -178,29 +128,6 @@ def _folded(model: Any, node: Any, tensors: dict[str, np.ndarray]) -> np.ndarray
     graph = helper.make_graph([node], "constant", ends, [helper.make_empty_tensor_value_info(node.output[0])])
     (made,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(None, inputs)
     return np.asarray(made)
-
-
-def types(model: Any) -> dict[str, Value]:
-    """Collect what is told or can be inferred of the values."""
-    from onnx import helper, shape_inference
-
-    if 0 < model.ByteSize() < _LIMIT:
-        try:
-            model = shape_inference.infer_shapes(model, data_prop=True)
-        except shape_inference.InferenceError:
-            pass  # then what the file tells has to do
-    found = {}
-    for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
-        if not value.type.HasField("tensor_type"):
-            continue
-        kind, axes = value.type.tensor_type, None
-        if kind.HasField("shape"):
-            axes = tuple(
-                d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim
-            )
-        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else None
-        found[value.name] = Value(dtype, axes)
-    return found
 
 
 def _end(graph: Any, made: dict[str, Any], values: dict[str, Value], name: str | None) -> str:
