@@ -53,9 +53,13 @@ def write(graph: Any, layer: Any, v: str) -> bool:
         if layer == activation:
             graph.node(operator, [v], **attributes)
             return True
-    parameter = getattr(getattr(layer, "f", None), "parameter", None)
-    for make, operator in MADE:
-        if parameter is not None and layer == make(parameter):
-            graph.node(operator, [v], alpha=parameter)
+    match layer:
+        case Activation(f=Expressed() as f):
+            expressed.write(graph, f.expression, v)
             return True
+        case Activation(f=With(parameter=parameter)):
+            for make, operator in MADE:
+                if layer == make(parameter):
+                    graph.node(operator, [v], alpha=parameter)
+                    return True
     return False
