@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn.activations import piecewise, smooth
+from fnn.activations.table import Activation
 from fnn.export import expressions as e
 from fnn.export.expressions import Expression
-from fnn.layers import piecewise, smooth
-from fnn.layers.activation import Activation
 
 
 def _clip(x: Array, low: float, high: float) -> Array:

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import fnn.layers.activation as rows
+import fnn.activations.table as rows
+from fnn.activations.table import Activation
 from fnn.export import expressions as e
 from fnn.export.elementwise import gelu, gelu_tanh
 from fnn.export.expressions import Expression, X
-from fnn.layers.activation import Activation
 from fnn.layers.norm import LayerNorm, RMSNorm
 
 _SIX = e.clip(e.total(X, e.constant(3.0)), 0.0, 6.0)

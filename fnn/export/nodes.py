@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.activations.table import Softmax
 from fnn.errors import describe
 from fnn.export.elementwise import decimal
 from fnn.export.shapes import SCALER, STANDARD, Value
 from fnn.export.source import Refused, Source
-from fnn.layers.activation import Softmax
 from fnn.layers.affine import Bias, Scale
 from fnn.layers.dense import Dense
 from fnn.layers.norm import LayerNorm, RMSNorm
@@ -33,9 +33,9 @@ class Chain:
     def dense(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Put a dense layer behind the others."""
         inputs, features = kernel.shape
-        self.add(Dense(features, bias=bias is not None, inputs=inputs), {"w": kernel})
+        self.add(Dense(features, bias=bias is not None, inputs=inputs), {"kernel": kernel})
         if bias is not None:
-            self.params[-1]["b"] = bias
+            self.params[-1]["bias"] = bias
         if self.value.axes is not None:
             self.value = self.value._replace(axes=(*self.value.axes[:-1], features))
 
@@ -44,7 +44,7 @@ class Chain:
         match self.layers[-1] if self.layers else None:
             case Dense(bias=False) as layer:
                 self.layers[-1] = replace(layer, bias=True)
-                self.params[-1] = self.params[-1] | {"b": bias}
+                self.params[-1] = self.params[-1] | {"bias": bias}
             case LayerNorm(bias=False) as layer:
                 self.layers[-1] = replace(layer, bias=True)
                 self.params[-1] = self.params[-1] | {"bias": bias}

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import fnn.layers.activation as rows
-from fnn.layers.activation import Activation, Softmax
+import fnn.activations.table as rows
+from fnn.activations.table import Activation, Softmax, _With
+from fnn.export import expressed
 
 Attributes = dict[str, Any]
 
@@ -54,10 +55,10 @@ def write(graph: Any, layer: Any, v: str) -> bool:
             graph.node(operator, [v], **attributes)
             return True
     match layer:
-        case Activation(f=Expressed() as f):
+        case Activation(f=expressed.Expressed() as f):
             expressed.write(graph, f.expression, v)
             return True
-        case Activation(f=With(parameter=parameter)):
+        case Activation(f=_With(parameter=parameter)):
             for make, operator in MADE:
                 if layer == make(parameter):
                     graph.node(operator, [v], alpha=parameter)

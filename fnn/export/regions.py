@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-import fnn.layers.activation as rows
+import fnn.activations.table as rows
 from fnn.errors import InputError
 from fnn.export import expressions as e
 from fnn.export.elementwise import Operator, decimal, expression

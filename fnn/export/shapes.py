@@ -6,7 +6,7 @@ import numpy as np
 
 STANDARD = "", "ai.onnx"
 SCALER = "ai.onnx.ml", "Scaler"  # the one operator of another domain that is read
-LIMIT = 2**31  # bytes of a message, beyond which neither the checker nor the inference of shapes works
+LIMIT = 2**31  # bytes of a message, beyond which no shapes are inferred
 
 
 class Value(NamedTuple):

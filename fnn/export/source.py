@@ -8,7 +8,7 @@ import numpy as np
 
 from fnn.errors import InputError
 from fnn.export.files import check_path
-from fnn.export.shapes import LIMIT, STANDARD, Value, followed, passed, types
+from fnn.export.shapes import STANDARD, Value, followed, passed, types
 
 # What is computed of constants when the file is read.
 _FOLDED = {
@@ -41,7 +41,7 @@ class Source:
 def load(path: str | os.PathLike[str]) -> Any:
     """Read the model with all of its tensors, its own functions written out.
 
-    Raises InputError for a file that is no ONNX file or no valid one, and where data beside it are missing.
+    Raises InputError for a file that is no ONNX file, and where data beside it are missing.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -63,11 +63,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         copy = f"shutil.copy({beside[0] if beside else 'data'!r}, {os.path.dirname(text) or '.'!r})"
         wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
         raise InputError("from_onnx", wanted, str(error), copy) from error
-    if 0 < model.ByteSize() < LIMIT:
-        try:
-            checker.check_model(model)
-        except checker.ValidationError as error:
-            raise InputError("from_onnx", f"{text} to be a valid ONNX file", str(error), fix) from error
     return inliner.inline_local_functions(model) if model.functions else model
 
 
@@ -100,7 +95,31 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
         if hanging.intersection(node.input) and needed.intersection(node.output):
             hanging.update(filter(None, node.output))
             between.append(node)
+    _check(model, between, start, end)
     return Source(start, end, tuple(between), tensors, values, opset)
+
+
+def _check(model: Any, nodes: list[Any], start: str, end: str) -> None:
+    """Raise InputError unless nodes have the inputs and attributes of their operators, and lie in order."""
+    from onnx import checker
+
+    context = type(checker.DEFAULT_CONTEXT)()
+    context.ir_version = checker.DEFAULT_CONTEXT.ir_version
+    context.opset_imports = {o.domain: o.version for o in model.opset_import}
+    fix, known = "onnx.checker.check_model(path)", {start}
+    for node in nodes:
+        later = {name for other in nodes for name in other.output if name} - known
+        if later.intersection(node.input):
+            got = f"{node.op_type} {node.name} before one whose output it takes"
+            raise InputError("from_onnx", "nodes in the order in which they run", got, fix)
+        known.update(node.output)
+        if node.domain in STANDARD:
+            try:
+                checker.check_node(node, context)
+            except checker.ValidationError as error:
+                raise InputError(
+                    "from_onnx", "nodes as the ONNX standard has them", str(error), fix
+                ) from error
 
 
 def constants(model: Any) -> dict[str, np.ndarray]:
