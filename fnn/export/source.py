@@ -95,24 +95,23 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
         if hanging.intersection(node.input) and needed.intersection(node.output):
             hanging.update(filter(None, node.output))
             between.append(node)
-    _check(model, between, start, end)
+    _check(model, between, end if end in hanging else None)
     return Source(start, end, tuple(between), tensors, values, opset)
 
 
-def _check(model: Any, nodes: list[Any], start: str, end: str) -> None:
+def _check(model: Any, nodes: list[Any], end: str | None) -> None:
     """Raise InputError unless nodes have the inputs and attributes of their operators, and lie in order."""
     from onnx import checker
 
     context = type(checker.DEFAULT_CONTEXT)()
     context.ir_version = checker.DEFAULT_CONTEXT.ir_version
     context.opset_imports = {o.domain: o.version for o in model.opset_import}
-    fix, known = "onnx.checker.check_model(path)", {start}
+    fix, later = "onnx.checker.check_model(path)", {name for node in nodes for name in node.output if name}
     for node in nodes:
-        later = {name for other in nodes for name in other.output if name} - known
-        if later.intersection(node.input):
-            got = f"{node.op_type} {node.name} before one whose output it takes"
+        if end is None or later.intersection(node.input):
+            got = f"{node.op_type} {node.name}".strip() + " before one whose output it takes"
             raise InputError("from_onnx", "nodes in the order in which they run", got, fix)
-        known.update(node.output)
+        later.difference_update(node.output)
         if node.domain in STANDARD:
             try:
                 checker.check_node(node, context)

@@ -141,5 +141,6 @@ def _check_dtype(layer: Any, dtype: Any) -> None:
 WRITERS: dict[type, Callable[..., str]] = {
     Serial: _serial, Repeat: _repeat, Remat: _inner, Stored: _inner, Skip: _skip, Parallel: _parallel,
     Reversible: _reversible, Dense: _dense, Embedding: _embedding, Scale: _scale, Bias: _bias,
-    LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation, Softmax: _activation,
+    LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation,
+    Softmax: _activation,
 }  # fmt: skip
