@@ -8,8 +8,10 @@ import pytest
 import fnn
 from tests.export.graphs import made
 
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+import onnx
+import onnx.version_converter
+
 import fnn.export as export
 
 W, B = np.ones((5, 4), np.float32), np.arange(4, dtype=np.float32)
@@ -140,8 +142,6 @@ def test_older_opsets_are_refused_and_the_call_works(tmp_path):
     path = str(made([("Relu", ["x"], ["y"])], {}, tmp_path / "net.onnx", opset=6))
     with pytest.raises(fnn.InputError, match="opset 7 or later, got opset 6") as error:
         export.from_onnx(path)
-    import onnx.version_converter
-
     eval(error.value.args[3], {"onnx": onnx, "path": path})
     assert repr(export.from_onnx(path)[0]) == "Serial(relu)"
 
