@@ -81,7 +81,7 @@ def _number(value: np.ndarray | None, rank: int | None) -> Expression | None:
         return None
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         return None
-    one = value.reshape(())[()]
+    one: Any = value.reshape(())[()]
     return e.constant(decimal(one, value.dtype) if value.dtype == np.float32 else float(one))
 
 

@@ -86,8 +86,7 @@ def passed(
         case "Transpose":
             nothing = "perm" in told and list(told["perm"]) == sorted(told["perm"])
         case "Dropout":
-            training = [tensors.get(name, True) for name in node.input[2:] if name]
-            nothing = not np.any(training)
+            nothing = all(name in tensors and not tensors[name].any() for name in node.input[2:] if name)
         case _:
             return node
     if not nothing or node.domain not in STANDARD or any(node.output[1:]):

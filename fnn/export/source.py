@@ -86,7 +86,7 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
         if len(taken) != 1:
             wanted, got = f"one input that {end!r} is made of", ", ".join(taken) or "none"
             raise InputError("from_onnx", wanted, got, "onnxruntime.InferenceSession(path)")
-        start = taken[0]
+        start = str(taken[0])
     elif start not in needed or start in tensors:
         fix = f"fnn.export.from_onnx(path, input={(inputs or [end])[0]!r})"
         raise InputError("from_onnx", f"input to name a value that {end!r} is made of", repr(start), fix)
@@ -153,8 +153,9 @@ def _end(graph: Any, made: dict[str, Any], values: dict[str, Value], name: str |
 
     def seen_through(name: str) -> str:
         node = made.get(name)
-        mapped = node is not None and (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap")
-        return node.input[0] if mapped else name
+        if node is not None and (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
+            return node.input[0]
+        return name
 
     outputs = [seen_through(output.name) for output in graph.output]
     if name is not None:

@@ -1,6 +1,7 @@
 """Small ONNX graphs made by hand, and what runs them."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,15 @@ import fnn.export as export
 
 
 def made(
-    nodes, tensors, path, opset=20, output=("y",), dtype=np.float32, shape=("n", 5), inputs=("x",), out=None
+    nodes,
+    tensors,
+    path,
+    opset=20,
+    output=("y",),
+    dtype: Any = np.float32,
+    shape=("n", 5),
+    inputs=("x",),
+    out=None,
 ):
     """Write a graph of nodes (operator, inputs, outputs, attributes, domain); outputs have no shape."""
     from onnx import helper, numpy_helper, save
@@ -46,11 +55,12 @@ def made(
     return path
 
 
-def run(path, x, output=None):
+def run(path, x, output=None) -> Any:
     """Run a graph with onnxruntime; where that lacks a kernel, with ONNX's own reference."""
     import onnxruntime
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
     class Erf(OpRun):  # the reference's own is in float32
         op_domain = ""
@@ -62,8 +72,9 @@ def run(path, x, output=None):
     names = None if output is None else [output]
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
-        return ReferenceEvaluator(str(path), new_ops=[Erf]).run(names, {"x": np.asarray(x)})[0]
+    except NoKernel:
+        ran: Any = ReferenceEvaluator(str(path), new_ops=[Erf]).run(names, {"x": np.asarray(x)})
+        return ran[0]
     return session.run(names, {"x": np.asarray(x)})[0]
 
 

@@ -1,5 +1,7 @@
 """Activations and norms as exporters write them: each is read as fnn's own, or as its expression."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ NUMBERS = {
 X = np.concatenate([np.random.default_rng(0).normal(size=(5, 5)) * 2, [[-1.0, 0.0, 1.0, 6.0, -3.0]]])
 
 
-def written(nodes, path, opset=20, dtype=np.float32, shape=("n", 5)):
+def written(nodes, path, opset=20, dtype: Any = np.float32, shape=("n", 5)):
     used = {name for node in nodes for name in node[1]}
     numbers = {name: dtype(value) for name, value in NUMBERS.items() if name in used}
     return made(nodes, numbers, path, opset, dtype=dtype, shape=shape)

@@ -1,5 +1,7 @@
 """Classifiers with a label and probabilities, as skl2onnx writes them: the probabilities are read."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ X = RANDOM.normal(size=(3, 5)).astype(np.float32)
 DENSE = "Dense(4, inputs=5)"
 
 
-def classifier(path, last, outputs, dtype=np.float32):
+def classifier(path, last, outputs, dtype: Any = np.float32):
     """Make a graph as skl2onnx does: a Cast, the chain, label and probabilities."""
     from onnx import TensorProto, helper, numpy_helper, save
 

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def test_compressed_files(compression, pack, path):
         packed = pack(data)
         path.write_bytes(packed)
         assert b"".join(map(framed, records(path, compression))) == data
-        for told in (None, other):
+        tries: Any = (None, other)
+        for told in tries:
             with pytest.raises(
                 fnn.InputError, match=f'compressed by {compression}: .*compression="{compression}"'
             ):
@@ -101,9 +103,11 @@ def test_gzip_files_of_several_members_are_one(path):
 
 
 def test_wrong_arguments_are_told_at_once(path):
+    compression: Any = "GZIP"
+    examples: Any = EXAMPLES
     with pytest.raises(fnn.InputError, match='expected compression "gzip", "zlib" or None, got \'GZIP\''):
-        export.read_records(path, "GZIP")
+        export.read_records(path, compression)
     with pytest.raises(fnn.InputError, match="expected a path"):
-        export.read_records(EXAMPLES)
+        export.read_records(examples)
     with pytest.raises(FileNotFoundError):
         export.read_records(path.parent / "nowhere")

@@ -1,5 +1,7 @@
 """Networks as ONNX graphs: onnxruntime computes what fnn computes, and chains come back."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,6 +115,7 @@ def test_what_has_no_counterpart_is_named(layer, said, tmp_path):
 
 def test_wrong_arguments_are_named(tmp_path):
     net, path = NETS["relu"], tmp_path / "net.onnx"
+    wrong: Any = "net"
     params, x = problem(net)
     with pytest.raises(fnn.InputError, match="x of shape"):
         export.onnx(net, params, x[0], path)
@@ -121,7 +124,7 @@ def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(fnn.InputError, match="expected x in float32 or float64"):
         export.onnx(net, params, x.astype(jnp.bfloat16), path)
     with pytest.raises(fnn.InputError, match="expected a network"):
-        export.onnx("net", params, x, path)
+        export.onnx(wrong, params, x, path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         export.onnx(net, params, x, tmp_path / "nowhere" / "net.onnx")
     assert not list(tmp_path.iterdir())

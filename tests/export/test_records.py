@@ -1,6 +1,7 @@
 """Data come back from TFRecord files as they were, and damage is found at its record."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,10 +122,11 @@ def test_examples_that_are_none_are_refused_and_the_suggestion_works(examples, s
 
 
 def test_swapped_arguments_are_told(records):
+    swapped: Any = EXAMPLES
     with pytest.raises(
         fnn.InputError, match="expected a path, .*try `fnn.export.write_records.path, examples.`"
     ):
-        export.write_records(EXAMPLES, records)
+        export.write_records(swapped, records)
 
 
 def sequence(lists, context=None):

@@ -1,6 +1,7 @@
 """Graphs that no chain stands for are refused: the sentence names the node and the reason, its call works."""
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,8 +125,9 @@ def test_files_that_are_no_onnx_are_refused(tmp_path):
             export.from_onnx(tmp_path / "net.onnx")
     with pytest.raises(FileNotFoundError):
         export.from_onnx(tmp_path / "nowhere")
+    model: Any = onnx.ModelProto()
     with pytest.raises(fnn.InputError, match="expected a path"):
-        export.from_onnx(onnx.ModelProto())
+        export.from_onnx(model)
 
 
 def test_nodes_that_break_the_standard_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Params come back from safetensors as they were, and what does not fit is refused."""
 
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,8 @@ def test_what_was_there_hands_its_mode_on_and_links_stay(tmp_path):
 
 
 def test_swapped_arguments_are_told(tmp_path):
-    path, tree = tmp_path / "params.safetensors", {"w": np.ones(2)}
+    path: Any = tmp_path / "params.safetensors"
+    tree: Any = {"w": np.ones(2)}
     with pytest.raises(
         fnn.InputError, match=r"save_params: expected a path, got .*save_params\(params, path\)"
     ):
@@ -127,10 +129,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     path, tree = tmp_path / "params.safetensors", {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
     export.save_params(tree, path)
     for like, said in [
-        ({"kernel": tree["kernel"]}, "expected the leaves w, got a file with b"),
-        ({"kernel": tree["kernel"], "c": tree["bias"]}, "a file without c and a file with b"),
-        (tree | {"bias": np.ones(4)}, r"b like float64\[4\], got float64\[3\]"),
-        (tree | {"bias": np.ones(3, np.float32)}, r"b like float32\[3\], got float64\[3\]"),
+        ({"kernel": tree["kernel"]}, "expected the leaves kernel, got a file with bias"),
+        ({"kernel": tree["kernel"], "c": tree["bias"]}, "a file without c and a file with bias"),
+        (tree | {"bias": np.ones(4)}, r"bias like float64\[4\], got float64\[3\]"),
+        (tree | {"bias": np.ones(3, np.float32)}, r"bias like float32\[3\], got float64\[3\]"),
     ]:
         with pytest.raises(fnn.InputError, match=said):
             export.load_params(path, like)
