@@ -1,124 +1,126 @@
-"""A chain of dense layers and activations, read from an ONNX file."""
+"""A chain of layers, read from an ONNX file."""
 
 import os
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
 from fnn.compose.serial import Serial
-from fnn.errors import InputError, describe
-from fnn.export import operators
-from fnn.layers.dense import Dense
+from fnn.errors import InputError
+from fnn.export.nodes import Chain, read_layer
+from fnn.export.regions import read_activation
+from fnn.export.shapes import STANDARD, Value
+from fnn.export.source import Refused, Source, cut, load
 
-_FIX = "onnxruntime.InferenceSession(path)"
 
+def from_onnx(
+    path: str | os.PathLike[str], *, input: str | None = None, output: str | None = None
+) -> tuple[Serial, tuple[Any, ...]]:
+    """Read a chain of layers: return the network and its params, as numpy arrays.
 
-def from_onnx(path: str | os.PathLike[str]) -> tuple[Serial, tuple[Any, ...]]:
-    """Read a chain of dense layers and known activations: give the network and its params, as numpy arrays.
+    Arguments:
+        path: an ONNX file of opset 7 or later.
+        input: the name of the value that the chain begins with; without it, the graph's input.
+        output: the name of the value that it ends in; without it, the first output of floating-point
+            numbers. Of a classifier's outputs, label and probabilities, these are the probabilities; a
+            ZipMap, which makes dicts of them, is looked through.
 
-    Dense layers may be MatMul and Add, or Gemm; their weights are initializers or constants. Raises
-    InputError for a graph that is no such chain, and for a file that is no ONNX file.
+    Both may name a value inside the graph, so that what lies before or behind the chain is left out.
+
+    Layers are read from products (MatMul, Gemm), rows added or multiplied, LayerNormalization,
+    RMSNormalization, BatchNormalization of inference, Softmax, and from every way of writing an activation or
+    a norm of fnn out of elementwise operators. What changes nothing is passed over: Identity, Dropout of
+    inference, and Cast, Reshape, Flatten and Transpose to what is there already. Numbers among a node's
+    attributes, such as a slope or an epsilon, are float32 in the format, and read as the shortest decimal
+    number.
+
+    Raises InputError for a node that no layer stands for, with its name and the reason; for a file that is no
+    valid ONNX file, or whose tensors are missing; and where `input` or `output` name no such value.
+
     """
-    model = _load(path)
-    graph = model.graph
-    tensors, nodes = _tensors(graph)
-    inputs = [value.name for value in graph.input if value.name not in tensors]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        got = f"{len(inputs)} and {len(graph.output)} in {os.fspath(path)}"
-        raise InputError("from_onnx", "a graph with one input and one output", got, _FIX)
-    v, layers, params = inputs[0], [], []
-    while nodes:
-        composed = operators.read_composed(nodes, v)
-        if composed:
-            activation, taken = composed
-            layers.append(activation)
-            params.append(())
-            v, nodes = nodes[taken - 1].output[0], nodes[taken:]
-            continue
-        node, nodes = nodes[0], nodes[1:]
-        weights = [tensors[name] for name in node.input if name in tensors]
-        if list(node.input).count(v) != 1 or len(node.input) != len(weights) + 1:
-            raise _unknown(node, f"a node that takes {v!r} alone")
-        _read_node(model, node, node.input[0] == v, weights, layers, params)
-        v = node.output[0]
-    if v != graph.output[0].name:
-        got = f"an output {graph.output[0].name!r} from further up"
-        raise InputError("from_onnx", f"a chain that ends in its output, {v!r}", got, _FIX)
-    return Serial(*layers), tuple(params)
-
-
-def _read_node(
-    model: Any, node: Any, first: bool, weights: list[Any], layers: list[Any], params: list[Any]
-) -> None:
-    """Add the layer that a node is, or the bias to the layer before; `first` is whether v comes first."""
-    from onnx import helper
-
-    told = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type in ("MatMul", "Gemm") and first and weights[0].ndim == 2:
-        w = weights[0].T if told.get("transB") else weights[0]
-        if told.get("transA") or {told.get(name, 1.0) for name in ("alpha", "beta")} != {1.0}:
-            raise _unknown(node, "a Gemm of x as it is, with alpha = beta = 1")
-        layers.append(Dense(w.shape[1], bias=len(weights) == 2, inputs=w.shape[0]))
-        params.append(
-            {"kernel": w} | ({"bias": _row(node, weights[1], w.shape[1])} if len(weights) == 2 else {})
-        )
-    elif node.op_type == "Add" and layers and isinstance(layers[-1], Dense) and not layers[-1].bias:
-        layers[-1] = Dense(layers[-1].features, inputs=layers[-1].inputs)
-        params[-1] = params[-1] | {"bias": _row(node, weights[0], layers[-1].features)}
-    elif node.op_type != "Identity":
-        if node.op_type == "Softmax" and "axis" not in told and _opset(model) < 13:
-            raise _unknown(node, "a Softmax that names its axis, as all do from opset 13 on")
-        numbers = [weight.item() for weight in weights if weight.size == 1]
-        layer = (
-            operators.read(node.op_type, told, numbers) if len(numbers) == len(weights) and first else None
-        )
-        if layer is None:
-            raise _unknown(node, "a dense layer or a known activation")
-        layers.append(layer)
-        params.append(())
-
-
-def _load(path: str | os.PathLike[str]) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError
-
+    model = load(path)
+    source = cut(model, input, output)
+    if source.opset < 7:
+        fix = "onnx.save(onnx.version_converter.convert_version(onnx.load(path), 13), path)"
+        raise InputError("from_onnx", "opset 7 or later", f"opset {source.opset}", fix)
+    chain = Chain(source.start, source.values.get(source.start, Value(None, None)))
     try:
-        model = onnx.load(os.fspath(path))
-    except DecodeError as error:
-        model, got = None, str(error)
+        _read(chain, source)
+    except Refused as error:
+        named = {name: value for name, value in (("input", input), ("output", output)) if value is not None}
+        fix = _part(model, source, chain, error.node, named)
+        raise InputError("from_onnx", error.expected, error.got, fix) from error
+    return Serial(*chain.layers), tuple(chain.params)
+
+
+def _read(chain: Chain, source: Source) -> None:
+    """Walk from the start to the end: all nodes that are left hang on the chain's last value."""
+    nodes = source.nodes
+    last = {name: i for i, node in enumerate(nodes) for name in node.input} | {source.end: len(nodes)}
+    i = 0
+    while chain.v != source.end:
+        chain.value = chain.value if chain.value.axes else source.values.get(chain.v, chain.value)
+        node, dtype = nodes[i], chain.value.dtype
+        after = read_activation(chain, source, i, last, ours=True)
+        single = not any(last.get(name, i) > i for name in (chain.v, *node.output[1:]))
+        if (
+            not after
+            and single
+            and (dtype is None or jnp.issubdtype(dtype, jnp.floating))
+            and read_layer(chain, source, node)
+        ):
+            chain.v, after = node.output[0], i + 1
+        after = after or read_activation(chain, source, i, last, ours=False)
+        if not after:
+            raise _unknown(chain, source, i, single)
+        i = after
+
+
+def _part(model: Any, source: Source, chain: Chain, node: Any, named: dict[str, str]) -> str:
+    """Find a call that reads the part of the chain before a refused node, or else the part behind it."""
+    call = "fnn.export.from_onnx(path, {})"
+    if chain.v != source.start:
+        named = named | {"output": chain.v}
     else:
-        got = "one without a graph"
-    if model is None or not model.HasField("graph"):
-        raise InputError(
-            "from_onnx", f"{os.fspath(path)} to be an ONNX file", got, "fnn.export.onnx(net, params, x, path)"
+        if node.output[0] == source.end:
+            return "onnxruntime.InferenceSession(path)"
+        named = named | {"input": node.output[0]}
+        try:
+            behind = cut(model, named["input"], source.end)
+            _read(Chain(behind.start, behind.values.get(behind.start, Value(None, None))), behind)
+        except (InputError, Refused):
+            return "onnxruntime.InferenceSession(path)"
+    return call.format(", ".join(f"{name}={value!r}" for name, value in sorted(named.items())))
+
+
+def _unknown(chain: Chain, source: Source, i: int, single: bool) -> Refused:
+    """Say why no layer stands for the i-th node; `single` is whether nothing else takes what it takes."""
+    node, dtype = source.nodes[i], chain.value.dtype
+    before, after = (source.values.get(name, Value(None, None)) for name in (chain.v, node.output[0]))
+    if node.domain not in STANDARD:
+        return Refused(node, "operators of the ONNX standard", f"of the domain {node.domain!r}")
+    if not single:
+        names = {chain.v, *node.output[1:]}
+        other = next(Refused(other, "").got for other in source.nodes[i + 1 :] if names & {*other.input})
+        got = f"beside which {other} takes a value of the chain"
+        return Refused(node, "a chain, or an elementwise function", got)
+    match node.op_type:
+        case "Cast":
+            return Refused(node, "a Cast that changes nothing", f"from {before.dtype} to {after.dtype}")
+        case "Reshape" | "Flatten" | "Transpose" | "Squeeze" | "Unsqueeze":
+            got = f"from {_shape(before)} to {_shape(after)}"
+            return Refused(node, f"a {node.op_type} that changes nothing", got)
+        case "Dropout":
+            return Refused(node, "a Dropout of inference", "of training")
+    others = [name for name in node.input if name and name != chain.v and name not in source.tensors]
+    if others:
+        return Refused(
+            node, f"a node that takes {chain.v!r} and constants", f"which takes {', '.join(others)}, too"
         )
-    return model
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        return Refused(node, "floating-point values", f"of {dtype}")
+    return Refused(node, "a dense layer, a norm or an activation")
 
 
-def _tensors(graph: Any) -> tuple[dict[str, Any], list[Any]]:
-    """Return the tensors by name, initializers and constants, and the nodes that are left."""
-    from onnx import numpy_helper
-
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        else:
-            nodes.append(node)
-    return found, nodes
-
-
-def _row(node: Any, bias: np.ndarray, features: int) -> np.ndarray:
-    """Return a bias as (features,), from any shape that means the same."""
-    if bias.size not in (1, features) or bias.shape[-1:] not in ((), (1,), (features,)):
-        raise _unknown(node, f"a bias of {features} numbers, got {describe(bias)} in")
-    return np.broadcast_to(bias.reshape(-1), (features,)).copy()
-
-
-def _opset(model: Any) -> int:
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-
-
-def _unknown(node: Any, expected: str) -> InputError:
-    return InputError("from_onnx", expected, f"{node.op_type} {node.name}".strip(), _FIX)
+def _shape(value: Value) -> str:
+    return "an unknown shape" if value.axes is None else f"({', '.join(str(a or '?') for a in value.axes)})"

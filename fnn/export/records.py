@@ -1,123 +1,91 @@
-"""Training data in TFRecord files, without TensorFlow: read and written by the package `tfrecords`."""
+"""Training data in TFRecord files, without TensorFlow."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from typing import Any
+from typing import Any, get_args
 
-import jax.numpy as jnp
-import numpy as np
-
-from fnn.errors import InputError, describe
-from fnn.export.files import whole
+from fnn.errors import InputError
+from fnn.export.features import check_name, feature_of, listed, shown
+from fnn.export.files import check_path, whole
+from fnn.export.framing import Compression, framed, records
+from fnn.export.messages import record_message
 
 Example = Mapping[str, Any]
-_DAMAGE = "DataLossError", "OutOfRangeError"  # what `tfrecords` raises; it does not export them
-
-
-@cache
-def _message() -> Any:
-    """Return the class of tf.train.Example: features {1: {1: name, 2: {1: bytes, 2: floats, 3:
-    integers}}}.
-    """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    file = descriptor_pb2.FileDescriptorProto(name="fnn_example.proto", package="fnn", syntax="proto3")
-
-    def message(name: str, *fields: tuple[str, int, Any, bool, str]) -> Any:
-        made = file.message_type.add(name=name)
-        for field, number, kind, many, other in fields:
-            label = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED if many else 1
-            made.field.add(name=field, number=number, type=kind, label=label, type_name=other or None)
-        return made
-
-    number, integer, text, other, raw = 2, 3, 9, 11, 12  # float, int64, string, message, bytes
-    message("Bytes", ("value", 1, raw, True, ""))
-    message("Floats", ("value", 1, number, True, ""))
-    message("Integers", ("value", 1, integer, True, ""))
-    kinds = ("bytes", 1, "Bytes"), ("floats", 2, "Floats"), ("integers", 3, "Integers")
-    message("Feature", *((name, i, other, False, f".fnn.{kind}") for name, i, kind in kinds))
-    message("Entry", ("key", 1, text, False, ""), ("value", 2, other, False, ".fnn.Feature"))
-    message("Features", ("feature", 1, other, True, ".fnn.Entry"))
-    message("Example", ("features", 1, other, False, ".fnn.Features"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("fnn.Example"))
 
 
 def write_records(path: str | os.PathLike[str], examples: Iterable[Example]) -> int:
-    """Write examples, each a dict of arrays or of bytes, as `tf.train.Example` records; give their number.
+    """Write examples, each a dict of arrays or of bytes, as `tf.train.Example` records; return their number.
 
-    Floating arrays become lists of float32, integers and booleans of int64; bytes and text (in UTF-8), or a
-    list of them, become lists of bytes. Shapes are not stored. Raises InputError for anything else. The file
-    is written whole or not at all.
+    Floating arrays become lists of float32, integers and booleans of int64; bytes (`bytes`, `bytearray` or
+    `memoryview`) and text (in UTF-8), or a list or an array of them, become lists of bytes. Shapes are not
+    stored. Raises InputError for anything else, for rows of several lengths, and for a number that float32
+    or int64 cannot hold. The file is written whole or not at all, without compression.
     """
-    from tfrecords import TFRecordWriter
-
+    check_path("write_records", path, "fnn.export.write_records(path, examples)")
+    if isinstance(examples, Mapping):
+        fix = "fnn.export.write_records(path, [example])"
+        raise InputError("write_records", "examples, each a dict", "one dict", fix)
     count = 0
-    with whole(path) as new:
-        writer = TFRecordWriter(os.fspath(new))
-        try:
-            for example in examples:
-                message = _message()()
-                for name, value in sorted(example.items()):
-                    kind, flat = _feature(name, value)
-                    entry = message.features.feature.add(key=name)
-                    feature = getattr(entry.value, kind)
-                    feature.SetInParent()  # an empty list has its kind, too
-                    feature.value.extend(flat)
-                writer.write(message.SerializeToString())
-                count += 1
-        finally:
-            writer.close()
+    with whole(path) as new, open(new, "wb") as file:
+        for example in examples:
+            if not isinstance(example, Mapping):
+                fix = 'fnn.export.write_records(path, [{"x": example} for example in examples])'
+                raise InputError("write_records", "examples, each a dict", shown(example, count), fix)
+            message = record_message()()
+            for name in example:
+                check_name(name, count)
+            for name, value in sorted(example.items()):
+                kind, flat = feature_of(name, value, count)
+                entry = message.features.feature.add(key=name)
+                feature = getattr(entry.value, kind)
+                feature.SetInParent()  # an empty list has its kind, too
+                feature.value.extend(flat)
+            file.write(framed(message.SerializeToString()))
+            count += 1
     return count
 
 
-def _feature(name: str, value: Any) -> tuple[str, list[Any]]:
-    """Return the kind of list that a value becomes, and what is in it."""
-    values = [value] if isinstance(value, (bytes, str)) else value
-    if isinstance(values, (list, tuple)) and values and all(isinstance(v, (bytes, str)) for v in values):
-        return "bytes", [v.encode() if isinstance(v, str) else v for v in values]
-    array = np.asarray(value)
-    if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer):
-        if not array.size or array.max() <= np.iinfo(np.int64).max:
-            return "integers", array.astype(np.int64).ravel().tolist()
-    elif jnp.issubdtype(array.dtype, jnp.floating):
-        return "floats", array.astype(np.float32).ravel().tolist()
-    wanted = f"{name!r} to be real numbers, int64 at most, or bytes"
-    raise InputError("write_records", wanted, describe(value), "np.asarray(value, np.float32)")
+def read_records(path: str | os.PathLike[str], compression: Compression = None) -> Iterator[dict[str, Any]]:
+    """Read `tf.train.Example` and `tf.train.SequenceExample` records: of each its lists by name.
 
+    Lists are arrays of one axis, float32 or int64; lists of bytes are Python's. A list of features, which
+    only a SequenceExample has, comes as a list with one such entry a step, beside the features of its
+    context. `compression` is "gzip" or "zlib" for a file that is packed as a whole.
 
-def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Read `tf.train.Example` records: give of each its lists by name.
-
-    Lists are arrays of one axis, float32 or int64; lists of bytes are Python's. Every record's checksums
-    are tested. Raises InputError at the first that is damaged or cut off, or is another message.
+    Every record's checksums are tested. Raises InputError at the first record that is damaged or cut off,
+    is another message, or has one name in its context and in its steps; and for a file that is compressed
+    otherwise than `compression` says.
     """
-    from google.protobuf.message import DecodeError
-    from tfrecords import tf_record_iterator
-
-    with open(path, "rb"):  # where there is none, Python's own error says so
+    check_path("read_records", path, "fnn.export.read_records(path)")
+    if compression not in (None, *get_args(get_args(Compression)[0])):
+        fix = 'fnn.export.read_records(path, compression="gzip")'
+        raise InputError("read_records", 'compression "gzip", "zlib" or None', repr(compression), fix)
+    with open(path, "rb"):  # where there is none, Python's own error says so, now and not at the first record
         pass
-    records, count = tf_record_iterator(os.fspath(path)), 0
-    while True:
+    return _examples(path, compression)
+
+
+def _examples(path: str | os.PathLike[str], compression: Compression) -> Iterator[dict[str, Any]]:
+    from google.protobuf.message import DecodeError
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    for count, data in enumerate(records(path, compression)):
         try:
-            message = _message().FromString(next(records))
-        except StopIteration:
-            return
-        except Exception as error:
-            if not isinstance(error, DecodeError) and type(error).__name__ not in _DAMAGE:
-                raise
-            wanted = f"a whole record {count} in {os.fspath(path)}"
-            fix = "fnn.export.write_records(path, examples)"
-            raise InputError("read_records", wanted, f"a damaged one ({error})", fix) from error
-        yield {entry.key: _list(entry.value) for entry in message.features.feature}
-        count += 1
+            message, got = record_message().FromString(data), "other fields"
+        except DecodeError as error:
+            message, got = None, str(error)
+        if message is None or any(map(len, map(UnknownFieldSet, (message, message.features)))):
+            raise _other(path, count, "a tf.train.Example or SequenceExample", f"another message ({got})")
+        context = {entry.key: listed(entry.value) for entry in message.features.feature}
+        steps = {
+            entry.key: [listed(step) for step in entry.value.feature] for entry in message.sequences.sequence
+        }
+        if context.keys() & steps.keys():
+            both = ", ".join(sorted(context.keys() & steps.keys()))
+            raise _other(path, count, "a name in its context or in its steps", f"{both} in both")
+        yield context | steps
 
 
-def _list(feature: Any) -> Any:
-    if feature.HasField("bytes"):
-        return list(feature.bytes.value)
-    if feature.HasField("integers"):
-        return np.array(feature.integers.value, np.int64)
-    return np.array(feature.floats.value, np.float32)
+def _other(path: str | os.PathLike[str], count: int, expected: str, got: str) -> InputError:
+    fix = f"itertools.islice(fnn.export.read_records(path), {count})"
+    return InputError("read_records", f"record {count} in {os.fspath(path)} to be {expected}", got, fix)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import InputError, describe
-from fnn.export.files import whole
+from fnn.export.files import check_path, whole
 
 # The dtypes by the names that the format has for them.
 DTYPES: dict[str, Any] = {
@@ -19,17 +19,30 @@ DTYPES: dict[str, Any] = {
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
+_ZEROS = "jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)"
+_ARRAYS = (
+    "jax.tree.map(lambda leaf: leaf if isinstance(leaf, (np.ndarray, jax.Array)) and leaf.dtype != object"
+    " else None, params)"
+)
+
 
 def save_params(params: Any, path: str | os.PathLike[str]) -> None:
     """Write a pytree of arrays to a safetensors file, a leaf under its path: `params[0]["kernel"]` is "0.w".
 
-    An optimizer's state is such a tree, too. Raises InputError for a leaf that is no array or has a dtype
-    that the format lacks, and where two leaves have one name. The file is written whole or not at all.
+    An optimizer's state is such a tree, too. Raises InputError for a leaf that is no array, has a dtype that
+    the format lacks or the name "__metadata__" that the format keeps for itself, and where two leaves have
+    one name. The file is written whole or not at all; one that was there hands its mode on, and a symbolic
+    link leads on to the new file.
     """
     from safetensors.numpy import save
 
-    # The format wants C's order. `asarray` lets a scalar stay one, which `ascontiguousarray` does not.
-    leaves = {k: np.asarray(leaf, order="C") for k, leaf in _named(params, "save_params").items()}
+    check_path("save_params", path, "fnn.export.save_params(params, path)")
+    # The format wants C's order and little ends first. `asarray` lets a scalar stay one, which
+    # `ascontiguousarray` does not.
+    leaves = {
+        name: np.asarray(leaf, _native(leaf.dtype), order="C")
+        for name, leaf in _named(params, "save_params").items()
+    }
     with whole(path) as new:
         new.write_bytes(save(leaves))
 
@@ -42,6 +55,7 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
     """
     from safetensors import SafetensorError, deserialize
 
+    check_path("load_params", path, "fnn.export.load_params(path, like=params)")
     wanted = _named(like, "load_params")
     try:
         views = dict(deserialize(Path(path).read_bytes()))
@@ -60,7 +74,7 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
     for name, leaf in wanted.items():
         view = views[name]
         dtype = np.dtype(DTYPES.get(view["dtype"], np.void))
-        if tuple(view["shape"]) != leaf.shape or dtype != leaf.dtype:
+        if tuple(view["shape"]) != leaf.shape or dtype != _native(leaf.dtype):
             got = f"{dtype if dtype != np.void else view['dtype']}[{','.join(map(str, view['shape']))}]"
             raise InputError("load_params", f"{name} like {describe(leaf)}", got, fix)
         leaves.append(np.frombuffer(view["data"], dtype).reshape(view["shape"]).copy())
@@ -68,18 +82,50 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
 
 
 def _named(tree: Any, who: str) -> dict[str, Any]:
-    """Return the leaves by the names that they have in a file."""
+    """Collect the leaves by the names that they have in a file."""
     named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if name in named:
             fix = "fnn.export.save_params(dict(enumerate(jax.tree.leaves(params))), path)"
             raise InputError(who, "leaves with names of their own", f"two that are called {name!r}", fix)
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            raise InputError(who, f"an array as {name!r}", describe(leaf), f"jnp.asarray({leaf!r})")
-        if leaf.dtype not in map(np.dtype, DTYPES.values()):
-            key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            fix = "jax.random.key_data(key)" if key else "leaf.astype(jnp.float32)"
-            raise InputError(who, f"{name!r} in a dtype of the format", describe(leaf), fix)
+        if name == "__metadata__":
+            fix = 'fnn.export.save_params({"params": params}, path)'
+            raise InputError(who, "a name that the format leaves free", repr(name), fix)
+        shape = isinstance(leaf, jax.ShapeDtypeStruct)
+        if shape and who == "save_params":
+            raise InputError(who, f"an array as {name!r}", f"the shape of one, {describe(leaf)}", _ZEROS)
+        if not (shape or isinstance(leaf, (np.ndarray, np.generic, jax.Array))):
+            fix = f"np.asarray({leaf!r})" if isinstance(leaf, (bool, int, float)) else _ARRAYS
+            raise InputError(who, f"an array as {name!r}", describe(leaf), fix)
+        if _native(leaf.dtype) not in map(np.dtype, DTYPES.values()):
+            raise InputError(
+                who, f"{name!r} in a dtype of the format", describe(leaf), _stored_as(leaf.dtype)
+            )
         named[name] = leaf
     return named
+
+
+def _native(dtype: Any) -> Any:
+    """Turn a dtype into the byte order of this machine."""
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
+
+
+def _stored_as(dtype: Any) -> str:
+    """Find the call that brings a leaf of another dtype into the format, without loss where there is one."""
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return "jax.random.key_data(leaf)"
+    if dtype == jax.dtypes.float0:
+        return "np.zeros(leaf.shape, bool)"
+    match dtype.kind:
+        case "c":
+            return "np.stack([leaf.real, leaf.imag])" + ".astype(np.float64)" * (dtype.itemsize > 16)
+        case "M" | "m":
+            return "leaf.astype(np.int64)"
+        case "O":
+            return _ARRAYS
+    for kind, wide in ((jnp.floating, "float"), (jnp.unsignedinteger, "uint"), (jnp.integer, "int")):
+        if jnp.issubdtype(dtype, kind):
+            bits = {"float": 64 if dtype.itemsize > 8 else 32}.get(wide, 8)
+            return f"leaf.astype(np.{wide}{bits})"
+    return "np.frombuffer(leaf.tobytes(), np.uint8)"

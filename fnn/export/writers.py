@@ -22,6 +22,7 @@ from fnn.layers.gated import Gate
 from fnn.layers.norm import LayerNorm, RMSNorm
 from fnn.memory.storing import Stored
 
+_INT64 = 7  # TensorProto.INT64
 Graph = Any  # fnn.export.graph.Graph, which imports this table
 
 
@@ -77,7 +78,16 @@ def _dense(graph: Graph, layer: Dense, params: Any, v: str, name: str) -> str:
 
 def _embedding(graph: Graph, layer: Embedding, params: Any, v: str, name: str) -> str:
     _check_dtype(layer, layer.dtype)
-    return graph.node("Gather", [graph.tensor(params["embedding"], f"{name}.embedding"), v], axis=0)
+    # Gather takes int32 and int64 alone, counts -1 from the end and stops at an index that is too large.
+    zero, last, end = (
+        graph.tensor(np.array(i, np.int64), f"{name}.{key}")
+        for key, i in (("first", 0), ("last", layer.vocabulary - 1), ("axis", [-1]))
+    )
+    index = graph.node("Cast", [v], to=_INT64)
+    inside = graph.node("Clip", [index, zero, last])
+    rows = graph.node("Gather", [graph.tensor(params["embedding"], f"{name}.embedding"), inside], axis=0)
+    there = graph.node("Unsqueeze", [graph.node("Equal", [index, inside]), end])
+    return graph.node("Where", [there, rows, graph.number(np.nan)])
 
 
 def _scale(graph: Graph, layer: Scale, params: Any, v: str, name: str) -> str:
@@ -131,5 +141,6 @@ def _check_dtype(layer: Any, dtype: Any) -> None:
 WRITERS: dict[type, Callable[..., str]] = {
     Serial: _serial, Repeat: _repeat, Remat: _inner, Stored: _inner, Skip: _skip, Parallel: _parallel,
     Reversible: _reversible, Dense: _dense, Embedding: _embedding, Scale: _scale, Bias: _bias,
-    LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation, Softmax: _activation,
+    LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation,
+    Softmax: _activation,
 }  # fmt: skip

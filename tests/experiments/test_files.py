@@ -4,7 +4,7 @@ import pytest
 
 from experiments.library.answer import Options
 
-for package in ("onnx", "onnxruntime", "safetensors", "tfrecords"):
+for package in ("onnx", "onnxruntime", "safetensors"):
     pytest.importorskip(package)
 
 

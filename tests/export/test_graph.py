@@ -1,5 +1,7 @@
 """Networks as ONNX graphs: onnxruntime computes what fnn computes, and chains come back."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,23 +70,27 @@ def test_onnxruntime_computes_the_same(name, tmp_path):
         assert_same(run(tmp_path / "net.onnx", x[:1]), y[:1])  # any n
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_indices_of_every_dtype_give_rows_or_nan(dtype, tmp_path):
+    net, limits = fnn.Embedding(300, 2), np.iinfo(dtype)
+    drawn = np.array([0, 1, 127, 255, 299, 300, 301, limits.max, -1, -2, -300, -301, limits.min], object)
+    x = drawn[(drawn >= limits.min) & (drawn <= limits.max)].astype(dtype)
+    params = fnn.init(net, jax.random.key(0), x)
+    known = np.array([0 <= int(i) < 300 for i in x])
+    rows = np.asarray(params["embedding"])[np.where(known, x, 0).astype(int)]
+    y = np.where(known[:, None], rows, np.float32(np.nan))
+    export.onnx(net, params, jax.ShapeDtypeStruct(x.shape, dtype), tmp_path / "net.onnx")
+    np.testing.assert_array_equal(run(tmp_path / "net.onnx", x), y)
+    export.onnx(net, params, jax.ShapeDtypeStruct((1, *x.shape), dtype), tmp_path / "net.onnx")
+    np.testing.assert_array_equal(run(tmp_path / "net.onnx", x[None]), y[None])
+
+
 def test_embedding_takes_indices(tmp_path):
     net, x = fnn.Serial(fnn.Embedding(10, 6), fnn.Dense(3)), jnp.arange(8) % 10
     params = fnn.init(net, jax.random.key(0), x)
     for batch in (x, x.reshape(2, 4)):
         export.onnx(net, params, batch, tmp_path / "net.onnx")
         assert_same(run(tmp_path / "net.onnx", batch), apply(net, params, batch))
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_chains_come_back_with_their_params(name, tmp_path):
-    net = CHAINS[name]
-    params, x = problem(net)
-    export.onnx(net, params, x, tmp_path / "net.onnx")
-    again, back = export.from_onnx(tmp_path / "net.onnx")
-    assert_same(apply(again, back, x), apply(net, params, x))
-    if name != "scanned gelu":  # it comes back written out
-        assert repr(again) == repr(net).replace("identity, ", "")
 
 
 @pytest.mark.parametrize(
@@ -109,77 +115,16 @@ def test_what_has_no_counterpart_is_named(layer, said, tmp_path):
 
 def test_wrong_arguments_are_named(tmp_path):
     net, path = NETS["relu"], tmp_path / "net.onnx"
+    wrong: Any = "net"
     params, x = problem(net)
     with pytest.raises(fnn.InputError, match="x of shape"):
         export.onnx(net, params, x[0], path)
-    with pytest.raises(fnn.InputError, match=r"params \{w: \(5, 7\)"):
+    with pytest.raises(fnn.InputError, match=r"params \{kernel: \(5, 7\)"):
         export.onnx(net, problem(fnn.mlp([5, 6, 3]))[0], x, path)
     with pytest.raises(fnn.InputError, match="expected x in float32 or float64"):
         export.onnx(net, params, x.astype(jnp.bfloat16), path)
     with pytest.raises(fnn.InputError, match="expected a network"):
-        export.onnx("net", params, x, path)
+        export.onnx(wrong, params, x, path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         export.onnx(net, params, x, tmp_path / "nowhere" / "net.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def made(nodes, tensors, path, opset=20, output="y"):
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None]) for name in ("x", output)]
-    arrays = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in tensors.items()]
-    graph = helper.make_graph(
-        [helper.make_node(*n[:3], **n[3]) for n in nodes], "made", ends[:1], ends[1:], arrays
-    )
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]), path)
-    return path
-
-
-def test_graphs_of_other_exporters_are_read(tmp_path):
-    random = np.random.default_rng(0)
-    w, v, x = random.normal(size=(4, 5)), random.normal(size=(4, 2)), random.normal(size=(3, 5))
-    from onnx import numpy_helper
-
-    told = {"value": numpy_helper.from_array(np.asarray(v, np.float32))}
-    nodes = [
-        ("Constant", [], ["v"], told),
-        ("Gemm", ["x", "w", "b"], ["h"], {"transB": 1}),
-        ("Clip", ["h", "low", "high"], ["a"], {}),
-        ("MatMul", ["a", "v"], ["p"], {}),
-        ("Add", ["c", "p"], ["y"], {}),
-    ]
-    tensors = {"kernel": w, "bias": np.arange(4.0), "low": 0, "high": 6, "c": np.ones((1, 2))}
-    path = made(nodes, tensors, tmp_path / "net.onnx")
-    net, params = export.from_onnx(path)
-    assert repr(net) == "Serial(Dense(4, inputs=5), relu6, Dense(2, inputs=4))"
-    x = jnp.asarray(x, jnp.float32)
-    assert_same(apply(net, params, x), run(path, x))
-
-
-@pytest.mark.parametrize(
-    ("nodes", "said"),
-    [
-        ([("Add", ["x", "x"], ["y"], {})], "a node that takes 'x' alone, got Add"),
-        ([("Clip", ["x", "low", "high"], ["y"], {})], "known activation, got Clip"),
-        ([("HardSigmoid", ["x"], ["y"], {})], "known activation, got HardSigmoid"),
-        ([("Gemm", ["x", "w"], ["y"], {"alpha": 2.0})], "alpha = beta = 1, got Gemm"),
-        ([("MatMul", ["w", "x"], ["y"], {})], "known activation, got MatMul"),
-        ([("Relu", ["x"], ["y"], {}), ("Relu", ["y"], ["z"], {})], "ends in its output, 'z'"),
-    ],
-)
-def test_graphs_that_are_no_such_chain_are_refused(nodes, said, tmp_path):
-    tensors = {"low": -1, "high": 6, "kernel": np.ones((2, 2))}
-    with pytest.raises(fnn.InputError, match=f"from_onnx: expected .*{said}"):
-        export.from_onnx(made(nodes, tensors, tmp_path / "net.onnx"))
-
-
-def test_files_that_are_no_onnx_are_refused(tmp_path):
-    for content in (b"", b"no such thing" * 9):
-        (tmp_path / "net.onnx").write_bytes(content)
-        with pytest.raises(fnn.InputError, match="net.onnx to be an ONNX file"):
-            export.from_onnx(tmp_path / "net.onnx")
-    with pytest.raises(FileNotFoundError):
-        export.from_onnx(tmp_path / "nowhere")
-    path = made([("Softmax", ["x"], ["y"], {})], {}, tmp_path / "old.onnx", opset=11)
-    with pytest.raises(fnn.InputError, match="opset 13"):
-        export.from_onnx(path)

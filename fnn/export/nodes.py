@@ -1,0 +1,219 @@
+"""Nodes of ONNX that hold tensors, as layers: products, norms, rows added and multiplied, softmax."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.activations.table import Softmax
+from fnn.errors import describe
+from fnn.export.elementwise import decimal
+from fnn.export.shapes import SCALER, STANDARD, Value
+from fnn.export.source import Refused, Source
+from fnn.layers.affine import Bias, Scale
+from fnn.layers.dense import Dense
+from fnn.layers.norm import LayerNorm, RMSNorm
+
+
+@dataclass
+class Chain:
+    """The layers so far and their params, the name of the value behind them, and what is known of that."""
+
+    v: str
+    value: Value
+    layers: list[Any] = field(default_factory=list)
+    params: list[Any] = field(default_factory=list)
+
+    def add(self, layer: Any, params: Any = ()) -> None:
+        """Put a layer behind the others."""
+        self.layers.append(layer)
+        self.params.append(params)
+
+    def dense(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
+        """Put a dense layer behind the others."""
+        inputs, features = kernel.shape
+        self.add(Dense(features, bias=bias is not None, inputs=inputs), {"kernel": kernel})
+        if bias is not None:
+            self.params[-1]["bias"] = bias
+        if self.value.axes is not None:
+            self.value = self.value._replace(axes=(*self.value.axes[:-1], features))
+
+    def bias(self, bias: np.ndarray) -> None:
+        """Add a row: as the bias of the layer before, where that has none."""
+        match self.layers[-1] if self.layers else None:
+            case Dense(bias=False) as layer:
+                self.layers[-1] = replace(layer, bias=True)
+                self.params[-1] = self.params[-1] | {"bias": bias}
+            case LayerNorm(bias=False) as layer:
+                self.layers[-1] = replace(layer, bias=True)
+                self.params[-1] = self.params[-1] | {"bias": bias}
+            case _:
+                self.add(Bias(), {"bias": bias})
+
+    def scale(self, scale: np.ndarray) -> None:
+        """Multiply by a row: as the scale of the norm before, where that has none."""
+        match self.layers[-1] if self.layers else None:
+            case LayerNorm(scale=False, bias=False) | RMSNorm(scale=False) as layer:
+                self.layers[-1] = replace(layer, scale=True)
+                self.params[-1] = {"scale": scale}
+            case _:
+                self.add(Scale(), {"scale": scale})
+
+
+def read_layer(chain: Chain, source: Source, node: Any) -> bool:
+    """Put the layer that a node is behind the chain; tell whether it is one. Raises Refused."""
+    told = attributes(node)
+    if node.domain not in STANDARD:
+        if (node.domain, node.op_type) == SCALER:
+            _scaler(chain, node, told)
+            return True
+        return False
+    match node.op_type:
+        case "Gemm":
+            _gemm(chain, source, node, told)
+        case "MatMul":
+            _first(chain, node)
+            chain.dense(_matrix(chain, node, tensor(source, node, 1)))
+        case "Softmax":
+            chain.add(Softmax(_softmax_axis(chain, source, node, told)))
+        case "LayerNormalization" | "RMSNormalization":
+            _norm(chain, source, node, told)
+        case "BatchNormalization":
+            _batch_norm(chain, source, node, told)
+        case "Add" | "Sub" | "Mul" | "Div":
+            _affine(chain, source, node)
+        case _:
+            return False
+    return True
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """Read a node's attributes."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def tensor(source: Source, node: Any, i: int) -> np.ndarray:
+    """Find a node's i-th input, a tensor of the file. Raises Refused for a value that is computed of x."""
+    name = node.input[i]
+    if name not in source.tensors:
+        raise Refused(
+            node, "layers whose params are stored in the file", f"which takes {name!r} from the graph"
+        )
+    value = source.tensors[name]
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise Refused(node, "floating-point params", f"which takes {name!r}, {describe(value)}")
+    return value
+
+
+def row(chain: Chain, node: Any, value: np.ndarray) -> np.ndarray:
+    """Read a tensor that is broadcast along the last axis alone as (k,). Raises Refused for another one."""
+    features, rank = chain.value.features, chain.value.rank
+    wanted = f"{'numbers' if features is None else f'{features} numbers'} along the last axis alone"
+    if value.size != (value.shape[-1] if value.ndim else 1):
+        raise Refused(node, wanted, f"with {describe(value)}, which varies along another axis")
+    if value.ndim > (2 if rank is None else rank):
+        raise Refused(node, wanted, f"with {describe(value)}, which has more axes than its input")
+    if value.size not in (1, features) and features is not None:
+        raise Refused(node, wanted, f"with {describe(value)}, which makes more features of {features}")
+    if features is None and value.size == 1:
+        raise Refused(node, "an input with a known last axis", f"with {describe(value)}")
+    return np.broadcast_to(value.reshape(-1), (features or value.size,)).copy()
+
+
+def _first(chain: Chain, node: Any) -> None:
+    if node.input[0] != chain.v:
+        raise Refused(node, "a product x W", f"a product W x, of {node.input[0]!r} on the left")
+
+
+def _matrix(chain: Chain, node: Any, value: np.ndarray) -> np.ndarray:
+    rank = chain.value.rank
+    if value.ndim < 2 or value.shape[:-2] != (1,) * (value.ndim - 2) or value.ndim > max(rank or 2, 2):
+        raise Refused(node, "a weight (k, j)", f"with {describe(value)}")
+    if chain.value.features not in (None, value.shape[-2]):
+        raise Refused(node, f"a weight ({chain.value.features}, j)", f"with {describe(value)}")
+    return value.reshape(value.shape[-2:])
+
+
+def _gemm(chain: Chain, source: Source, node: Any, told: Any) -> None:
+    _first(chain, node)
+    if told.get("transA") or chain.value.rank not in (None, 2):
+        raise Refused(node, "a Gemm of x as it is, (n, k)", "with x transposed" if told.get("transA") else "")
+    w = tensor(source, node, 1)
+    w = _matrix(chain, node, w.T if told.get("transB") else w)
+    chain.dense(_times(w, told.get("alpha", 1.0)))
+    if len(node.input) > 2 and node.input[2]:
+        chain.bias(row(chain, node, _times(tensor(source, node, 2), told.get("beta", 1.0))))
+
+
+def _times(value: np.ndarray, factor: float) -> np.ndarray:
+    return value if factor == 1 else value * np.asarray(decimal(factor, value.dtype), value.dtype)
+
+
+def _softmax_axis(chain: Chain, source: Source, node: Any, told: Any) -> int:
+    """Find the axis, -1 where it is the last; before opset 13 a Softmax goes over all axes from it on."""
+    rank, axis = chain.value.rank, told.get("axis", -1 if source.opset >= 13 else 1)
+    if axis == -1 or (rank is not None and axis == rank - 1):
+        return -1
+    if source.opset < 13:
+        of = "an unknown number of" if rank is None else rank
+        got = f"one of opset {source.opset}, over all axes from {axis} on of {of} axes"
+        raise Refused(node, "a Softmax over one axis", got)
+    return axis
+
+
+def _norm(chain: Chain, source: Source, node: Any, told: Any) -> None:
+    axis, rank = told.get("axis", -1), chain.value.rank
+    if axis != -1 and (rank is None or axis != rank - 1):
+        raise Refused(node, "a norm over the last axis", f"over those from {axis} on")
+    eps = decimal(told.get("epsilon", 1e-5), chain.value.dtype)
+    if node.op_type == "LayerNormalization":
+        chain.add(LayerNorm(eps, scale=False, bias=False), {})
+    else:
+        chain.add(RMSNorm(eps, scale=False), {})
+    chain.scale(row(chain, node, tensor(source, node, 1)))
+    if len(node.input) > 2 and node.input[2]:
+        chain.bias(row(chain, node, tensor(source, node, 2)))
+
+
+def _batch_norm(chain: Chain, source: Source, node: Any, told: Any) -> None:
+    if told.get("training_mode") or chain.value.rank != 2:
+        raise Refused(node, "a BatchNormalization of inference, of (n, k)")
+    scale, bias, mean, variance = (tensor(source, node, i).astype(np.float64) for i in range(1, 5))
+    dtype, factor = (
+        source.tensors[node.input[1]].dtype,
+        scale / np.sqrt(variance + decimal(told.get("epsilon", 1e-5), chain.value.dtype)),
+    )
+    chain.add(Scale(), {"scale": row(chain, node, factor.astype(dtype))})
+    chain.add(Bias(), {"bias": row(chain, node, (bias - mean * factor).astype(dtype))})
+
+
+def _affine(chain: Chain, source: Source, node: Any) -> None:
+    """x + c, x - c, c - x, x c or x / c."""
+    first = node.input[0] == chain.v
+    value = row(chain, node, tensor(source, node, int(first)))
+    match node.op_type:
+        case "Add":
+            chain.bias(value)
+        case "Sub":
+            if not first:
+                chain.scale(-np.ones_like(value))
+            chain.bias(-value if first else value)
+        case "Mul":
+            chain.scale(value)
+        case _ if first:
+            with np.errstate(divide="ignore"):
+                chain.scale(np.reciprocal(value))
+        case _:
+            raise Refused(node, "a division by a constant", f"a division by {chain.v!r}")
+
+
+def _scaler(chain: Chain, node: Any, told: Any) -> None:
+    """(x - offset) scale, in float32 (ai.onnx.ml)."""
+    if chain.value.dtype != np.float32:
+        raise Refused(node, "a Scaler of float32", f"of {chain.value.dtype}")
+    offset, scale = (np.array(told[name], np.float32) for name in ("offset", "scale"))
+    chain.add(Bias(), {"bias": row(chain, node, -offset)})
+    chain.scale(row(chain, node, scale))

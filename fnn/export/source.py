@@ -1,0 +1,184 @@
+"""An ONNX file as a chain is read from it: its constants, its nodes on the way to one output, its types."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fnn.errors import InputError
+from fnn.export.files import check_path
+from fnn.export.shapes import STANDARD, Value, followed, passed, types
+
+# What is computed of constants when the file is read.
+_FOLDED = {
+    "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Flatten", "Gather", "Identity", "Mul",
+    "Neg", "Pow", "Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+class Refused(Exception):
+    """A node that no layer can stand for: what was expected of it, and what it is."""
+
+    def __init__(self, node: Any, expected: str, got: str = "") -> None:
+        super().__init__(node, expected, got)
+        name = f"{node.op_type} {node.name}".strip() if node.name else f"{node.op_type} (to {node.output[0]})"
+        self.node, self.expected, self.got = node, expected, f"{name}, {got}" if got else name
+
+
+@dataclass(frozen=True)
+class Source:
+    """The part of a graph that lies between two of its values."""
+
+    start: str
+    end: str
+    nodes: tuple[Any, ...]  # what hangs on the start and leads to the end, in order
+    tensors: dict[str, np.ndarray]
+    values: dict[str, Value]
+    opset: int
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read the model with all of its tensors, its own functions written out.
+
+    Raises InputError for a file that is no ONNX file, and where data beside it are missing.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import checker, external_data_helper, inliner
+
+    check_path("from_onnx", path, "fnn.export.from_onnx(path)")
+    text, fix = os.fspath(path), "fnn.export.onnx(net, params, x, path)"
+    try:
+        model = onnx.load(text, load_external_data=False)
+    except DecodeError as error:
+        raise InputError("from_onnx", f"{text} to be an ONNX file", str(error), fix) from error
+    if not model.HasField("graph"):
+        raise InputError("from_onnx", f"{text} to be an ONNX file", "one without a graph", fix)
+    try:
+        external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(text)))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        beside = sorted({entry.value for tensor in model.graph.initializer for entry in tensor.external_data
+                         if entry.key == "location"})  # fmt: skip
+        copy = f"shutil.copy({beside[0] if beside else 'data'!r}, {os.path.dirname(text) or '.'!r})"
+        wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
+        raise InputError("from_onnx", wanted, str(error), copy) from error
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def cut(model: Any, start: str | None, end: str | None) -> Source:
+    """Find the two ends and what lies between them.
+
+    Without names, the start is the one input that the end hangs on, the end the first output of
+    floating-point numbers; a ZipMap is looked through. Raises InputError where there are no such ends.
+    """
+    graph, tensors = model.graph, constants(model)
+    values = types(model, tensors)
+    shapes = followed(graph, tensors, values)
+    opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
+    nodes = [passed(node, tensors, values, shapes) for node in graph.node]
+    made = {name: node for node in nodes for name in node.output if name}
+    end = _end(graph, made, values, end)
+    needed = _above(end, made, start)
+    inputs = [v.name for v in graph.input if v.name not in tensors]
+    if start is None:
+        taken = [name for name in inputs if name in needed]
+        if len(taken) != 1:
+            wanted, got = f"one input that {end!r} is made of", ", ".join(taken) or "none"
+            raise InputError("from_onnx", wanted, got, "onnxruntime.InferenceSession(path)")
+        start = str(taken[0])
+    elif start not in needed or start in tensors:
+        fix = f"fnn.export.from_onnx(path, input={(inputs or [end])[0]!r})"
+        raise InputError("from_onnx", f"input to name a value that {end!r} is made of", repr(start), fix)
+    hanging, between = {start}, []
+    for node in nodes:
+        if hanging.intersection(node.input) and needed.intersection(node.output):
+            hanging.update(filter(None, node.output))
+            between.append(node)
+    _check(model, between, end if end in hanging else None)
+    return Source(start, end, tuple(between), tensors, values, opset)
+
+
+def _check(model: Any, nodes: list[Any], end: str | None) -> None:
+    """Raise InputError unless nodes have the inputs and attributes of their operators, and lie in order."""
+    from onnx import checker
+
+    context = type(checker.DEFAULT_CONTEXT)()
+    context.ir_version = checker.DEFAULT_CONTEXT.ir_version
+    context.opset_imports = {o.domain: o.version for o in model.opset_import}
+    fix, later = "onnx.checker.check_model(path)", {name for node in nodes for name in node.output if name}
+    for node in nodes:
+        if end is None or later.intersection(node.input):
+            got = f"{node.op_type} {node.name}".strip() + " before one whose output it takes"
+            raise InputError("from_onnx", "nodes in the order in which they run", got, fix)
+        later.difference_update(node.output)
+        if node.domain in STANDARD:
+            try:
+                checker.check_node(node, context)
+            except checker.ValidationError as error:
+                raise InputError(
+                    "from_onnx", "nodes as the ONNX standard has them", str(error), fix
+                ) from error
+
+
+def constants(model: Any) -> dict[str, np.ndarray]:
+    """Collect the tensors by name, and compute the nodes that have no other inputs."""
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        known = all(name in tensors or not name for name in node.input)
+        if known and node.op_type in _FOLDED and node.domain in STANDARD:
+            tensors[node.output[0]] = _folded(model, node, tensors)
+    return tensors
+
+
+def _folded(model: Any, node: Any, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Compute a node of constants."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = {name: tensors[name] for name in node.input if name}
+    ends = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in inputs.items()
+    ]
+    graph = helper.make_graph([node], "constant", ends, [helper.make_empty_tensor_value_info(node.output[0])])
+    (made,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(None, inputs)
+    return np.asarray(made)
+
+
+def _end(graph: Any, made: dict[str, Any], values: dict[str, Value], name: str | None) -> str:
+    import jax.numpy as jnp
+
+    def seen_through(name: str) -> str:
+        node = made.get(name)
+        if node is not None and (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
+            return node.input[0]
+        return name
+
+    outputs = [seen_through(output.name) for output in graph.output]
+    if name is not None:
+        if name not in made and name not in {v.name for v in graph.input}:
+            known = f"one of {', '.join(outputs)}, or a value further up"
+            fix = f"fnn.export.from_onnx(path, output={outputs[0]!r})"
+            raise InputError("from_onnx", f"output to name {known}", repr(name), fix)
+        return seen_through(name)
+    floating = [
+        name
+        for name in outputs
+        if (dtype := values.get(name, Value(None, None)).dtype) is not None
+        and jnp.issubdtype(dtype, jnp.floating)
+    ]
+    return (floating or outputs)[0]
+
+
+def _above(end: str, made: dict[str, Any], start: str | None) -> set[str]:
+    """Collect the names of all values that one hangs on, itself among them; none above the start."""
+    found, left = set(), [end]
+    while left:
+        name = left.pop()
+        if name and name not in found:
+            found.add(name)
+            left += made[name].input if name in made and name != start else []
+    return found
