@@ -22,6 +22,8 @@ from fnn.activations.table import softmax as softmax
 from fnn.activations.table import tanh as tanh
 from fnn.compose.branches import Parallel as Parallel
 from fnn.compose.branches import Skip as Skip
+from fnn.compose.entries import Each as Each
+from fnn.compose.entries import Heads as Heads
 from fnn.compose.networks import gated as gated
 from fnn.compose.networks import mlp as mlp
 from fnn.compose.remat import Remat as Remat
@@ -46,6 +48,9 @@ from fnn.layers.affine import Scale as Scale
 from fnn.layers.dense import Dense as Dense
 from fnn.layers.dropout import Dropout as Dropout
 from fnn.layers.embedding import Embedding as Embedding
+from fnn.layers.entries import Concatenate as Concatenate
+from fnn.layers.entries import Select as Select
+from fnn.layers.entries import Sum as Sum
 from fnn.layers.gated import Gate as Gate
 from fnn.layers.norm import LayerNorm as LayerNorm
 from fnn.layers.norm import RMSNorm as RMSNorm

@@ -85,6 +85,7 @@ class Part(NamedTuple):
     takes: Literal["input", "previous", "other"] = (
         "input"  # the composition's input, or the last part's output
     )
+    entry: str | int | None = None  # the entry of that which it takes; None: the whole
 
 
 class Composition(Layer):

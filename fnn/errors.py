@@ -57,10 +57,23 @@ def describe(x: Any) -> str:
     return repr(x)
 
 
-def check_array(who: object, x: Any, name: str = "x") -> None:
-    """Raise unless `x` has a shape and a dtype."""
-    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
+def is_array(x: Any) -> bool:
+    """Tell whether `x` has a shape and a dtype."""
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) -> None:
+    """Raise unless `x` has a shape and a dtype; of a tree, pick an entry of this `kind` of dtype in the hint."""
+    if is_array(x):
+        return
+    if isinstance(x, (dict, tuple, list)) and x and all(map(is_array, jax.tree.leaves(x))) and name == "x":
+        entries = dict(x) if isinstance(x, dict) else dict(enumerate(x))
+        fits = [
+            key for key, entry in entries.items() if is_array(entry) and jnp.issubdtype(entry.dtype, kind)
+        ]
+        fix = f"fnn.Serial(fnn.Select({(fits or list(entries))[0]!r}), {who!r})"
+        raise InputError(who, "one array as x, not a tree", describe(x), fix)
+    raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
 
 
 def check_key(who: object, key: Any, fix: str) -> None:
@@ -74,7 +87,7 @@ def check_key(who: object, key: Any, fix: str) -> None:
 
 def check_floating(who: object, x: Any, name: str = "x") -> None:
     """Raise unless `x` is an array of a floating dtype."""
-    check_array(who, x, name)
+    check_array(who, x, name, jnp.floating)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(who, f"floating-point {name}", describe(x), f"{name}.astype(jnp.float32)")
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import shapes_of
 from fnn.compose.serial import Serial
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
@@ -116,7 +117,7 @@ def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> t
 
     The layers are those of `net` for inputs like `x`, an array or a `jax.ShapeDtypeStruct`.
     """
-    shapes, y = [], jax.ShapeDtypeStruct(x.shape, x.dtype)
+    shapes, y = [], shapes_of("direct_feedback_matrices", x)
     for start, stop in _spans(net, params, x):
         piece = Serial(*net.layers[start:stop])
         y, _ = jax.eval_shape(

@@ -14,32 +14,38 @@ from tests.cases import Example
 
 def plain(case: Example) -> Callable[[Any, Any], Any]:
     """Give the scalar <dy, forward(params, x)>, which autodiff differentiates operation by operation."""
-    return lambda params, x: jnp.vdot(fnn.forward(case.net, params, x, case.key)[0], case.dy)
+    return lambda params, x: inner(fnn.forward(case.net, params, x, case.key)[0], case.dy)
+
+
+def inner(y: Any, dy: Any) -> Any:
+    """Give <y, dy>, over all arrays of a tree."""
+    return sum(map(jnp.vdot, jax.tree.leaves(y), jax.tree.leaves(dy)))
+
+
+def without_float0(tree: Any) -> Any:
+    """Put None in the place of the cotangents of integers."""
+    return jax.tree.map(lambda leaf: None if leaf.dtype == jax.dtypes.float0 else leaf, tree)
 
 
 def reference(case: Example) -> tuple[Any, Any]:
     """Give autodiff's gradients by params and by input (None for an integer input)."""
-    if jnp.issubdtype(case.x.dtype, jnp.integer):
-        return jax.grad(plain(case))(case.params, case.x), None
-    return jax.grad(plain(case), (0, 1))(case.params, case.x)
+    return without_float0(jax.grad(plain(case), (0, 1), allow_int=True)(case.params, case.x))
 
 
 def explicit(case: Example, keep_float0: bool = False) -> tuple[Any, Any]:
     """Give our gradients: forward, then backward."""
     _, residuals = fnn.forward(case.net, case.params, case.x, case.key)
     grads, dx = fnn.backward(case.net, case.params, residuals, case.dy)
-    return grads, None if dx.dtype == jax.dtypes.float0 and not keep_float0 else dx
+    return grads, dx if keep_float0 else without_float0(dx)
 
 
 def through_apply(case: Example, around: Callable[[Any], Any] = lambda f: f) -> tuple[Any, Any]:
     """Give our gradients as a caller of `jax.grad` gets them, with a transformation around the network."""
 
     def f(params: Any, x: Any) -> Any:
-        return jnp.vdot(around(lambda p, x: fnn.apply(case.net, p, x, case.key))(params, x), case.dy)
+        return inner(around(lambda p, x: fnn.apply(case.net, p, x, case.key))(params, x), case.dy)
 
-    if jnp.issubdtype(case.x.dtype, jnp.integer):
-        return jax.grad(f)(case.params, case.x), None
-    return jax.grad(f, (0, 1))(case.params, case.x)
+    return without_float0(jax.grad(f, (0, 1), allow_int=True)(case.params, case.x))
 
 
 def replace(case: Example, x: Any = ..., dy: Any = ..., key: Any = ..., params: Any = ...) -> Example:
@@ -67,8 +73,8 @@ def assert_central_differences(case: Example, grads: Any, dx: Any, relative: flo
     One direction a leaf, so that no small leaf hides behind a large one. The step is so short that no kink is
     met and the error of order h^2 is 1e-12; rounding costs 1e-9.
     """
-    data, slopes = ((case.params,), (grads,)) if dx is None else ((case.params, case.x), (grads, dx))
-    leaves, structure = jax.tree.flatten(data)
+    leaves, structure = jax.tree.flatten((case.params, case.x))
+    slopes = jax.tree.leaves((grads, dx), is_leaf=lambda leaf: leaf is None)
     random = np.random.default_rng(0)
     directions = [jnp.asarray(random.standard_normal(leaf.shape)) for leaf in leaves]
     h = 2.0**-19
@@ -76,12 +82,14 @@ def assert_central_differences(case: Example, grads: Any, dx: Any, relative: flo
     @jax.jit
     def value(which: Any, step: Any) -> Any:
         moved = [
-            leaf + jnp.where(which == i, step, 0) * v
-            for i, (leaf, v) in enumerate(zip(leaves, directions, strict=True))
+            leaf if grad is None else leaf + jnp.where(which == i, step, 0) * v
+            for i, (leaf, grad, v) in enumerate(zip(leaves, slopes, directions, strict=True))
         ]
-        return plain(case)(*jax.tree.unflatten(structure, moved), *((case.x,) if dx is None else ()))
+        return plain(case)(*jax.tree.unflatten(structure, moved))
 
-    for i, (v, grad) in enumerate(zip(directions, jax.tree.leaves(slopes), strict=True)):
+    for i, (v, grad) in enumerate(zip(directions, slopes, strict=True)):
+        if grad is None:
+            continue
         slope, wanted = np.vdot(grad, v), float(value(i, h) - value(i, -h)) / (2 * h)
         scale = np.linalg.norm(grad) * np.linalg.norm(v) + 1e-3
         assert abs(slope - wanted) <= relative * scale, f"leaf {i}: slope {slope}, differences {wanted}"
@@ -94,7 +102,7 @@ def count_products(f: Callable, case: Example) -> int:
     outer products into elementwise ones.
     """
     lowered = jax.jit(f).lower(case)
-    if case.x.ndim < 2:
+    if min(leaf.ndim for leaf in jax.tree.leaves(case.x)) < 2:
         return str(lowered.as_text()).count("dot_general")
     text = str(lowered.compile().as_text())
     return text.count(" dot(") + text.count("matmul")

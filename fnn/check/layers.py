@@ -81,6 +81,7 @@ def _parts(place: _Place, library: ModuleType, number: int) -> list[_Place]:
     found, value = [], None
     for i, part in enumerate(place.layer.parts(place.params, place.x)):
         given = {"input": place.x, "previous": value}.get(part.takes)
+        given = given if part.entry is None or given is None else given[part.entry]
         given = given if _fits(given, part.x) else _draw(part.x, number * 1000 + i)
         found.append(_Place(place.label + part.place, part.layer, part.params, given))
         value = library.forward(part.layer, part.params, given)[0]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -96,7 +96,7 @@ def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate")
         _, factors = unzip(params, backward_seeds(net, params, residuals, jnp.zeros_like(y)[None], read=read))
         return _joined(net, params, x, factors) if bias == "joint" else factors
 
-    return jax.eval_shape(run, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return jax.eval_shape(run, params, shapes_of("kronecker_shapes", x))
 
 
 def is_block(value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fnn.compose.names import place_of
 from fnn.compose.serial import rebuilds
 from fnn.core import Composition, Equations, Layer, Leaf, Part
 
@@ -19,6 +20,10 @@ class Value(NamedTuple):
 
     name: str
     shape: Any
+
+    def entry(self, name: str | int) -> "Value":
+        """Return an entry of a boundary that is a dict or tuple."""
+        return Value(f"{self.name}{place_of(name)}", self.shape[name])
 
 
 @dataclass
@@ -38,7 +43,8 @@ class Line:
     def boundaries(self, right: bool) -> set[str]:
         """Return the names of the boundaries on the right side of the equation, or on the left."""
         found = re.findall(r"(?<!d)\{(\w+)\}", self.template.partition("=")[2 if right else 0])
-        return {name for name in (self.values[key].name for key in found) if re.fullmatch(r"v\d+", name)}
+        names = (re.match(r"v\d+", self.values[key].name) for key in found)  # of an entry, that of the whole
+        return {name[0] for name in names if name}
 
 
 class Written(NamedTuple):
@@ -77,7 +83,8 @@ class Program:
             return self._equations(layer, params, like, x)
         written, values = [], [x]
         for part in parts:
-            written.append(self._part(part, values[-1] if part.takes == "previous" else x))
+            before = values[-1] if part.takes == "previous" else x
+            written.append(self._part(part, before if part.entry is None else before.entry(part.entry)))
             values.append(written[-1].y)
         if layer.equations is None:
             return self._chain(layer, parts, written, values)

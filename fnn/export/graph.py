@@ -57,6 +57,9 @@ def onnx(
         raise InputError("onnx", "x in float32 or float64, or indices", describe(x), fix)
     x = jax.ShapeDtypeStruct(x.shape, x.dtype)
     y = jax.eval_shape(lambda p, x: forward(net, p, x)[0], params, x)
+    if not hasattr(y, "shape"):
+        fix = "fnn.Serial(net, fnn.Concatenate())"
+        raise InputError("onnx", "a network with one array as output", describe(y), fix)
     graph = Graph(np.dtype(np.float32 if indices else x.dtype), {**WRITERS, **writers})
     graph.add(net, jax.tree.map(np.asarray, params), "x", "net")
     graph.node("Identity", [graph.last], output="y")

@@ -8,6 +8,8 @@ import numpy as np
 
 from fnn.activations.table import Activation, Softmax
 from fnn.compose.branches import Parallel, Skip
+from fnn.compose.entries import Each, Heads
+from fnn.compose.names import place_of, share
 from fnn.compose.remat import Remat
 from fnn.compose.repeat import Repeat
 from fnn.compose.reversible import Reversible
@@ -18,6 +20,7 @@ from fnn.layers.affine import Bias, Scale
 from fnn.layers.dense import Dense
 from fnn.layers.dropout import Dropout
 from fnn.layers.embedding import Embedding
+from fnn.layers.entries import Concatenate, Select, Sum
 from fnn.layers.gated import Gate
 from fnn.layers.norm import LayerNorm, RMSNorm
 from fnn.memory.storing import Stored
@@ -59,6 +62,35 @@ def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> 
     return (
         graph.node("Concat", outputs, axis=-1) if layer.join == "concatenate" else graph.node("Sum", outputs)
     )
+
+
+def _each(graph: Graph, layer: Each, params: Any, v: Any, name: str) -> Any:
+    return _by_name(graph, layer, params, lambda key: v[key], name)
+
+
+def _heads(graph: Graph, layer: Heads, params: Any, v: str, name: str) -> Any:
+    return _by_name(graph, layer, params, lambda key: v, name)
+
+
+def _by_name(graph: Graph, layer: Each | Heads, params: Any, v: Callable[[Any], Any], name: str) -> Any:
+    """Write each layer; what stands for a tree of values is the tree of their names."""
+    outputs = {}
+    for key, child in zip(layer.names, layer.layers, strict=True):
+        with at(place_of(key)):
+            outputs[key] = graph.add(child, share(params, key), v(key), f"{name}.{key}")
+    return outputs if isinstance(layer.names[0], str) else tuple(outputs.values())
+
+
+def _select(graph: Graph, layer: Select, params: Any, v: Any, name: str) -> Any:
+    return layer.recompute((), v, None)
+
+
+def _concatenate(graph: Graph, layer: Concatenate, params: Any, v: Any, name: str) -> str:
+    return graph.node("Concat", jax.tree.leaves(v), axis=layer.axis)
+
+
+def _sum(graph: Graph, layer: Sum, params: Any, v: Any, name: str) -> str:
+    return graph.node("Sum", jax.tree.leaves(v))
 
 
 def _reversible(graph: Graph, layer: Reversible, params: Any, v: str, name: str) -> str:
@@ -143,4 +175,5 @@ WRITERS: dict[type, Callable[..., str]] = {
     Reversible: _reversible, Dense: _dense, Embedding: _embedding, Scale: _scale, Bias: _bias,
     LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation,
     Softmax: _activation,
+    Each: _each, Heads: _heads, Select: _select, Concatenate: _concatenate, Sum: _sum,
 }  # fmt: skip

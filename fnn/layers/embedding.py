@@ -77,6 +77,6 @@ class Embedding(Leaf):
         return {"embedding": Rows(x, dy)}, np.zeros(x.shape, jax.dtypes.float0)
 
     def _check_index(self, x: Any) -> None:
-        check_array(self, x)
+        check_array(self, x, kind=jnp.integer)
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(self, "integer x", describe(x), "x.astype(jnp.int32)")

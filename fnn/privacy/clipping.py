@@ -82,8 +82,9 @@ def clipped_gradient(
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
     def run(params: Params, x: Any, target: Any, key: Any = None, mask: Any = None) -> Clipped:
-        if mask is not None and jnp.shape(mask) != x.shape[:1]:
-            wanted, fix = f"mask of shape {x.shape[:1]}", "jnp.ones(x.shape[0], bool)"
+        rows = jnp.shape(jax.tree.leaves(x)[0])[:1] if jax.tree.leaves(x) else ()
+        if mask is not None and jnp.shape(mask) != rows:
+            wanted, fix = f"mask of shape {rows}", f"jnp.ones({rows}, bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)
         if microbatch is None:
             return whole(params, x, target, key, mask)
@@ -119,7 +120,7 @@ def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
 
 def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tuple, key: Any) -> Clipped:
     """Run `whole` on parts of `size` examples in a scan, and add the gradients up."""
-    n = data[0].shape[0]
+    n = jax.tree.leaves(data)[0].shape[0]
     if size < 1 or n % size:
         wanted = f"a microbatch that divides the {n} examples"
         raise InputError("clipped_gradient", wanted, repr(size), "mask out the examples that pad the batch")

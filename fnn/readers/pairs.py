@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, same_shapes
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows, cotangent
@@ -52,9 +52,17 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
     Raises InputError for a layer that couples examples. Source: Jacot, Gabriel, Hongler 2018.
     """
 
+    def one_example(x: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
+
     def run(params: Params, x: Any, other: Any = None, key: Any = None) -> Any:
-        if other is not None and (other.shape[1:] != x.shape[1:] or other.dtype != x.dtype):
-            raise InputError("tangent_kernel", f"other like x, {describe(x)}", describe(other), "x[:m]")
+        if other is not None and not same_shapes(one_example(v) for v in (x, other)):
+            raise InputError(
+                "tangent_kernel",
+                f"other like x, {describe(x)}",
+                describe(other),
+                "jax.tree.map(lambda leaf: leaf[:m], x)",
+            )
         check_uncoupled("tangent_kernel", net, params, x)
         y, residuals = forward(net, params, x, key)
         y_, residuals_ = (y, residuals) if other is None else forward(net, params, other, key)

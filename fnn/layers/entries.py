@@ -1,0 +1,198 @@
+"""Layers on trees of arrays: pick an entry, put entries behind each other, add them up. None has params."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from fnn.core import Leaf
+from fnn.errors import InputError, brief, check_cotangent, check_floating, describe, is_array
+
+Key = str | int
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Layout:
+    """How a tree of arrays looks: part of the residuals' structure, not of their data."""
+
+    structure: Any
+    arrays: tuple[tuple[tuple[int, ...], str], ...]  # the shape and dtype of each
+
+    @staticmethod
+    def of(x: PyTree[Array]) -> "Layout":
+        """Describe a tree."""
+        leaves, structure = jax.tree.flatten(x)
+        return Layout(structure, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
+
+
+@dataclass(frozen=True, repr=False)
+class Select(Leaf):
+    """Pick an entry of a dict or tuple; of a tuple of keys, pick these entries, a dict or tuple again.
+
+    The cotangent of what is left out is zero (float0 for integers). The backward reads neither side.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Select("numbers"), (), {"numbers": jnp.ones(2), "categories": jnp.arange(2)})
+    Array([1., 1.], dtype=float32)
+    """
+
+    key: Key | tuple[Key, ...]
+    __repr__ = brief
+    cheap = True
+    needs = frozenset()
+    couples_examples = False
+
+    def __post_init__(self):
+        forward = f"{{y}} = {{x}}[{self.key!r}]"
+        back = f"d{{x}} = 0 but for d{{x}}[{self.key!r}] = d{{y}}"
+        vars(self).update(equations=((forward,), (back,)))
+
+    def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
+        """No params."""
+        self._pick(x)
+        return ()
+
+    def forward(self, params: tuple[()], x: Any, key: Any) -> tuple[Any, Layout]:
+        """y = x[key]"""
+        return self._pick(x), Layout.of(x)
+
+    def recompute(self, params: tuple[()], x: Any, extras: Layout) -> Any:
+        """y = x[key]"""
+        return self._pick(x)
+
+    def backward(self, params: tuple[()], x: None, y: None, extras: Layout, dy: Any) -> tuple[tuple[()], Any]:
+        """dx[key] = dy, the rest zero"""
+        leaves = [_zero(shape, dtype) for shape, dtype in extras.arrays]
+        picked = self._pick(extras.structure.unflatten(range(len(leaves))))
+        if jax.tree.structure(dy) != jax.tree.structure(picked):
+            fix = "jax.tree.map(jnp.ones_like, y)"
+            raise InputError(self, f"dy like y, {jax.tree.structure(picked)}", describe(dy), fix)
+        for i, d in zip(jax.tree.leaves(picked), jax.tree.leaves(dy), strict=True):
+            if leaves[i].dtype != jax.dtypes.float0:
+                check_cotangent(self, d, leaves[i].shape, leaves[i].dtype)
+            leaves[i] = d
+        return (), extras.structure.unflatten(leaves)
+
+    def _pick(self, x: Any) -> Any:
+        keys = self.key if isinstance(self.key, tuple) else (self.key,)
+        known = list(x) if isinstance(x, dict) else list(range(len(x))) if isinstance(x, tuple) else []
+        if not set(keys) <= set(known):
+            fix = f"fnn.Select({known[0]!r})" if known else f"x = {{{', '.join(f'{k!r}: x' for k in keys)}}}"
+            raise InputError(self, f"x with {' and '.join(map(repr, keys))}", describe(x), fix)
+        if not isinstance(self.key, tuple):
+            return x[self.key]
+        return {key: x[key] for key in keys} if isinstance(x, dict) else tuple(x[key] for key in keys)
+
+
+def _zero(shape: tuple[int, ...], dtype: str) -> Any:
+    floating = jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
+    return jnp.zeros(shape, dtype) if floating else np.zeros(shape, jax.dtypes.float0)
+
+
+@dataclass(frozen=True, repr=False)
+class Concatenate(Leaf):
+    """Put the arrays of a tree behind each other on an axis; a dict's are in the order of its sorted keys.
+
+    They must agree in dtype and on the other axes. The backward reads neither side.
+    """
+
+    axis: int = -1
+    __repr__ = brief
+    cheap = True
+    needs = frozenset()
+    equations = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
+
+    def __post_init__(self):
+        vars(self).update(couples_examples=False if self.axis == -1 else None)  # another may be the examples'
+
+    def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
+        """No params."""
+        self._check(x)
+        return ()
+
+    def forward(self, params: tuple[()], x: Any, key: Any) -> tuple[Array, Layout]:
+        """y = x_0, x_1, ... behind each other"""
+        self._check(x)
+        return self.recompute(params, x, ()), Layout.of(x)
+
+    def recompute(self, params: tuple[()], x: Any, extras: Any) -> Array:
+        """y = x_0, x_1, ... behind each other"""
+        return jnp.concatenate(jax.tree.leaves(x), self.axis)
+
+    def backward(
+        self, params: tuple[()], x: None, y: None, extras: Layout, dy: Array
+    ) -> tuple[tuple[()], Any]:
+        """dx_i = its slice of dy"""
+        shape, dtype = extras.arrays[0]
+        axis = self.axis % len(shape)
+        ends = np.cumsum([shape[axis] for shape, _ in extras.arrays])
+        check_cotangent(self, dy, (*shape[:axis], int(ends[-1]), *shape[axis + 1 :]), jnp.dtype(dtype))
+        return (), extras.structure.unflatten(jnp.split(dy, ends[:-1].tolist(), axis))
+
+    def _check(self, x: Any) -> None:
+        first, *others = check_entries(self, x)
+        if not -first.ndim <= self.axis < first.ndim:
+            fix = "fnn.Concatenate()" if first.ndim else "jax.tree.map(lambda leaf: leaf[None], x)"
+            raise InputError(self, f"arrays with an axis {self.axis}", describe(x), fix)
+        axis = self.axis % first.ndim
+        for other in others:
+            alike = other.ndim == first.ndim and all(
+                a == b for i, (a, b) in enumerate(zip(other.shape, first.shape, strict=True)) if i != axis
+            )
+            if not alike or other.dtype != first.dtype:
+                fix = "fnn.Each({name: fnn.Dense(j, dtype=dtype) for name in x})"
+                raise InputError(self, f"arrays like {describe(first)} but on axis {axis}", describe(x), fix)
+
+
+@dataclass(frozen=True, repr=False)
+class Sum(Leaf):
+    """Add up the arrays of a tree, which must agree in shape and dtype. The backward reads neither side."""
+
+    __repr__ = brief
+    cheap = True
+    needs = frozenset()
+    couples_examples = False
+    equations = ("{y} = the entries of {x}, added",), ("d{x} = d{y} for every entry",)
+
+    def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
+        """No params."""
+        self._check(x)
+        return ()
+
+    def forward(self, params: tuple[()], x: Any, key: Any) -> tuple[Array, Layout]:
+        """y = x_0 + x_1 + ..."""
+        self._check(x)
+        return self.recompute(params, x, ()), Layout.of(x)
+
+    def recompute(self, params: tuple[()], x: Any, extras: Any) -> Array:
+        """y = x_0 + x_1 + ..."""
+        first, *others = jax.tree.leaves(x)
+        return sum(others, first)
+
+    def backward(
+        self, params: tuple[()], x: None, y: None, extras: Layout, dy: Array
+    ) -> tuple[tuple[()], Any]:
+        """dx_i = dy"""
+        shape, dtype = extras.arrays[0]
+        check_cotangent(self, dy, shape, jnp.dtype(dtype))
+        return (), extras.structure.unflatten([dy] * len(extras.arrays))
+
+    def _check(self, x: Any) -> None:
+        first, *others = check_entries(self, x)
+        if any(other.shape != first.shape or other.dtype != first.dtype for other in others):
+            fix = "fnn.Each({name: fnn.Dense(j, dtype=dtype) for name in x})"
+            raise InputError(self, f"arrays like {describe(first)}", describe(x), fix)
+
+
+def check_entries(who: object, x: Any) -> list[Any]:
+    """Return the arrays of a tree. Raises InputError unless there are some, and all floating."""
+    leaves = jax.tree.leaves(x)
+    if is_array(x) or not leaves:
+        raise InputError(who, "a tree of arrays as x", describe(x), "(x,)" if is_array(x) else "(x, z)")
+    for leaf in leaves:
+        check_floating(who, leaf)
+    return leaves
