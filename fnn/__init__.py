@@ -20,6 +20,7 @@ from fnn.activations.table import sigmoid as sigmoid
 from fnn.activations.table import silu as silu
 from fnn.activations.table import softmax as softmax
 from fnn.activations.table import tanh as tanh
+from fnn.compose.boundaries import Segment as Segment
 from fnn.compose.branches import Parallel as Parallel
 from fnn.compose.branches import Skip as Skip
 from fnn.compose.entries import Each as Each
@@ -29,8 +30,9 @@ from fnn.compose.networks import mlp as mlp
 from fnn.compose.remat import Remat as Remat
 from fnn.compose.repeat import Repeat as Repeat
 from fnn.compose.reversible import Reversible as Reversible
-from fnn.compose.serial import Segment as Segment
 from fnn.compose.serial import Serial as Serial
+from fnn.compose.stacking import stack as stack
+from fnn.compose.stacking import unstack as unstack
 from fnn.core import Composition as Composition
 from fnn.core import Layer as Layer
 from fnn.core import Leaf as Leaf

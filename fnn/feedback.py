@@ -94,9 +94,9 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
         spans = _spans(net, params, x)
         pieces, y = [], x
         for i, (start, stop) in enumerate(spans):
-            piece, own = Serial(*net.layers[start:stop]), tuple(params[start:stop])
+            piece, own = Serial(*net.layers[start:stop]), net.shares(params)[start:stop]
             y, residuals = forward(piece, own, y, None if key is None else jax.random.fold_in(key, i))
-            leaves = tuple(tuple(tree[start:stop]) for tree in trees)
+            leaves = tuple(net.shares(tree)[start:stop] for tree in trees)
             pieces.append((piece, own, residuals, leaves, y))
         value, dy = loss.value_and_grad(y, target, weights)
         wanted = [(dy.shape[-1], end.shape[-1]) for *_, end in pieces[:-1]]
@@ -107,7 +107,7 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
         for (piece, own, residuals, leaves, end), matrix in zip(pieces, (*feedback, None), strict=True):
             at_end = dy if matrix is None else (dy @ matrix.astype(dy.dtype)).astype(end.dtype)
             readings += backward(piece, own, residuals, at_end, *leaves, read=read)[0]
-        return value, tuple(readings)
+        return value, net.gathered(readings, params)
 
     return run
 
@@ -121,7 +121,7 @@ def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> t
     for start, stop in _spans(net, params, x):
         piece = Serial(*net.layers[start:stop])
         y, _ = jax.eval_shape(
-            lambda own, x, piece=piece: forward(piece, own, x), tuple(params[start:stop]), y
+            lambda own, x, piece=piece: forward(piece, own, x), net.shares(params)[start:stop], y
         )
         shapes.append(y)
     outputs = shapes[-1].shape[-1]
@@ -137,6 +137,6 @@ def _spans(net: Serial, params: Params, x: Any) -> list[tuple[int, int]]:
     if not isinstance(net, Serial):
         raise InputError("direct_feedback", "a chain", repr(net), "fnn.Serial(layer)")
     types = factor_types(net, params, x)
-    weighted = [i for i, own in enumerate(types) if Outer in jax.tree.leaves(own)]
+    weighted = [i for i, own in enumerate(net.shares(types)) if Outer in jax.tree.leaves(own)]
     cuts = [0, *weighted[1:], len(net.layers)]
     return list(zip(cuts, cuts[1:], strict=False))

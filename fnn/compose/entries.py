@@ -87,24 +87,28 @@ class Each(Composition):
         return gathered(readings, params), _like(self.names, dxs.values())
 
     def _check(self, x: Any) -> None:
-        wanted = f"x with the entries {', '.join(map(quoted, self.names))}"
+        """Raise unless `x` is a dict, or a tuple, with just these entries."""
+        known = (
+            list(x) if isinstance(x, dict) else list(range(len(x))) if isinstance(x, (tuple, list)) else []
+        )
         kind = dict if isinstance(self.names[0], str) else tuple
-        if type(x) is not kind:
-            array_fix = _spelled("fnn.Heads", self.layers, self.names)
-            tree_fix = "fnn.Each({name: layer for name in x})" if isinstance(x, dict) else "tuple(x)"
-            fix = tree_fix if isinstance(x, (dict, tuple, list)) else array_fix
-            raise InputError(self, wanted, describe(x), fix)
-        known = list(x) if isinstance(x, dict) else list(range(len(x)))
-        if set(known) != set(self.names):
-            more = set(self.names) < set(known)
-            each = _spelled("fnn.Each", self.layers, self.names)
-            names = ", ".join(map(quoted, self.names))
+        if type(x) is kind and set(known) == set(self.names):
+            return
+        names = ", ".join(map(quoted, self.names))
+        if not known:
+            fix = _spelled("fnn.Heads", self.layers, self.names)
+        elif type(x) is kind and set(known) > set(self.names):
+            fix = f"fnn.Serial(fnn.Select(({names},)), {_spelled('fnn.Each', self.layers, self.names)})"
+        elif len(known) == len(self.names) and not isinstance(x, dict):
+            fix = "tuple(x)" if kind is tuple else f"dict(zip(({names},), x))"
+        else:
             fix = (
-                f"fnn.Serial(fnn.Select(({names},)), {each})"
-                if more
-                else f"fnn.Each({{{known[0]!r}: layer}})"
+                "fnn.Each({name: layer for name in x})"
+                if isinstance(x, dict)
+                else "fnn.Each((layer,) * len(x))"
             )
-            raise InputError(self, wanted, describe(x), fix)
+        wanted = f"x to be a {kind.__name__} with the entries {names}"
+        raise InputError(self, wanted, describe(x), fix)
 
 
 @dataclass(frozen=True, init=False, repr=False)

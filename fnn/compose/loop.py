@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.compose.boundaries import rebuilds
 from fnn.compose.checks import check_same
-from fnn.compose.serial import rebuilds
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import at
 from fnn.factors import is_factor, join
@@ -88,7 +88,8 @@ class Loop(Composition):
             if self.shared:
                 params = self.layer.init(key, x)
             else:
-                params = jax.vmap(lambda key: self.layer.init(key, x))(jax.random.split(key, self.n))
+                own = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.n))
+                params = jax.vmap(lambda key: self.layer.init(key, x))(own)  # as those of a chain of n are
         self._check_same(x, jax.eval_shape(self.forward, params, x, None)[0])
         return params
 

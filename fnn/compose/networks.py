@@ -1,7 +1,7 @@
 """The usual networks, built from a few numbers."""
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 from jax.nn import initializers
@@ -27,18 +27,22 @@ def mlp(
     dropout: float = 0.0,
     dtype: Any = None,
     kernel_init: Initializer = HE_NORMAL,
-    scan_from: int = 4,
+    scan: bool = False,
 ) -> Serial:
     """Build a multilayer perceptron: dense layers with activations between them and a linear output.
 
     `sizes` are the widths, the input's first: `mlp([784, 512, 10])` has one hidden layer. `activation` is
     one for all hidden layers, or a sequence with one for each. `dropout` is the rate after each
     activation, `dtype` what the layers compute in, `kernel_init` the weights' initializer (the default is
-    He's, for relu; the output layer's is LeCun's). Where `scan_from` or more equal (activation, dense)
-    pairs follow each other, they become one `Repeat`, so that depth costs no compile time.
+    He's, for relu; the output layer's is LeCun's).
+
+    params: `{"first": ..., "hidden": (..., ...), "output": ...}`, where "hidden" has `{"dense": ...}` for each hidden
+    layer after the first: depth, activations and dropout change neither names nor values of the others. With
+    `scan=True` the hidden layers, which must be alike, are one `Repeat`, so that depth costs no compile time;
+    "hidden" is then `fnn.stack` of the same params.
 
     >>> mlp([64, 32, 10])
-    Serial(Dense(32, inputs=64), relu, Dense(10, inputs=32))
+    Serial(first=Dense(32, inputs=64), activation=relu, output=Dense(10, inputs=32))
     """
     sizes = list(sizes)
     if len(sizes) < 2:
@@ -54,23 +58,24 @@ def mlp(
     def dense(inputs: int, features: int, init: Initializer) -> Dense:
         return Dense(features, bias=bias, inputs=inputs, dtype=dtype, kernel_init=init)
 
-    def block(activation: Layer, inputs: int, features: int, init: Initializer) -> Serial:
-        noise = (Dropout(dropout),) if dropout else ()
-        return Serial(activation, *noise, dense(inputs, features, init))
+    def activated(activation: Layer) -> dict[str, Layer]:
+        return {"activation": activation} | ({"dropout": Dropout(dropout)} if dropout else {})
 
-    inits = [kernel_init] * hidden + [LECUN_NORMAL]
+    output = dense(*sizes[-2:], LECUN_NORMAL)
+    if not hidden:
+        return Serial(output=output)
+    # A block is an activation and then a dense layer, not a dense layer and its activation: the boundary between two
+    # of them is then the pre-activation, and no boundary is kept on both sides of a scan's edge.
     blocks = [
-        block(activation, k, j, init)
-        for activation, (k, j), init in zip(activations, pairwise(sizes[1:]), inits[1:], strict=True)
+        Serial(**activated(before), dense=dense(k, j, kernel_init))
+        for before, (k, j) in zip(activations[:-1], pairwise(sizes[1:-1]), strict=True)
     ]
-    # The pairs are (activation, dense), not (dense, activation): the boundary between two of them is then
-    # the pre-activation, and no boundary is kept on both sides of a scan's edge.
-    layers: list[Layer] = [dense(sizes[0], sizes[1], inits[0])]
-    for same, group in groupby(blocks):
-        n = len(list(group))
-        square = same.layers[-1].inputs == same.layers[-1].features  # pyright: ignore
-        layers += [Repeat(same, n)] if square and n >= scan_from else [same] * n
-    return Serial(*layers)
+    if scan and (len(set(sizes[1:-1])) > 1 or len(set(blocks)) > 1):
+        wanted, got = "hidden layers that are alike, to scan over", f"{sizes}, {activations}"
+        raise InputError("mlp", wanted, got, f"fnn.mlp({sizes}, {activations}, scan=False)")
+    inner = {"hidden": Repeat(blocks[0], len(blocks)) if scan else Serial(*blocks)} if blocks else {}
+    first = dense(*sizes[:2], kernel_init)
+    return Serial(first=first, **inner, **activated(activations[-1]), output=output)
 
 
 def gated(features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None) -> Serial:

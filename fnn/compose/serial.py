@@ -1,80 +1,75 @@
 """A chain of layers, described by its boundaries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 
-from fnn.compose.checks import check_layers, check_params, coupled, key_of
+from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, rebuilds
+from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
+from fnn.compose.spelling import Spelling
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
 
-Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of block i
-
-
-class Segment(NamedTuple):
-    """Layers start .. stop - 1 of a chain: their inner boundaries are made again in the backward."""
-
-    start: int
-    stop: int
-    plan: tuple["Segment", ...] = ()  # of the segment as a chain, when it is run again
-
-
-def rebuilds(layer: Layer) -> bool:
-    """Tell whether a layer makes its output again from what it keeps itself."""
-    return isinstance(layer, Composition) and layer.rebuilds
-
-
-def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
-    """Choose the smallest set of boundaries from which all needed ones follow by cheap layers alone.
-
-    Walk the chain once. A needed boundary is within reach if cheap layers lead to it from a kept one; if
-    it is not, it is kept. For dense-gelu-dense that leaves the pre-activation only, for dense-relu-dense
-    the activation only. One that its layer rebuilds from what it keeps itself is within reach, too.
-    """
-    needed = {i + (side == "output") for i, layer in enumerate(layers) for side in layer.needs}
-    kept, reachable = [], False
-    for i in range(len(layers) + 1):
-        reachable = i > 0 and (rebuilds(layers[i - 1]) or (reachable and layers[i - 1].cheap))
-        if i in needed and not reachable:
-            kept.append(i)
-            reachable = True
-    return tuple(kept)
-
 
 @dataclass(frozen=True, init=False, repr=False)
 class Serial(Composition):
-    """Run layers one after the other. params: a tuple with the params of each.
+    """Run layers one after the other: `Serial(a, b)`, or with names `Serial(encoder=a, head=b)`.
 
-    A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`. So the
-    choice of boundaries is made for the whole. The extras are the kept inner boundaries by their number,
-    and the layers' extras; the two ends belong to whoever runs the chain.
+    params: a tuple with those of each layer, or with names a dict with those of each layer that has any. Without
+    names a layer draws its params by the number of layers with params before it, with names by its name.
+
+    A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`, and a chain with
+    names, or under one, has params of its own but runs as a part of the whole. So the choice of boundaries is made
+    for the whole: `layers` are those of all chains inside, in the order in which they run. The extras are
+    the kept inner boundaries by their number, and the layers' extras; the two ends belong to whoever runs the chain.
+
+    `net[0]`, `net["encoder"]` and `net[:2]` are the layers and the shorter chain that stand there.
 
     `plan` names segments that keep nothing but their input and are run again in the backward, each as a
     chain with a plan of its own (`fnn.memory.fit` finds one). It changes no params, no value, no gradient.
     """
 
     layers: tuple[Layer, ...]
+    spelling: Spelling
     plan: tuple[Segment, ...]
-    first: int  # the number of the first layer in the chain that this is a segment of
+    places: tuple[str, ...]  # where the layers stand in the whole chain, of which this may be a segment
+    first: int  # the number of the first layer there
 
-    def __init__(self, *layers: Layer, plan: tuple[Segment, ...] = (), first: int = 0):
-        if layers:
-            check_layers("Serial", layers, "fnn.Serial(a, b)")
-        spliced, segments = [], []
-        for layer in layers:
-            chain = layer if isinstance(layer, Serial) else None
-            segments += [s._replace(start=s.start + len(spliced), stop=s.stop + len(spliced))
-                         for s in (chain.plan if chain else ())]  # fmt: skip
-            spliced += chain.layers if chain else (layer,)
-        segments += [Segment(*segment) for segment in plan]
-        _check_plan(sorted(segments), len(spliced))
-        vars(self).update(layers=tuple(spliced), plan=tuple(sorted(segments)), first=first)
+    def __init__(self, *layers: Layer, plan: tuple[Segment, ...] = (), **named: Layer):
+        if layers and named:
+            got = f"{len(layers)} without and {', '.join(named)}"
+            raise InputError("Serial", "names for all layers or for none", got, "fnn.Serial(a=a, b=b)")
+        if isinstance(plan, Layer):
+            raise InputError("Serial", "another name than plan", repr(plan), f"fnn.Serial(body={plan!r})")
+        entries = dict(enumerate(layers)) if layers else named
+        if entries:
+            check_layers("Serial", tuple(entries.values()), "fnn.Serial(a, b)")
+        flat, names, items, segments = [], [], [], []
+        for name, layer in entries.items():
+            start = len(flat)
+            if isinstance(layer, Serial):
+                inner = layer.spelling.shifted(start)
+                spliced = not named and not inner.named
+                items += inner.items if spliced else (inner,)
+                names += inner.names if spliced else (name,)
+                segments += [s._replace(start=s.start + start, stop=s.stop + start) for s in layer.plan]
+                flat += layer.layers
+            else:
+                items, names, flat = [*items, start], [*names, name], [*flat, layer]
+        spelling = Spelling(tuple(names) if named else tuple(range(len(items))), tuple(items))
+        self._set(tuple(flat), spelling, (*segments, *plan))
+
+    def _set(self, layers: Any, spelling: Any, plan: Any, places: Any = None, first: int = 0) -> None:
+        plan = tuple(sorted(Segment(*segment) for segment in plan))
+        check_plan(plan, len(layers))
+        places = tuple(spelling.places()) if places is None else places
+        vars(self).update(layers=layers, spelling=spelling, plan=plan, places=places, first=first)
         blocks = tuple(layer for _, layer in self.blocks)
         kept, ends = kept_boundaries(blocks), {0: "input", len(blocks): "output"}
         reachable = False
@@ -85,18 +80,59 @@ class Serial(Composition):
             needs=frozenset(ends[i] for i in kept if i in ends),
             cheap=all(layer.cheap for layer in blocks),
             rebuilds=reachable,  # cheap blocks alone lead from a kept inner boundary to the output
-            couples_examples=coupled(spliced),
+            couples_examples=coupled(layers),
         )
 
     kept: ClassVar[tuple[int, ...]]  # the kept boundaries, numbered by the blocks
 
     def __repr__(self) -> str:
-        plan = (f"plan={[tuple(s) if s.plan else s[:2] for s in self.plan]}",) if self.plan else ()
-        return f"Serial({', '.join((*map(repr, self.layers), *plan))})"
+        bare, names = self.with_plan(()) if self.plan else self, self.spelling.names
+        shown = [f"{n}={bare[n]!r}" if self.spelling.named else repr(bare[n]) for n in names]
+        shown += [f"plan={[tuple(s) if s.plan else s[:2] for s in self.plan]}"] if self.plan else []
+        return f"Serial({', '.join(shown)})"
+
+    def __len__(self) -> int:
+        """Count the layers and chains that stand in this one."""
+        return len(self.spelling.items)
+
+    def __getitem__(self, index: int | str | slice) -> Layer:
+        """Return the layer or chain at a number or name, or the chain of those in a slice."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise InputError("Serial", "layers one after the other", repr(index), f"net[{start}:{stop}]")
+            return self._between(*self.spelling.between(start, max(start, stop)))
+        if isinstance(index, str):
+            if index not in self.spelling.names:
+                raise KeyError(f"{index!r}, in a chain of {', '.join(map(repr, self.spelling.names))}")
+            index = self.spelling.names.index(index)
+        item = self.spelling.items[index]
+        if isinstance(item, int):
+            return self.layers[item]
+        return self._between(item.shifted(-item.start), item.start)
+
+    def _between(self, spelling: Spelling, start: int) -> "Serial":
+        """Return the chain of so spelled layers from `start` on, with the segments that lie in it."""
+        stop = start + spelling.size
+        inside = [s._replace(start=s.start - start, stop=s.stop - start) for s in self.plan
+                  if start <= s.start and s.stop <= stop]  # fmt: skip
+        return _chain(self.layers[start:stop], spelling, inside)
 
     def with_layers(self, *layers: Layer) -> "Serial":
-        """Return a chain of other layers under the same plan."""
-        return Serial(*layers, plan=self.plan, first=self.first)
+        """Return a chain of other layers under the same names and the same plan."""
+        return _chain(layers, self.spelling, self.plan, self.places, self.first)
+
+    def with_plan(self, plan: tuple[Segment, ...]) -> "Serial":
+        """Return the same chain under another plan."""
+        return _chain(self.layers, self.spelling, plan, self.places, self.first)
+
+    def shares(self, tree: Any) -> tuple[Any, ...]:
+        """Return for each of `layers` its part of the params, or of a tree that begins like them."""
+        return self.spelling.shares(tree)
+
+    def gathered(self, shares: Sequence[Any], params: Any) -> Any:
+        """Put such parts together again, in the structure of the params."""
+        return self.spelling.gathered(shares, params)
 
     @cached_property
     def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
@@ -105,36 +141,33 @@ class Serial(Composition):
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
             if start < stop:
-                chain = Serial(*self.layers[start:stop], plan=plan, first=self.first + start)
+                inner = (
+                    self.layers[start:stop],
+                    Spelling(tuple(range(stop - start)), tuple(range(stop - start))),
+                )
+                chain = _chain(*inner, plan, self.places[start:stop], self.first + start)
                 found.append((slice(start, stop), Remat(chain, place="")))
             i = stop
         return tuple(found)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the blocks, each on the last one's output; of the kept inner boundaries each is its reader's
-        input.
-        """
-        found = []
+        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
+        found, own = [], self.shares(params)
         for i, (where, layer) in enumerate(self.blocks):
             keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()
             takes = "previous" if i else "input"
-            found.append(Part(self._place(where), layer, params[where], x, key, keeps=keeps, takes=takes))
-            x, _ = jax.eval_shape(layer.forward, params[where], x, None)
+            found.append(Part(self._place(where), layer, own[where], x, key, keeps=keeps, takes=takes))
+            x, _ = jax.eval_shape(layer.forward, own[where], x, None)
         return found
 
-    def init(self, key: Any, x: Any) -> tuple[Any, ...]:
+    def init(self, key: Any, x: Any) -> Any:
         """Make each layer's params for the shape that reaches it."""
-        params = []
-        for i, layer in enumerate(self.layers):
-            with at(f".layers[{i}]"):
-                params.append(layer.init(jax.random.fold_in(key, i), x))
-                x, _ = jax.eval_shape(layer.forward, params[i], x, None)
-        return tuple(params)
+        return self.spelling.init(self.layers, key, x, iter(self.places))[0]
 
-    def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Boundaries, Any]]:
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Boundaries, Any]]:
         """v[i + 1] = block i of v[i]"""
-        check_params("Serial", params, len(self.layers))
-        inner, extras = {}, []
+        self.spelling.check("Serial", params)
+        params, inner, extras = self.shares(params), {}, []
         for i, (where, layer) in enumerate(self.blocks):
             if 0 < i in self.kept:
                 inner[i] = x
@@ -143,17 +176,19 @@ class Serial(Composition):
             extras.append(extra)
         return x, (inner, tuple(extras))
 
-    def recompute(self, params: tuple[Any, ...], x: Any, extras: tuple[Boundaries, Any]) -> Any:
+    def recompute(self, params: Any, x: Any, extras: tuple[Boundaries, Any]) -> Any:
         """v[i + 1] = block i of v[i]"""
+        params = self.shares(params)
         for (where, layer), extra in zip(self.blocks, extras[1], strict=True):
             x = layer.recompute(params[where], x, extra)
         return x
 
     def backward(
-        self, params: tuple[Any, ...], x: Any, y: Any, extras: tuple[Boundaries, Any], dy: Any, read: Reading
+        self, params: Any, x: Any, y: Any, extras: tuple[Boundaries, Any], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
         """dv[i] = the backward of block i at dv[i + 1]: the chain rule, last block first."""
-        check_params("Serial", params, len(self.layers))
+        self.spelling.check("Serial", params)
+        of_chain, params = params, self.shares(params)
         blocks, (inner, extras) = self.blocks, extras
         known = {0: x, len(blocks): y} | inner
         known = {i: v for i, v in known.items() if v is not None}
@@ -166,16 +201,16 @@ class Serial(Composition):
         for i, (where, layer) in reversed(list(enumerate(blocks))):
             v_out = boundary(i + 1, dy) if "output" in layer.needs else None
             v_in = boundary(i, dy) if "input" in layer.needs else None
-            share = read.mapped(lambda tree, where=where: tree[where])
+            share = read.mapped(lambda tree, where=where: self.shares(tree)[where])
             with at(self._place(where)):
                 reading, dy = pull(layer, params[where], v_in, v_out, extras[i], dy, share)
             known.pop(i + 1, None)  # its last use: it may be freed
             readings.append((reading,) if isinstance(where, int) else reading)
-        return sum(reversed(readings), ()), dy
+        return self.gathered(sum(reversed(readings), ()), of_chain), dy
 
-    def rebuild(self, params: tuple[Any, ...], extras: tuple[Boundaries, Any]) -> Any:
+    def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
         """Return the same output again, without the input."""
-        return self._reach(len(self.blocks), params, dict(extras[0]), extras[1], lambda v: v)
+        return self._reach(len(self.blocks), self.shares(params), dict(extras[0]), extras[1], lambda v: v)
 
     def _reach(
         self, i: int, params: tuple[Any, ...], known: Boundaries, extras: Any, hold: Callable[[Any], Any]
@@ -198,15 +233,17 @@ class Serial(Composition):
 
     def _place(self, where: int | slice) -> str:
         """Return a layer's place in the whole chain; a segment has none, its layers have theirs."""
-        return "" if isinstance(where, slice) else f".layers[{self.first + where}]"
+        return "" if isinstance(where, slice) else self.places[where]
 
 
-def _check_plan(plan: list[Segment], layers: int) -> None:
-    """Raise unless the segments lie in the chain, one behind the other."""
-    end = 0
-    for start, stop, _ in plan:
-        if not end <= start < stop <= layers:
-            wanted = f"a plan of segments of the {layers} layers, one behind the other"
-            got = str([tuple(segment[:2]) for segment in plan])
-            raise InputError("Serial", wanted, got, "fnn.memory.fit(net, x, budget)")
-        end = stop
+def _chain(
+    layers: tuple[Layer, ...],
+    spelling: Spelling,
+    plan: Sequence[Segment] = (),
+    places: tuple[str, ...] | None = None,
+    first: int = 0,
+) -> Serial:
+    """Return the chain that is so spelled."""
+    chain = object.__new__(Serial)
+    chain._set(layers, spelling, plan, places, first)
+    return chain

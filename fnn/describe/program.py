@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fnn.compose.boundaries import rebuilds
 from fnn.compose.names import place_of
-from fnn.compose.serial import rebuilds
 from fnn.core import Composition, Equations, Layer, Leaf, Part
 
 SYMBOLS = {"kernel": "w", "bias": "b"}  # by which params are written; others by their names

@@ -30,9 +30,10 @@ Graph = Any  # fnn.export.graph.Graph, which imports this table
 
 
 def _serial(graph: Graph, layer: Serial, params: Any, v: str, name: str) -> str:
-    for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
-        with at(f".layers[{i}]"):
-            v = graph.add(child, p, v, f"{name}.{i}")
+    paths = zip(layer.spelling.paths(), layer.places, layer.layers, layer.shares(params), strict=True)
+    for path, place, child, own in paths:
+        with at(place):
+            v = graph.add(child, own, v, ".".join((name, *map(str, path))))
     return v
 
 

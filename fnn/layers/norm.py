@@ -45,7 +45,8 @@ class LayerNorm(Leaf):
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Scale one, bias zero."""
-        return _init(self, x, self._shapes(x))
+        _check_input(self, x)
+        return _init(x, self._shapes(x))
 
     def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, tuple[Statistic, Statistic]]:
         """y = (x - mean) / sqrt(var + eps) * scale + bias"""
@@ -104,7 +105,8 @@ class RMSNorm(Leaf):
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Scale one."""
-        return _init(self, x, self._shapes(x))
+        _check_input(self, x)
+        return _init(x, self._shapes(x))
 
     def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, Statistic]:
         """y = x / sqrt(mean(x^2) + eps) * scale"""
@@ -142,8 +144,7 @@ def _equations(scale: bool, bias: bool, centred: str, deviation: str, dx: str) -
     return (h, f"{{y}} = {y}"), (h, *dscale, *dbias, dh, f"d{{x}} = ({dx}) / {deviation}")
 
 
-def _init(norm: Any, x: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    _check_input(norm, x)
+def _init(x: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     values = {"scale": 1, "bias": 0}
     return {name: jnp.full(shape, values[name], accumulator(x.dtype)) for name, shape in shapes.items()}
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from fnn.arrays import bytes_of
-from fnn.compose.serial import Segment, Serial, rebuilds
+from fnn.compose.boundaries import Segment, rebuilds
+from fnn.compose.serial import Serial
 from fnn.core import Layer, Side
 from fnn.flops import product_flops, residual_flops
 
@@ -64,7 +65,7 @@ def best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
 def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf) -> tuple[Plan, ...]:
     """Recur over the stretches of a chain; equal stretches are solved once."""
     stages = [
-        _stage(part.layer, part.params, part.x, plans_of) for part in Serial(*chain.layers).parts(params, x)
+        _stage(part.layer, part.params, part.x, plans_of) for part in chain.with_plan(()).parts(params, x)
     ]
     kinds = list(dict.fromkeys(stages))
 
@@ -100,7 +101,11 @@ def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf)
         return best(found, whole or remade)
 
     plans = solve(tuple(kinds.index(stage) for stage in stages), "held", False, False)
-    return tuple(plan._replace(net=Serial(*plan.net.layers, plan=plan.net.segments)) for plan in plans)
+
+    def planned(found: _Chain) -> Serial:
+        return chain.with_layers(*found.layers).with_plan(found.segments)
+
+    return tuple(plan._replace(net=planned(plan.net)) for plan in plans)
 
 
 def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fnn
 from fnn import Dense, Dropout, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip, gated
-from fnn.compose.serial import kept_boundaries
+from fnn.compose.boundaries import kept_boundaries
 from tests.cases import ACTIVATIONS
 
 
