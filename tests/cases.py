@@ -144,8 +144,20 @@ COMPOSITIONS = [
     Case("mlp-no-batch", fnn.mlp([5, 7, 3], fnn.gelu), (5,)),
     Case("mlp-tokens", fnn.mlp([5, 7, 3], fnn.tanh), (2, 3, 5)),
     Case("mlp-own-activations", fnn.mlp([5, 7, 7, 3], [SINE, CUBE]), (7, 5)),
-    Case("mlp-scanned", fnn.mlp([5, 7, 7, 7, 7, 7, 3]), (3, 5)),
-    Case("mlp-scanned-dropout", fnn.mlp([5, 7, 7, 7, 7, 7, 3], SINE, dropout=0.3), (3, 5)),
+    Case("mlp-scanned", fnn.mlp([5, 7, 7, 7, 7, 7, 3], scan=True), (3, 5)),
+    Case("mlp-scanned-dropout", fnn.mlp([5, 7, 7, 7, 7, 7, 3], SINE, dropout=0.3, scan=True), (3, 5)),
+    Case(
+        "named",
+        Serial(
+            encoder=Serial(Dense(4), SINE), norm=LayerNorm(), drop=Dropout(0.3), head=Serial(out=Dense(3))
+        ),
+        (7, 5),
+    ),
+    Case(
+        "named-in-chain",
+        Serial(Dense(4), Serial(act=fnn.relu, wide=Dense(4)), Serial(act=fnn.relu, wide=Dense(3)), SINE),
+        (7, 5),
+    ),
     Case("chain-in-chain", Serial(Serial(Dense(4), fnn.gelu), Serial(Dense(3), fnn.relu)), (7, 5)),
     Case("cheap-chain", Serial(Scale(), fnn.Bias(), Dropout(0.3), fnn.relu, SINE), (7, 5)),
     Case("dense-norm-sine", Serial(Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(3)), (7, 5)),
@@ -222,6 +234,11 @@ REMADE = [
     Case("recomputed", Serial(Dense(4), Remat(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
     Case("recomputed-embedding", Remat(Embedding(VOCABULARY, 3)), (7,), integer=True),
     Case("plan", Serial(*CHAIN, plan=(Segment(1, 4), Segment(4, 8))), (7, 5)),
+    Case(
+        "plan-named",
+        Serial(body=Serial(*CHAIN[:5]), tail=Serial(*CHAIN[5:]), plan=(Segment(1, 4), Segment(4, 8))),
+        (7, 5),
+    ),
     Case("plan-whole", Serial(*CHAIN, plan=(Segment(0, 9),)), (7, 5)),
     Case("plan-in-plan", Serial(*CHAIN, plan=(Segment(0, 6, (Segment(1, 4), Segment(4, 6))),)), (2, 3, 5)),
     Case("repeat-every-2", Repeat(Serial(Dense(5), Dropout(0.3), SINE), 6, every=2), (7, 5)),

@@ -57,7 +57,7 @@ def test_feedback_alignment_and_sign_symmetry_by_hand():
     "net",
     [
         fnn.Serial(fnn.Dense(5), fnn.LayerNorm(), fnn.gelu, fnn.Skip(fnn.gated(5)), fnn.Dense(3)),
-        fnn.mlp([5, 6, 6, 6, 6, 6, 3], fnn.gelu),
+        fnn.mlp([5, 6, 6, 6, 6, 6, 3], fnn.gelu, scan=True),
     ],
     ids=["recomputed", "scanned"],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import fnn
 from tests.cases import Case, example
 from tests.proof import assert_equal
 
-NET = fnn.mlp([5, 6, 6, 6, 6, 6, 3], fnn.gelu, dropout=0.2)
+NET = fnn.mlp([5, 6, 6, 6, 6, 6, 3], fnn.gelu, dropout=0.2, scan=True)
 LOSS = fnn.softmax_cross_entropy()
 STEP = fnn.value_and_grad(NET, LOSS)
 DRAWN = example(Case("net", NET, (8, 5)))
@@ -86,9 +86,9 @@ def test_feedback_alignment_is_backward_with_other_params():
     drawn, other = example(Case("a", net, (7, 5))), example(Case("b", net, (7, 5)), seed=1)
     _, residuals = fnn.forward(net, drawn.params, drawn.x)
     grads, dx = fnn.backward(net, other.params, residuals, drawn.dy)
-    dz = np.asarray(drawn.dy) @ np.asarray(other.params[2]["kernel"]).T
-    np.testing.assert_allclose(grads[0]["kernel"], np.asarray(drawn.x).T @ dz, rtol=1e-12)
-    np.testing.assert_allclose(dx, dz @ np.asarray(other.params[0]["kernel"]).T, rtol=1e-12)
+    dz = np.asarray(drawn.dy) @ np.asarray(other.params["output"]["kernel"]).T
+    np.testing.assert_allclose(grads["first"]["kernel"], np.asarray(drawn.x).T @ dz, rtol=1e-12)
+    np.testing.assert_allclose(dx, dz @ np.asarray(other.params["first"]["kernel"]).T, rtol=1e-12)
 
 
 def test_vmap_over_dy_propagates_many_cotangents_at_once():

@@ -40,20 +40,23 @@ PLAIN = {
 
 def plain(activation: Callable[[Any], Any], params: Any, x: Any) -> Any:
     """Run the same network as a user of jax.numpy writes it: a scan where fnn has one."""
-    for p in params:
-        if isinstance(p, dict):
-            x = x @ p["kernel"] + p["bias"]
-        elif p == ():
-            x = activation(x)
-        else:
-            x, _ = jax.lax.scan(lambda h, w: (activation(h) @ w["kernel"] + w["bias"], None), x, p[1])
-    return x
+
+    def dense(x: Any, own: Any) -> Any:
+        return x @ own["kernel"] + own["bias"]
+
+    x, hidden = dense(x, params["first"]), params["hidden"]
+    if isinstance(hidden, dict):
+        x, _ = jax.lax.scan(lambda h, own: (dense(activation(h), own["dense"]), None), x, hidden)
+    else:
+        for own in hidden:
+            x = dense(activation(x), own["dense"])
+    return dense(activation(x), params["output"])
 
 
 def steps(name: str, scan: bool, options: Options) -> tuple[dict[str, Any], tuple]:
     """Give the three compiled gradient functions and their arguments."""
     sizes = [options.width] * (options.layers + 1) + [10]
-    net = fnn.mlp(sizes, getattr(fnn, name), scan_from=2 if scan else 1000)
+    net = fnn.mlp(sizes, getattr(fnn, name), scan=scan)
     x = jax.random.normal(jax.random.key(0), (options.batch, options.width))
     labels = jnp.arange(options.batch) % 10
     params = fnn.init(net, jax.random.key(1), x)

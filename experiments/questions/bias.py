@@ -66,7 +66,7 @@ def to_augmented(params: Any) -> Any:
 
 def networks(widths: tuple[int, ...]) -> tuple[fnn.Serial, fnn.Serial]:
     """Give a relu network with the bias beside the weights, and one with it inside."""
-    beside = fnn.mlp(widths, scan_from=len(widths))
+    beside = fnn.Serial(*fnn.mlp(widths).layers)
     inside = [Augmented(layer.features) if isinstance(layer, fnn.Dense) else layer for layer in beside.layers]
     return beside, fnn.Serial(*inside)
 

@@ -125,7 +125,7 @@ def by_fnn_recursion(layers: tuple[fnn.Layer, ...], params: tuple[Any, ...], x: 
 
 def problem(width: int, n: int, seed: int) -> tuple[fnn.Serial, Any, Params, np.ndarray, np.ndarray]:
     """Make a network width-width-10, its params for fnn and for NumPy, inputs and targets."""
-    random, net = np.random.default_rng(seed), fnn.mlp([width, width, 10])
+    random, net = np.random.default_rng(seed), fnn.Serial(*fnn.mlp([width, width, 10]).layers)
     x, t = random.standard_normal((n, width)), random.standard_normal((n, 10))
     params = fnn.init(net, jax.random.key(seed), jnp.asarray(x))
     return net, params, [(np.asarray(p["kernel"]), np.asarray(p["bias"])) for p in params if p], x, t

@@ -28,7 +28,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 def by_fnn(weights: Weights, batches: Batches) -> list[float]:
     """Learn with fnn and optax: give the loss before each step."""
-    net = fnn.mlp([weights[0][0].shape[0], *(len(b) for _, b in weights)], scan_from=len(weights) + 1)
+    net = fnn.Serial(*fnn.mlp([weights[0][0].shape[0], *(len(b) for _, b in weights)]).layers)
     dense = iter([{"kernel": jnp.asarray(w), "bias": jnp.asarray(b)} for w, b in weights])
     params: Any = tuple(next(dense) if isinstance(layer, fnn.Dense) else () for layer in net.layers)
     optimizer = optax.sgd(RATE, MOMENTUM)

@@ -71,7 +71,7 @@ class Columns(fnn.Leaf):
 
 
 def network(widths: tuple[int, ...]) -> fnn.Serial:
-    """Make the network of `fnn.mlp(widths, fnn.tanh)` for examples in columns."""
+    """Make the layers of `fnn.mlp(widths, fnn.tanh)` for examples in columns."""
     first, *others = (Columns(j) for j in widths[1:])
     return fnn.Serial(first, *(layer for dense in others for layer in (fnn.tanh, dense)))
 
@@ -124,7 +124,7 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float
 
     Each is the largest difference over the gradient's largest entry.
     """
-    net, turned = fnn.mlp(widths, fnn.tanh, scan_from=len(widths)), network(widths)
+    net, turned = fnn.Serial(*fnn.mlp(widths, fnn.tanh).layers), network(widths)
     x_key, t_key, key = jax.random.split(jax.random.key(seed), 3)
     x, t = jax.random.normal(x_key, (n, widths[0])), jax.random.normal(t_key, (n, widths[-1]))
     params = fnn.init(net, key, x)
@@ -146,7 +146,7 @@ def compare(widths: tuple[int, ...], n: int, seed: int) -> dict[str, tuple[float
 
 def times(width: int, n: int, rounds: int) -> dict[str, np.ndarray]:
     """Give the seconds of a compiled gradient, rows and columns in turn."""
-    net, turned = fnn.mlp([width] * 4, fnn.tanh), network((width,) * 4)
+    net, turned = fnn.Serial(*fnn.mlp([width] * 4, fnn.tanh).layers), network((width,) * 4)
     x = jax.random.normal(jax.random.key(0), (n, width), jnp.float32)
     params = fnn.init(net, jax.random.key(1), x)
     other, X = to_columns(params), jnp.array(x.T)

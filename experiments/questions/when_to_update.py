@@ -148,7 +148,7 @@ def eager(depth: int, width: int, n: int) -> dict[str, list[float]]:
 def main(options: Options, width: int = 64, steps: int = 400, batch: int = 64) -> dict[str, Any]:
     """Measure errors, learning and memory; print, draw, write."""
     digits = from_scikit_learn(options.seed)
-    net = fnn.mlp([64, *[width] * 5, 10], scan_from=9)
+    net = fnn.Serial(*fnn.mlp([64, *[width] * 5, 10]).layers)
     x, t = jnp.asarray(digits.x), jnp.asarray(digits.t)
     params = fnn.init(net, jax.random.key(options.seed), x)
     off = errors(net, params, x[:256], t[:256])

@@ -149,11 +149,12 @@ def main(options: Options) -> None:
         "accuracy after each epoch": accuracies.tolist(),
         "confusion": confusion.tolist(),
     }
+    first = "first" if options.hidden else "output"
     files = {
         "figures.json": as_json(figures),
         "learning-curve.png": learning_curve(losses, accuracies),
         "confusion-matrix.png": confusion_matrix(confusion),
-        "weights.png": weight_images(untrained[0]["kernel"], params[0]["kernel"], digits.shape),
+        "weights.png": weight_images(untrained[first]["kernel"], params[first]["kernel"], digits.shape),
     }
     replaced = write(folder, files)
     console.print(f"[bold green]{accuracies[-1, 1]:.2%}[/] of the held-out images are read right.")

@@ -86,13 +86,13 @@ def summary(net: Layer, x: Any, key: Any = None) -> Summary:
     >>> import jax.numpy as jnp
     >>> from fnn.compose.networks import mlp
     >>> print(summary(mlp([64, 32, 10]), jax.ShapeDtypeStruct((100, 64), jnp.float32)))
-    layer                             output           params    flops  keeps   bytes
-    ---------------------------------------------------------------------------------
-    .layers[0]  Dense(32, inputs=64)  float32[100,32]   2,080  409,600  input  25,600
-    .layers[1]  relu                  float32[100,32]       0        0              0
-    .layers[2]  Dense(10, inputs=32)  float32[100,10]     330   64,000  input  12,800
-    ---------------------------------------------------------------------------------
-    total                                               2,410  473,600         38,400
+    layer                                 output           params    flops  keeps   bytes
+    -------------------------------------------------------------------------------------
+    ["first"]       Dense(32, inputs=64)  float32[100,32]   2,080  409,600  input  25,600
+    ["activation"]  relu                  float32[100,32]       0        0              0
+    ["output"]      Dense(10, inputs=32)  float32[100,10]     330   64,000  input  12,800
+    -------------------------------------------------------------------------------------
+    total                                                   2,410  473,600         38,400
     """
     x = shapes_of("summary", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))

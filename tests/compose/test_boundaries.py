@@ -67,9 +67,9 @@ def test_what_is_kept(net, kept):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
-@pytest.mark.parametrize("scan_from", [4, 99], ids=["scanned", "unrolled"])
-def test_sixteen_layers_keep_one_boundary_each_and_the_input(activation, scan_from):
-    net = fnn.mlp([8] * 18, activation, scan_from=scan_from)
+@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
+def test_sixteen_layers_keep_one_boundary_each_and_the_input(activation, scan):
+    net = fnn.mlp([8] * 18, activation, scan=scan)
     x = jax.ShapeDtypeStruct((4, 8), jnp.float32)
     assert fnn.summary(net, x).kept_bytes == 17 * 4 * 8 * 4
 
@@ -90,13 +90,3 @@ def test_a_chain_in_a_chain_is_one_chain():
     a, b, c = Dense(3), fnn.relu, Dense(2)
     assert Serial(a, Serial(b, c)) == Serial(Serial(a, b), c) == Serial(a, b, c)
     assert hash(Serial(a, Serial(b))) == hash(Serial(a, b))
-
-
-def test_mlp_scans_equal_hidden_layers_when_there_are_many():
-    assert repr(fnn.mlp([5, 8, 8, 8, 3], fnn.tanh, scan_from=2)) == (
-        "Serial(Dense(8, inputs=5), Repeat(Serial(tanh, Dense(8, inputs=8)), 2), tanh, Dense(3, inputs=8))"
-    )
-    assert repr(fnn.mlp([5, 8, 6, 3], [fnn.relu, fnn.tanh])) == (
-        "Serial(Dense(8, inputs=5), relu, Dense(6, inputs=8), tanh, Dense(3, inputs=6))"
-    )
-    assert repr(fnn.mlp([5, 3], bias=False)) == "Serial(Dense(3, bias=False, inputs=5))"

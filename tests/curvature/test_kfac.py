@@ -73,7 +73,7 @@ def test_the_norm_constraint_bounds_the_predicted_change():
 @pytest.mark.parametrize(
     "net",
     [
-        fnn.mlp([5, 8, 8, 8, 8, 8, 3], fnn.tanh),
+        fnn.mlp([5, 8, 8, 8, 8, 8, 3], fnn.tanh, scan=True),
         fnn.Serial(fnn.Dense(8), fnn.LayerNorm(), fnn.gelu, fnn.Skip(fnn.gated(8)), fnn.Dense(3)),
     ],
     ids=["scanned", "norm-gated-skip"],

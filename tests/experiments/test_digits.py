@@ -39,7 +39,7 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     done = script("--epochs", "4", "--hidden", "128", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "1,437 images of 8 x 8 pixels to learn from, 360 held out." in done.stdout
-    assert done.stdout.count("params[0]['kernel']") == 2  # the gradients, before and after
+    assert done.stdout.count("params['first']['kernel']") == 2  # the gradients, before and after
     folder = tmp_path / "digits"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     for name in FILES[1:]:
@@ -54,10 +54,10 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     assert found["versions"].keys() >= {"python", "fnn", "jax"} and found["seconds"] > 0 and found["device"]
     for errors in found["gradient errors"].values():
         assert set(errors) == {
-            "params[0]['bias']",
-            "params[0]['kernel']",
-            "params[3]['bias']",
-            "params[3]['kernel']",
+            "params['first']['bias']",
+            "params['first']['kernel']",
+            "params['output']['bias']",
+            "params['output']['kernel']",
         }
         assert all(
             error["fnn, float64"] < 1e-12 and error["fnn, float32"] < 1e-4 for error in errors.values()

@@ -13,7 +13,7 @@ from experiments.questions import when_to_update as when
 
 def test_after_the_last_use_is_gradient_descent_and_too_soon_is_not():
     with jax.enable_x64(True):
-        net = fnn.mlp([5, 4, 4, 3], fnn.tanh)
+        net = fnn.Serial(*fnn.mlp([5, 4, 4, 3], fnn.tanh).layers)
         x, t = jax.random.normal(jax.random.key(0), (6, 5)), jnp.array([0, 1, 2, 0, 1, 2])
         params = fnn.init(net, jax.random.key(1), x)
         value, grads = fnn.value_and_grad(net, when.LOSS)(params, x, t)

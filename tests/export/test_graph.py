@@ -18,9 +18,9 @@ ACTIVATIONS = [value for value in vars(rows).values() if isinstance(value, (rows
 MADE = [rows.leaky_relu_with(0.2), rows.elu_with(0.3), rows.celu_with(0.7)]
 CHAINS = {
     "relu": fnn.mlp([5, 7, 3]),
-    "scanned gelu": fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.gelu),
+    "scanned gelu": fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.gelu, scan=True),
     "no bias": fnn.mlp([5, 4, 2], fnn.sigmoid, bias=False),
-    "every activation": fnn.mlp([5, *[6] * len(ACTIVATIONS + MADE), 3], [*ACTIVATIONS, *MADE], scan_from=99),
+    "every activation": fnn.mlp([5, *[6] * len(ACTIVATIONS + MADE), 3], [*ACTIVATIONS, *MADE]),
 }
 NETS = CHAINS | {
     "activations beside each other": fnn.Serial(

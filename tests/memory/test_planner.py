@@ -17,7 +17,7 @@ from tests.cases import CASES, SINE, Case, example
 from tests.proof import assert_equal
 
 EVERY_KIND = [
-    Case("chain", fnn.mlp([8] * 6, fnn.gelu, scan_from=99), (4, 8)),
+    Case("chain", fnn.mlp([8] * 6, fnn.gelu), (4, 8)),
     Case("unlike", Serial(Dense(32), fnn.gelu, Dense(4), fnn.relu, LayerNorm(), Dense(16), fnn.tanh, Dense(2)), (4, 8)),
     Case("noise", Serial(Dense(8), Dropout(0.3), SINE, Dense(8), Dropout(0.3), fnn.tanh, Dense(2)), (4, 8)),
     Case("blocks", Repeat(Skip(Serial(RMSNorm(), gated(8), Dense(8))), 6), (2, 3, 8)),
@@ -64,7 +64,7 @@ def test_no_plan_of_all_is_better(case, n):
     costs = [row.flops for row in rows]
     reached = {}
     for plan in segmentations(0, len(layers), False):
-        peak = fnn.memory.report(Serial(*layers, plan=plan), None, x).peak
+        peak = fnn.memory.report(net.with_plan(plan), None, x).peak
         flops = flops_again(layers, plan, costs)
         reached[peak] = min(flops, reached.get(peak, flops))
     best, least = [], np.inf
@@ -104,7 +104,7 @@ def test_gradients_are_the_same_up_to_rounding(case):
 
 
 def test_the_least_recomputation_within_the_budget():
-    net, x = fnn.mlp([8] * 6, fnn.gelu, scan_from=99), jax.ShapeDtypeStruct((4, 8), jnp.float32)
+    net, x = fnn.mlp([8] * 6, fnn.gelu), jax.ShapeDtypeStruct((4, 8), jnp.float32)
     plans = fnn.memory.plans(net, x)
     assert plans[-1].flops == 0 and plans[-1].peak <= fnn.memory.report(net, None, x).peak
     for plan in plans:
@@ -125,13 +125,13 @@ def test_a_budget_that_cannot_be_met_says_what_the_least_is():
 
 
 def test_never_more_recomputation_than_segments_of_equal_length():
-    net, x = fnn.mlp([8] * 10, fnn.gelu, scan_from=99), jax.ShapeDtypeStruct((4, 8), jnp.float32)
+    net, x = fnn.mlp([8] * 10, fnn.gelu), jax.ShapeDtypeStruct((4, 8), jnp.float32)
     plans, layers = fnn.memory.plans(net, x), net.layers
     costs = [row.flops for row in fnn.summary(net, x).rows]
     for length in range(2, len(layers), 2):
         ends = [*range(0, len(layers), length), len(layers)]
         plan = tuple(Segment(*pair) for pair in pairwise(ends))
-        peak = fnn.memory.report(Serial(*layers, plan=plan), None, x).peak
+        peak = fnn.memory.report(net.with_plan(plan), None, x).peak
         assert min(p.flops for p in plans if p.peak <= peak) <= flops_again(layers, plan, costs)
 
 

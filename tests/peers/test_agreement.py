@@ -19,7 +19,7 @@ curvlinops = pytest.importorskip("curvlinops")
 
 SIZES, N, NORM = (12, 9, 7, 4), 8, 0.5
 LOSS = fnn.softmax_cross_entropy()
-NET = fnn.mlp(SIZES, fnn.tanh)
+NET = fnn.Serial(*fnn.mlp(SIZES, fnn.tanh).layers)
 RANDOM = np.random.default_rng(0)
 X, LABEL = RANDOM.standard_normal((N, SIZES[0])), RANDOM.integers(0, SIZES[-1], N)
 PARAMS = jax.tree.map(

@@ -63,7 +63,7 @@ def test_clipped_sums(case):
 
 
 def setting(n=8):
-    net = fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.tanh)
+    net = fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.tanh, scan=True)
     x = jax.random.normal(jax.random.key(0), (n, 5))
     return net, fnn.init(net, jax.random.key(1), x), x, jnp.arange(n) % 3
 

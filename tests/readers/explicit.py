@@ -9,7 +9,7 @@ import fnn
 
 NETWORKS = {
     "mlp": fnn.mlp([5, 7, 3], fnn.tanh),
-    "scanned": fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.tanh),
+    "scanned": fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.tanh, scan=True),
     "norm": fnn.Serial(fnn.Dense(6), fnn.LayerNorm(), fnn.Scale(), fnn.gelu, fnn.Dense(3, bias=False)),
     "tokens": fnn.Serial(fnn.Embedding(7, 4), fnn.Skip(fnn.Dense(4)), fnn.Dense(3)),
 }

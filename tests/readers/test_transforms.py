@@ -15,7 +15,7 @@ from tests.readers.explicit import soft_target
 
 NETWORKS = {
     "dense": fnn.Dense(3),
-    "scanned": fnn.mlp([4, 5, 5, 5, 5, 5, 3], fnn.tanh),
+    "scanned": fnn.mlp([4, 5, 5, 5, 5, 5, 3], fnn.tanh, scan=True),
     "norm-gated-skip-tokens": fnn.Serial(
         fnn.Dense(4), fnn.LayerNorm(), fnn.Repeat(fnn.Skip(fnn.gated(4)), 2), fnn.Dense(3)
     ),
