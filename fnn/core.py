@@ -40,9 +40,7 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 class Layer(ABC):
     """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
 
-    needs: frozenset[Side] = frozenset(
-        ("input", "output")
-    )  # the sides that `backward` reads, else None there
+    needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there
     cheap: bool = False  # whether `recompute` takes no matrix product
     couples_examples: bool | None = None  # whether one example's output depends on others; None: not declared
 
@@ -82,9 +80,7 @@ class Part(NamedTuple):
     copies: int = 1  # how many sets of params it has for these runs
     keeps: frozenset[Kept] = frozenset()  # what the composition keeps for each of its runs
     again: bool = False  # whether the backward runs it again: its residuals live only there
-    takes: Literal["input", "previous", "other"] = (
-        "input"  # the composition's input, or the last part's output
-    )
+    takes: Literal["input", "previous", "other"] = "input"  # the composition's input, the last part's output
     entry: str | int | None = None  # the entry of that which it takes; None: the whole
 
 
@@ -109,6 +105,10 @@ class Composition(Layer):
         self, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
     ) -> tuple[PyTree[Any], Any]:
         """Return `(readings, dx)`: run each layer backwards by `pull`, with its share of `read`."""
+
+    def inside(self, params: Params, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """List `(part, y, extras)` of each layer, with arrays, stacked where it runs often; None: not known."""
+        return []
 
     def rebuild(self, params: Params, extras: Any) -> Any:
         """Return the output again, without the input. Asked only where `rebuilds`."""

@@ -71,6 +71,10 @@ class Skip(Composition):
             readings, dx = pull(self.layer, params, x, *extras, dy, read)
         return readings, added(dy, dx)
 
+    def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
+        """The layer, with its output where that is kept."""
+        return [(Part(".layer", self.layer, params, x), *extras)]
+
     def _check(self, x: Any, f: Any) -> None:
         check_same(self, x, f, "fnn.Parallel(layer, fnn.Dense(j))")
 
@@ -162,6 +166,16 @@ class Parallel(Composition):
             readings.append(reading)
             dx = own if dx is None else added(dx, own)
         return tuple(readings), dx
+
+    def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
+        """The layers, with the outputs that are kept, or that are slices of a known one."""
+        kept, extras = extras
+        if self.join == "sum":
+            outputs = kept
+        else:
+            outputs = [None] * len(self.layers) if y is None else jnp.split(y, list(kept), axis=-1)
+        parts = [Part(f".layers[{i}]", f, params[i], x) for i, f in enumerate(self.layers)]
+        return list(zip(parts, outputs, extras, strict=True))
 
     def _kept(self, outputs: list[Any]) -> Any:
         """Keep the outputs that are read, or, where they are slices of the output, the places of the cuts."""

@@ -86,6 +86,14 @@ class Each(Composition):
                 readings[name], dxs[name] = pull(layer, share(params, name), *ends, extra, dy[name], own)
         return gathered(readings, params), _like(self.names, dxs.values())
 
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """The layers, each on its entry."""
+        parts = [
+            Part(place_of(name), layer, share(params, name), None if x is None else x[name])
+            for name, layer in zip(self.names, self.layers, strict=True)
+        ]
+        return list(zip(parts, _entries(self.names, y), extras, strict=True))
+
     def _check(self, x: Any) -> None:
         """Raise unless `x` is a dict, or a tuple, with just these entries."""
         known = (
@@ -182,6 +190,10 @@ class Heads(Composition):
             dx = more if dx is None else added(dx, more)
         return gathered(readings, params), dx
 
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """The layers, each with its entry of the output."""
+        return list(zip(self.parts(params, x), _entries(self.names, y), extras, strict=True))
+
 
 def _describe(layer: Each | Heads, layers: dict[Name, Layer]) -> None:
     """Set what both are by their layers: each reads what theirs read, entries of the output included."""
@@ -205,6 +217,11 @@ def _describe(layer: Each | Heads, layers: dict[Name, Layer]) -> None:
 def _like(names: tuple[Name, ...], values: Any) -> Any:
     """Return values by name: a dict, or a tuple where the names are numbers."""
     return dict(zip(names, values, strict=True)) if isinstance(names[0], str) else tuple(values)
+
+
+def _entries(names: tuple[Name, ...], tree: Any) -> list[Any]:
+    """Return the entries of a tree that may not be known."""
+    return [None if tree is None else tree[name] for name in names]
 
 
 def _spelled(who: str, layers: tuple[Layer, ...], names: tuple[Name, ...]) -> str:

@@ -12,7 +12,8 @@ from fnn.compose.checks import check_same
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import at
 from fnn.factors import is_factor, join
-from fnn.reading import AllUses, Reading
+from fnn.reader import gradient
+from fnn.reading import AllUses, Reading, Stacked
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,37 @@ class Loop(Composition):
         xs = (jnp.arange(self.n), scanned, *extras)
         (dx, _, carried), stacked = lax.scan(step, (dy, y, carried), xs, self.n, reverse=True)
         return read.finished(carried, stacked), dx
+
+    def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
+        """The layer, its uses stacked: run again from the first input, or backwards, or what is kept of them."""
+        inputs = outputs = None
+        if x is not None:
+            inputs, outputs = self._run_again(params, x, extras[1])
+        elif self.turns and y is not None:
+            inputs, outputs = self._run_backwards(params, y, extras[1])
+        elif self.keeps_boundaries:
+            outputs = extras[0]
+        stacked = jax.tree.map(lambda p: jnp.stack([p] * self.n), params) if self.shared else params
+        return [(Part(self.place, self.layer, stacked, inputs, times=self.n), outputs, extras[1])]
+
+    def _run_again(self, params: Any, x: Any, extras: Any) -> tuple[Any, Any]:
+        def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
+            own, extras = xs
+            y = self.layer.recompute(params if self.shared else own, x, extras)
+            return y, (x, y)
+
+        return lax.scan(step, x, (None if self.shared else params, extras), self.n)[1]
+
+    def _run_backwards(self, params: Any, y: Any, extras: Any) -> tuple[Any, Any]:
+        layer, zero = self.layer, jax.tree.map(jnp.zeros_like, y)
+        assert isinstance(layer, Composition)
+
+        def step(y: Any, xs: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
+            own = params if self.shared else xs[0]
+            _, _, x = layer.backward_and_input(own, y, xs[1], zero, Stacked(gradient, (own,), in_loop=True))
+            return x, (x, y)
+
+        return lax.scan(step, y, (None if self.shared else params, extras), self.n, reverse=True)[1]
 
     def _input_of(self, i: Any, x: Any, params: Any, extras: Any) -> Any:
         """Return the input of use i: the output of the use before, made again from what that kept; of the

@@ -46,6 +46,14 @@ class Remat(Composition):
         with at(self.place):
             return self.layer.forward(params, x, key)[0], key
 
+    def recompute(self, params: Any, x: Any, extras: Any) -> Any:
+        """y = f(x), with the same noise"""
+        return self.layer.forward(params, x, extras)[0]
+
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """The layer, run again."""
+        return [(Part(self.place, self.layer, params, x), *self.layer.forward(params, x, extras))]
+
     def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
         """dx = the layer's dx, from residuals that are made again here"""
         x = with_dependency(x, dy)

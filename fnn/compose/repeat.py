@@ -99,6 +99,14 @@ class Repeat(Composition):
         """Return the output of the last use again."""
         return self.uses.rebuild(params, extras)
 
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """The one layer, all uses stacked; where stretches are run again, they are."""
+        uses = Loop(self.layer, self.n, self.shared)
+        if self.every > 1:
+            keys = jax.tree.map(lambda leaf: leaf.reshape(self.n, *leaf.shape[2:]), extras[1])
+            y, extras = uses.forward(params, x, keys)
+        return uses.inside(params, x, y, extras)
+
     def _keys(self, key: Any) -> Any:
         """Split the key: a key for each use, whatever `every` is."""
         keys = jax.random.split(key, self.n)

@@ -100,6 +100,16 @@ class Reversible(Composition):
         dx = jnp.concatenate([dx1, dy2 + dy2_by_f], -1)
         return (of_x2, of_y1), dx, jnp.concatenate([y1 - f, x2], -1)
 
+    def inside(self, params: tuple[Any, Any], x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """f and g, run again from the output."""
+        y1, y2 = jnp.split(y, 2, -1)
+        g, of_g = self._run(1, params, y1, extras)
+        f, of_f = self._run(0, params, y2 - g, extras)
+        return [
+            (Part(".f", self.f, params[0], y2 - g), f, of_f),
+            (Part(".g", self.g, params[1], y1), g, of_g),
+        ]
+
     def _run(self, which: int, params: tuple[Any, Any], x: Any, key: Any) -> tuple[Any, Any]:
         place, layer = (".f", ".g")[which], self.layers[which]
         with at(place):

@@ -11,7 +11,7 @@ from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundar
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
-from fnn.compose.spelling import Spelling
+from fnn.compose.spelling import Spelling, spliced
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
@@ -50,19 +50,15 @@ class Serial(Composition):
         entries = dict(enumerate(layers)) if layers else named
         if entries:
             check_layers("Serial", tuple(entries.values()), "fnn.Serial(a, b)")
-        flat, names, items, segments = [], [], [], []
-        for name, layer in entries.items():
-            start = len(flat)
-            if isinstance(layer, Serial):
-                inner = layer.spelling.shifted(start)
-                spliced = not named and not inner.named
-                items += inner.items if spliced else (inner,)
-                names += inner.names if spliced else (name,)
-                segments += [s._replace(start=s.start + start, stop=s.stop + start) for s in layer.plan]
-                flat += layer.layers
-            else:
-                items, names, flat = [*items, start], [*names, name], [*flat, layer]
-        spelling = Spelling(tuple(names) if named else tuple(range(len(items))), tuple(items))
+        inside = {name: f.spelling if isinstance(f, Serial) else None for name, f in entries.items()}
+        spelling, starts = spliced(inside, bool(named))
+        flat, segments = [], []
+        for start, layer in zip(starts, entries.values(), strict=True):
+            chain = isinstance(layer, Serial)
+            flat += layer.layers if chain else (layer,)
+            segments += (
+                [s._replace(start=s.start + start, stop=s.stop + start) for s in layer.plan] if chain else []
+            )
         self._set(tuple(flat), spelling, (*segments, *plan))
 
     def _set(self, layers: Any, spelling: Any, plan: Any, places: Any = None, first: int = 0) -> None:
@@ -211,6 +207,23 @@ class Serial(Composition):
     def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
         """Return the same output again, without the input."""
         return self._reach(len(self.blocks), self.shares(params), dict(extras[0]), extras[1], lambda v: v)
+
+    def inside(
+        self, params: Any, x: Any, y: Any, extras: tuple[Boundaries, Any]
+    ) -> list[tuple[Part, Any, Any]]:
+        """The blocks, from every boundary that is kept or that follows from one, by products too."""
+        known = {0: x, len(self.blocks): y} | extras[0]
+        own, found = self.shares(params), []
+        for i, (where, layer) in enumerate(self.blocks):
+            v_in, v_out, extra = known.get(i), known.get(i + 1), extras[1][i]
+            if v_out is None and rebuilds(layer):
+                assert isinstance(layer, Composition)
+                v_out = layer.rebuild(own[where], extra)
+            elif v_out is None and v_in is not None:
+                v_out = layer.recompute(own[where], v_in, extra)
+            known[i + 1] = v_out
+            found.append((Part(self._place(where), layer, own[where], v_in), v_out, extra))
+        return found
 
     def _reach(
         self, i: int, params: tuple[Any, ...], known: Boundaries, extras: Any, hold: Callable[[Any], Any]

@@ -4,7 +4,7 @@ A chain runs its layers one after the other whatever its spelling; names decide 
 that params are drawn from, and on the places in errors, and on nothing else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
@@ -113,6 +113,25 @@ class Spelling:
                 values[name], x = item.init(layers, own, x, places)
             count += bool(jax.tree.leaves(values[name]))
         return gathered(values), x
+
+
+def spliced(entries: Mapping[Name, Spelling | None], named: bool) -> tuple[Spelling, list[int]]:
+    """Return the spelling of a chain of these, layers (None) and chains, and where each begins.
+
+    A chain without names in a chain without names is a part of it.
+    """
+    names, items, starts, start = [], [], [], 0
+    for name, inner in entries.items():
+        starts.append(start)
+        if inner is None:
+            names, items, start = [*names, name], [*items, start], start + 1
+        else:
+            shifted = inner.shifted(start)
+            whole = named or inner.named
+            names += [name] if whole else shifted.names
+            items += [shifted] if whole else shifted.items
+            start += inner.size
+    return Spelling(tuple(names) if named else tuple(range(len(items))), tuple(items)), starts
 
 
 def _shifted(item: Item, by: int) -> Item:

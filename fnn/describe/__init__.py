@@ -1,5 +1,6 @@
 """What a network computes, line by line and layer by layer."""
 
+from fnn.describe.activations import activations as activations
 from fnn.describe.explain import Explanation as Explanation
 from fnn.describe.explain import explain as explain
 from fnn.describe.summary import Summary as Summary

@@ -88,6 +88,11 @@ class Select(Leaf):
         return {key: x[key] for key in keys} if isinstance(x, dict) else tuple(x[key] for key in keys)
 
 
+def _couples(axis: int) -> bool | None:
+    """Whether this is the examples' axis; of one that is counted from the end, but for the last, a trial tells."""
+    return axis == 0 if axis >= -1 else None
+
+
 def _zero(shape: tuple[int, ...], dtype: str) -> Any:
     floating = jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
     return jnp.zeros(shape, dtype) if floating else np.zeros(shape, jax.dtypes.float0)
@@ -107,7 +112,7 @@ class Concatenate(Leaf):
     equations = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
 
     def __post_init__(self):
-        vars(self).update(couples_examples=False if self.axis == -1 else None)  # another may be the examples'
+        vars(self).update(couples_examples=_couples(self.axis))
 
     def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
         """No params."""

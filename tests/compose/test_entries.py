@@ -166,9 +166,9 @@ def test_readings_of_examples_that_are_trees():
     with pytest.raises(fnn.InputError, match="as many examples"):
         read(params, {**X, "numbers": X["numbers"][:2]}, TARGET)
     with pytest.raises(fnn.InputError, match="couples them"):
-        fnn.readers.losses_and_readings(Serial(Concatenate(axis=0), Dense(2)), loss, fnn.gradient)(
-            params[1:], (X["numbers"], X["numbers"]), TARGET
-        )
+        pair, net = (X["numbers"], X["numbers"]), Serial(Concatenate(axis=0), Dense(2))
+        own = fnn.init(net, KEY, pair)
+        fnn.readers.losses_and_readings(net, loss, fnn.gradient)(own, pair, TARGET)
 
 
 @pytest.mark.parametrize(

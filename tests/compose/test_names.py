@@ -108,7 +108,7 @@ def test_the_params_of_an_mlp_depend_on_neither_depth_nor_dropout_nor_activation
     more = fnn.init(fnn.mlp([8] * 8, activation, dropout=dropout), KEY, x)  # six
     assert paths(few) <= paths(more)
     assert_equal({"first": more["first"], "hidden": more["hidden"][:3], "output": more["output"]}, few, 0)
-    assert fnn.mlp([5, 3]) == Serial(output=Dense(3, inputs=5))
+    assert repr(fnn.mlp([5, 3])) == "Serial(output=Dense(3, inputs=5))"
     assert fnn.init(fnn.mlp([8, 4, 3]), KEY, x).keys() == {"first", "output"}
 
 
