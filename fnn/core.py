@@ -116,7 +116,7 @@ class Composition(Layer):
 
     def backward_and_input(
         self, params: Params, y: Any, extras: Any, dy: Any, read: Reading
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, ...]:
         """Return `(readings, dx, x)` without being given `x`. Asked only where `reverses`."""
         raise NotImplementedError
 

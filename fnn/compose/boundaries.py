@@ -16,6 +16,10 @@ class Segment(NamedTuple):
     stop: int
     plan: tuple["Segment", ...] = ()  # of the segment as a chain, when it is run again
 
+    def shifted(self, by: int) -> "Segment":
+        """Return the same segment of layers that stand `by` places further back."""
+        return self._replace(start=self.start + by, stop=self.stop + by)
+
 
 def rebuilds(layer: Layer) -> bool:
     """Tell whether a layer makes its output again from what it keeps itself."""

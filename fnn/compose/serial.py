@@ -56,9 +56,7 @@ class Serial(Composition):
         for start, layer in zip(starts, entries.values(), strict=True):
             chain = isinstance(layer, Serial)
             flat += layer.layers if chain else (layer,)
-            segments += (
-                [s._replace(start=s.start + start, stop=s.stop + start) for s in layer.plan] if chain else []
-            )
+            segments += [segment.shifted(start) for segment in layer.plan] if chain else []
         self._set(tuple(flat), spelling, (*segments, *plan))
 
     def _set(self, layers: Any, spelling: Any, plan: Any, places: Any = None, first: int = 0) -> None:
@@ -110,9 +108,8 @@ class Serial(Composition):
     def _between(self, spelling: Spelling, start: int) -> "Serial":
         """Return the chain of so spelled layers from `start` on, with the segments that lie in it."""
         stop = start + spelling.size
-        inside = [s._replace(start=s.start - start, stop=s.stop - start) for s in self.plan
-                  if start <= s.start and s.stop <= stop]  # fmt: skip
-        return _chain(self.layers[start:stop], spelling, inside)
+        plan = [s.shifted(-start) for s in self.plan if start <= s.start and s.stop <= stop]
+        return _chain(self.layers[start:stop], spelling, plan)
 
     def with_layers(self, *layers: Layer) -> "Serial":
         """Return a chain of other layers under the same names and the same plan."""
@@ -137,11 +134,9 @@ class Serial(Composition):
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
             if start < stop:
-                inner = (
-                    self.layers[start:stop],
-                    Spelling(tuple(range(stop - start)), tuple(range(stop - start))),
-                )
-                chain = _chain(*inner, plan, self.places[start:stop], self.first + start)
+                numbers = tuple(range(stop - start))
+                inner, places = self.layers[start:stop], self.places[start:stop]
+                chain = _chain(inner, Spelling(numbers, numbers), plan, places, self.first + start)
                 found.append((slice(start, stop), Remat(chain, place="")))
             i = stop
         return tuple(found)
