@@ -114,9 +114,7 @@ class Composition(Layer):
         """Return the output again, without the input. Asked only where `rebuilds`."""
         raise NotImplementedError
 
-    def backward_and_input(
-        self, params: Params, y: Any, extras: Any, dy: Any, read: Reading
-    ) -> tuple[Any, ...]:
+    def backward_and_input(self, params: Params, y: Any, extras: Any, dy: Any, read: Reading) -> tuple:
         """Return `(readings, dx, x)` without being given `x`. Asked only where `reverses`."""
         raise NotImplementedError
 

@@ -43,6 +43,14 @@ def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
     return tuple(kept)
 
 
+def rebuilt(layers: tuple[Layer, ...], kept: tuple[int, ...]) -> bool:
+    """Tell whether cheap layers alone lead from a kept inner boundary to the chain's output."""
+    reachable = False
+    for i, layer in enumerate(layers):
+        reachable = rebuilds(layer) or ((reachable or 0 < i in kept) and layer.cheap)
+    return reachable
+
+
 def check_plan(plan: Sequence[Segment], layers: int) -> None:
     """Raise unless the segments lie in the chain, one behind the other."""
     end = 0

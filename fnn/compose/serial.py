@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, rebuilds
+from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, rebuilds, rebuilt
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
@@ -15,6 +15,11 @@ from fnn.compose.spelling import Spelling, spliced
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
+
+
+Layers = tuple[Layer, ...]
+Plan = Sequence[Segment]
+Places = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -59,21 +64,20 @@ class Serial(Composition):
             segments += [segment.shifted(start) for segment in layer.plan] if chain else []
         self._set(tuple(flat), spelling, (*segments, *plan))
 
-    def _set(self, layers: Any, spelling: Any, plan: Any, places: Any = None, first: int = 0) -> None:
+    def _set(
+        self, layers: Layers, spelling: Spelling, plan: Plan, places: Places = None, first: int = 0
+    ) -> None:
         plan = tuple(sorted(Segment(*segment) for segment in plan))
         check_plan(plan, len(layers))
         places = tuple(spelling.places()) if places is None else places
         vars(self).update(layers=layers, spelling=spelling, plan=plan, places=places, first=first)
         blocks = tuple(layer for _, layer in self.blocks)
         kept, ends = kept_boundaries(blocks), {0: "input", len(blocks): "output"}
-        reachable = False
-        for i, layer in enumerate(blocks):
-            reachable = rebuilds(layer) or ((reachable or 0 < i in kept) and layer.cheap)
         vars(self).update(
             kept=kept,
             needs=frozenset(ends[i] for i in kept if i in ends),
             cheap=all(layer.cheap for layer in blocks),
-            rebuilds=reachable,  # cheap blocks alone lead from a kept inner boundary to the output
+            rebuilds=rebuilt(blocks, kept),
             couples_examples=coupled(layers),
         )
 
@@ -96,11 +100,7 @@ class Serial(Composition):
             if step != 1:
                 raise InputError("Serial", "layers one after the other", repr(index), f"net[{start}:{stop}]")
             return self._between(*self.spelling.between(start, max(start, stop)))
-        if isinstance(index, str):
-            if index not in self.spelling.names:
-                raise KeyError(f"{index!r}, in a chain of {', '.join(map(repr, self.spelling.names))}")
-            index = self.spelling.names.index(index)
-        item = self.spelling.items[index]
+        item = self.spelling.item(index)
         if isinstance(item, int):
             return self.layers[item]
         return self._between(item.shifted(-item.start), item.start)
@@ -203,9 +203,7 @@ class Serial(Composition):
         """Return the same output again, without the input."""
         return self._reach(len(self.blocks), self.shares(params), dict(extras[0]), extras[1], lambda v: v)
 
-    def inside(
-        self, params: Any, x: Any, y: Any, extras: tuple[Boundaries, Any]
-    ) -> list[tuple[Part, Any, Any]]:
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """The blocks, from every boundary that is kept or that follows from one, by products too."""
         known = {0: x, len(self.blocks): y} | extras[0]
         own, found = self.shares(params), []
@@ -245,11 +243,7 @@ class Serial(Composition):
 
 
 def _chain(
-    layers: tuple[Layer, ...],
-    spelling: Spelling,
-    plan: Sequence[Segment] = (),
-    places: tuple[str, ...] | None = None,
-    first: int = 0,
+    layers: Layers, spelling: Spelling, plan: Plan = (), places: Places = None, first: int = 0
 ) -> Serial:
     """Return the chain that is so spelled."""
     chain = object.__new__(Serial)

@@ -41,6 +41,14 @@ class Spelling:
             (i if isinstance(i, int) else i.start for i in self.items if isinstance(i, int) or i.size), 0
         )
 
+    def item(self, index: int | str) -> Item:
+        """Return the item at a number or name. Raises IndexError or KeyError where there is none."""
+        if isinstance(index, str):
+            if index not in self.names:
+                raise KeyError(f"{index!r}, in a chain of {', '.join(map(repr, self.names))}")
+            index = self.names.index(index)
+        return self.items[index]
+
     def shifted(self, by: int) -> "Spelling":
         """Return the same spelling of layers that stand `by` places further back."""
         return Spelling(self.names, tuple(_shifted(item, by) for item in self.items))
