@@ -72,7 +72,7 @@ class Skip(Composition):
         return readings, added(dy, dx)
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """The layer, with its output where that is kept."""
+        """List the layer, with its output where that is kept."""
         return [(Part(".layer", self.layer, params, x), *extras)]
 
     def _check(self, x: Any, f: Any) -> None:
@@ -168,7 +168,7 @@ class Parallel(Composition):
         return tuple(readings), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """The layers, with the outputs that are kept, or that are slices of a known one."""
+        """List the layers, with the outputs that are kept, or that are slices of a known one."""
         kept, extras = extras
         if self.join == "sum":
             outputs = kept

@@ -41,7 +41,7 @@ class Each(Composition):
         return Each(_like(self.names, layers))
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The layers, each on its entry."""
+        """List the layers, each on its entry."""
         return [
             Part(place_of(name), layer, share(params, name), x[name], key, entry=name)
             for name, layer in zip(self.names, self.layers, strict=True)
@@ -87,7 +87,7 @@ class Each(Composition):
         return gathered(readings, params), _like(self.names, dxs.values())
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """The layers, each on its entry."""
+        """List the layers, each on its entry."""
         parts = [
             Part(place_of(name), layer, share(params, name), None if x is None else x[name])
             for name, layer in zip(self.names, self.layers, strict=True)
@@ -146,7 +146,7 @@ class Heads(Composition):
         return Heads(_like(self.names, layers))
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The layers, all on the input."""
+        """List the layers, all on the input."""
         return [
             Part(place_of(name), layer, share(params, name), x, key)
             for name, layer in zip(self.names, self.layers, strict=True)
@@ -191,7 +191,7 @@ class Heads(Composition):
         return gathered(readings, params), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """The layers, each with its entry of the output."""
+        """List the layers, each with its entry of the output."""
         return list(zip(self.parts(params, x), _entries(self.names, y), extras, strict=True))
 
 

@@ -156,7 +156,7 @@ class Loop(Composition):
         return read.finished(carried, stacked), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """The layer, its uses stacked: run again from the first input, or backwards, or what is kept of them."""
+        """List the layer, its uses stacked: run again from the first input, or backwards, or what is kept of them."""
         inputs = outputs = None
         if x is not None:
             inputs, outputs = self._run_again(params, x, extras[1])

@@ -51,7 +51,7 @@ class Remat(Composition):
         return self.layer.forward(params, x, extras)[0]
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """The layer, run again."""
+        """List the layer, run again."""
         return [(Part(self.place, self.layer, params, x), *self.layer.forward(params, x, extras))]
 
     def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:

@@ -100,7 +100,7 @@ class Repeat(Composition):
         return self.uses.rebuild(params, extras)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """The one layer, all uses stacked; where stretches are run again, they are."""
+        """List the one layer, all uses stacked; where stretches are run again, they are."""
         uses = Loop(self.layer, self.n, self.shared)
         if self.every > 1:
             keys = jax.tree.map(lambda leaf: leaf.reshape(self.n, *leaf.shape[2:]), extras[1])

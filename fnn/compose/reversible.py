@@ -50,7 +50,7 @@ class Reversible(Composition):
         return Reversible(*layers)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List f and g, both run again; of a forward the key is kept, once."""
+        """List the layers f and g, both run again; of a forward the key is kept, once."""
         half = jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] // 2), x.dtype)
         return [
             Part(".f", self.f, params[0], half, key, keeps=frozenset({"key"}), again=True, takes="other"),

@@ -16,7 +16,6 @@ from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
 
-
 Layers = tuple[Layer, ...]
 Plan = Sequence[Segment]
 Places = tuple[str, ...] | None
@@ -142,7 +141,7 @@ class Serial(Composition):
         return tuple(found)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """The blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
+        """List the blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
         found, own = [], self.shares(params)
         for i, (where, layer) in enumerate(self.blocks):
             keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()
@@ -204,7 +203,7 @@ class Serial(Composition):
         return self._reach(len(self.blocks), self.shares(params), dict(extras[0]), extras[1], lambda v: v)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """The blocks, from every boundary that is kept or that follows from one, by products too."""
+        """List the blocks, from every boundary that is kept or that follows from one, by products too."""
         known = {0: x, len(self.blocks): y} | extras[0]
         own, found = self.shares(params), []
         for i, (where, layer) in enumerate(self.blocks):
