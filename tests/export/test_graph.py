@@ -34,6 +34,15 @@ NETS = CHAINS | {
     "norms": fnn.Serial(
         fnn.LayerNorm(), fnn.Dense(6), fnn.RMSNorm(), fnn.LayerNorm(scale=False, bias=False), fnn.Bias(0.5)
     ),
+    "names": fnn.Serial(
+        body=fnn.Serial(fnn.Dense(4), fnn.relu), head=fnn.Serial(drop=fnn.Dropout(0.1), out=fnn.Dense(2))
+    ),
+    "entries": fnn.Serial(
+        fnn.Heads({"a": fnn.Dense(4), "b": fnn.Serial(fnn.Dense(4), fnn.tanh), "c": fnn.relu}),
+        fnn.Each({"a": fnn.tanh, "b": fnn.Dense(4), "c": fnn.identity}),
+        fnn.Heads((fnn.Serial(fnn.Select(("a", "b")), fnn.Sum()), fnn.Select("c"))),
+        fnn.Concatenate(),
+    ),
     "branches": fnn.Parallel(fnn.gated(5), fnn.Dense(5), fnn.Serial(fnn.relu, fnn.Scale(2.0))),
 }
 
@@ -123,6 +132,11 @@ def test_wrong_arguments_are_named(tmp_path):
         export.onnx(net, problem(fnn.mlp([5, 6, 3]))[0], x, path)
     with pytest.raises(fnn.InputError, match="expected x in float32 or float64"):
         export.onnx(net, params, x.astype(jnp.bfloat16), path)
+    heads = fnn.Heads({"a": fnn.relu, "b": fnn.tanh})
+    with pytest.raises(fnn.InputError, match=r"one array as output, got \{a: float32.*fnn\.Concatenate"):
+        export.onnx(heads, {}, x, path)
+    with pytest.raises(fnn.InputError, match="an array or shape as x"):
+        export.onnx(fnn.Concatenate(), (), (x, x), path)
     with pytest.raises(fnn.InputError, match="expected a network"):
         export.onnx(wrong, params, x, path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
