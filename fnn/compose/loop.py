@@ -156,9 +156,11 @@ class Loop(Composition):
         return read.finished(carried, stacked), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """List the layer, its uses stacked: run again from the first input, or backwards, or what is kept of them."""
+        """List the layer, its uses stacked: from what is kept, or run again, or backwards."""
         inputs = outputs = None
-        if x is not None:
+        if self.keeps_boundaries and "input" in self.layer.needs:
+            inputs = extras[0]
+        elif x is not None:
             inputs, outputs = self._run_again(params, x, extras[1])
         elif self.turns and y is not None:
             inputs, outputs = self._run_backwards(params, y, extras[1])

@@ -103,7 +103,9 @@ class Repeat(Composition):
         """List the one layer, all uses stacked; where stretches are run again, they are."""
         uses = Loop(self.layer, self.n, self.shared)
         if self.every > 1:
-            keys = jax.tree.map(lambda leaf: leaf.reshape(self.n, *leaf.shape[2:]), extras[1])
+            inputs, keys = extras  # of the stretches
+            x = jax.tree.map(lambda leaf: leaf[0], inputs)
+            keys = jax.tree.map(lambda leaf: leaf.reshape(self.n, *leaf.shape[2:]), keys)
             y, extras = uses.forward(params, x, keys)
         return uses.inside(params, x, y, extras)
 
