@@ -11,7 +11,7 @@ import fnn
 from fnn import Concatenate, Dense, Each, Embedding, Heads, Select, Serial, Sum
 from fnn.check import layers
 from fnn.compose import entries
-from tests.cases import TREES, VOCABULARY, Case, example, indices, rows
+from tests.cases import SEVERAL, TREES, VOCABULARY, Case, example, indices, rows
 from tests.proof import assert_equal, explicit, reference
 
 KEY = jax.random.key(0)
@@ -172,7 +172,9 @@ def test_readings_of_examples_that_are_trees():
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in TREES if c.name in ("each-concatenate", "heads", "repeat-of-each")], ids=repr
+    "case",
+    [c for c in (*TREES, *SEVERAL) if c.name in ("each-concatenate", "heads", "repeat-of-each")],
+    ids=repr,
 )
 def test_plans_change_nothing_for_trees(case):
     drawn = example(case)
@@ -214,7 +216,7 @@ ALIKE = Case("each-pair-alike", Serial(Each((Dense(2), Dense(2)))), (rows(4, 3),
     ("name", "owner", "attribute", "wrong", "case"), MISTAKES, ids=[m[0] for m in MISTAKES]
 )
 def test_a_planted_mistake_turns_the_proof_red(name, owner, attribute, wrong, case, monkeypatch):
-    drawn = example(next(c for c in (*TREES, ALIKE) if c.name == case))
+    drawn = example(next(c for c in (*TREES, *SEVERAL, ALIKE) if c.name == case))
     wanted = jax.jit(reference)(drawn)
     assert_equal(jax.jit(explicit)(drawn), wanted)
     right = getattr(owner, attribute)

@@ -33,7 +33,7 @@ def lives(net, x):
 
 @every_case
 def test_what_is_read_is_alive_and_what_is_kept_is_freed(case):
-    kept, after_forward, at_end = lives(case.net, example(case).x)
+    kept, after_forward, at_end = lives(case.net, case.input())
     assert kept <= after_forward | {"v0"}
     # of what lives after the forward and was not kept there is the output, and an input that nobody keeps
     assert len(after_forward - kept - {"v0"}) <= 1

@@ -15,11 +15,12 @@ from tests.cases import CASES, VOCABULARY, Case, Example
 
 
 def _readable(case: Case) -> bool:
-    """Tell whether a case has params to read and examples to tell apart."""
-    x = jax.ShapeDtypeStruct(case.shape, jnp.int32 if case.integer else jnp.float64)
+    """Tell whether a case has params to read, examples to tell apart, and an output that is one array."""
+    x = case.input()
     params = jax.eval_shape(lambda key: fnn.init(case.net, key, x), jax.random.key(0))
-    rows = case.shape if case.integer else case.shape[:-1]
-    return bool(jax.tree.leaves(params)) and bool(rows)
+    y, _ = jax.eval_shape(lambda params, x: fnn.forward(case.net, params, x), params, x)
+    rows = (leaf.shape if leaf.dtype == jnp.int32 else leaf.shape[:-1] for leaf in jax.tree.leaves(x))
+    return bool(jax.tree.leaves(params)) and all(rows) and isinstance(y, jax.ShapeDtypeStruct)
 
 
 # Beside the table's: the same networks where the readers' choices from shapes fall the other way.
@@ -72,9 +73,14 @@ def data(case: Case, seed: int = 0) -> Example:
     def normal(like: Any) -> Any:
         return jnp.asarray(rng.standard_normal(like.shape) / max(1, like.shape[0]) ** 0.5)
 
-    x = rng.integers(0, VOCABULARY, case.shape) if case.integer else rng.standard_normal(case.shape)
-    x, key = jnp.asarray(x), jax.random.key(seed)
-    params = jax.eval_shape(lambda: fnn.init(case.net, key, x))
+    def input_like(leaf: Any) -> Any:
+        indices = leaf.dtype == jnp.int32
+        return jnp.asarray(
+            rng.integers(0, VOCABULARY, leaf.shape) if indices else rng.standard_normal(leaf.shape)
+        )
+
+    x, key = jax.tree.map(input_like, case.input()), jax.random.key(seed)
+    params = jax.eval_shape(lambda: fnn.init(case.net, key, case.input()))
     params = jax.tree.map(normal, params)
     y = jax.eval_shape(lambda: fnn.forward(case.net, params, x, key)[0])
     return Example(case.net, params, x, jnp.asarray(rng.standard_normal(y.shape)), key)
