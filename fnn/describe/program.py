@@ -21,10 +21,6 @@ class Value(NamedTuple):
     name: str
     shape: Any
 
-    def entry(self, name: str | int) -> "Value":
-        """Return an entry of a boundary that is a dict or tuple."""
-        return Value(f"{self.name}{place_of(name)}", self.shape[name])
-
 
 @dataclass
 class Line:
@@ -84,7 +80,9 @@ class Program:
         written, values = [], [x]
         for part in parts:
             before = values[-1] if part.takes == "previous" else x
-            written.append(self._part(part, before if part.entry is None else before.entry(part.entry)))
+            if part.entry is not None:
+                before = Value(f"{before.name}{place_of(part.entry)}", before.shape[part.entry])
+            written.append(self._part(part, before))
             values.append(written[-1].y)
         if layer.equations is None:
             return self._chain(layer, parts, written, values)
