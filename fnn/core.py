@@ -107,7 +107,7 @@ class Composition(Layer):
         """Return `(readings, dx)`: run each layer backwards by `pull`, with its share of `read`."""
 
     def inside(self, params: Params, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List `(part, y, extras)` of each layer, with arrays, stacked where it runs often; None: not known."""
+        """List `(part, y, extras)` of each layer, arrays, stacked where it runs often; None: not known."""
         return []
 
     def rebuild(self, params: Params, extras: Any) -> Any:

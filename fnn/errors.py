@@ -63,7 +63,7 @@ def is_array(x: Any) -> bool:
 
 
 def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) -> None:
-    """Raise unless `x` has a shape and a dtype; of a tree, pick an entry of this `kind` of dtype in the hint."""
+    """Raise unless `x` has a shape and a dtype. Of a tree the hint picks an entry of this `kind` of dtype."""
     if is_array(x):
         return
     if isinstance(x, (dict, tuple, list)) and x and all(map(is_array, jax.tree.leaves(x))) and name == "x":

@@ -132,7 +132,9 @@ def test_no_matrix_product_more_than_autodiff(case):
 
 def test_the_whole_runs_under_shard_map():
     """Each device takes half of the rows; the sum over devices is the gradient of the whole."""
-    drawn = replace(example(Case("sharded", fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.gelu, scan=True), (8, 5))), key=None)
+    drawn = replace(
+        example(Case("sharded", fnn.mlp([5, 7, 7, 7, 7, 7, 3], fnn.gelu, scan=True), (8, 5))), key=None
+    )
     mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, whole = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
 

@@ -121,11 +121,11 @@ class Each(Composition):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Heads(Composition):
-    """Run several layers on one input, for several outputs: `Heads({"actor": f, "critic": g})`, `Heads((f, g))`.
+    """Run layers on one input, for several outputs: `Heads({"actor": f, "critic": g})`, `Heads((f, g))`.
 
     The output is a dict or tuple with what each gives. params: a dict with those of each that has any, or a
-    tuple. What the layers' backwards read are the input and entries of the output. A layer draws its params by its
-    name, whatever other heads there are. To join the outputs again see `fnn.Parallel`.
+    tuple. What the layers' backwards read are the input and entries of the output. A layer draws its params
+    by its name, whatever other heads there are. To join the outputs again see `fnn.Parallel`.
     """
 
     layers: tuple[Layer, ...]
@@ -202,8 +202,8 @@ def _describe(layer: Each | Heads, layers: dict[Name, Layer]) -> None:
     shown = ", ".join(f"{name}: {{f{i}}}" for i, name in enumerate(layers))
     back = []
     for i, (name, inner) in enumerate(layers.items()):
-        back += [f"{{f{i}}} = {{y}}{place_of(name)}"] if "output" in inner.needs else []
-        back.append(f"d{{f{i}}} = d{{y}}{place_of(name)}")
+        back += [f"{{f{i}}} = {{y}}[{name!r}]"] if "output" in inner.needs else []
+        back.append(f"d{{f{i}}} = d{{y}}[{name!r}]")
     vars(layer).update(
         layers=tuple(layers.values()),
         names=tuple(layers),

@@ -30,7 +30,7 @@ def own_key(key: Any, name: Name) -> Any:
 
 
 def share(tree: Any, name: Name) -> Any:
-    """Return the part of params, or of a tree like them, that belongs to `name`: `()` where it has no params."""
+    """Return the part of params, or of a tree like them, that belongs to `name`; `()` where there is none."""
     return tree.get(name, ()) if isinstance(name, str) else tree[name]
 
 
@@ -59,7 +59,7 @@ def check_shares(who: str, params: Any, names: Sequence[Name]) -> None:
 
 
 def named(who: str, layers: Any) -> dict[Name, Layer]:
-    """Return layers by name, those of a sequence by number. Raises InputError for what are no layers' names."""
+    """Return layers by name, those of a sequence by number. Raises InputError for other names."""
     if isinstance(layers, Mapping):
         for name in layers:
             if not isinstance(name, str):

@@ -36,10 +36,10 @@ def mlp(
     activation, `dtype` what the layers compute in, `kernel_init` the weights' initializer (the default is
     He's, for relu; the output layer's is LeCun's).
 
-    params: `{"first": ..., "hidden": (..., ...), "output": ...}`, where "hidden" has `{"dense": ...}` for each hidden
-    layer after the first: depth, activations and dropout change neither names nor values of the others. With
-    `scan=True` the hidden layers, which must be alike, are one `Repeat`, so that depth costs no compile time;
-    "hidden" is then `fnn.stack` of the same params.
+    params: `{"first": ..., "hidden": (..., ...), "output": ...}`, where "hidden" has `{"dense": ...}` for
+    each hidden layer after the first: depth, activations and dropout change neither names nor values of the
+    others. With `scan=True` the hidden layers, which must be alike, are one `Repeat`, so that depth costs no
+    compile time; "hidden" is then `fnn.stack` of the same params.
 
     >>> mlp([64, 32, 10])
     Serial(first=Dense(32, inputs=64), activation=relu, output=Dense(10, inputs=32))
@@ -64,8 +64,8 @@ def mlp(
     output = dense(*sizes[-2:], LECUN_NORMAL)
     if not hidden:
         return Serial(output=output)
-    # A block is an activation and then a dense layer, not a dense layer and its activation: the boundary between two
-    # of them is then the pre-activation, and no boundary is kept on both sides of a scan's edge.
+    # A block is an activation and then a dense layer, not a dense layer and its activation: the boundary
+    # between two of them is then the pre-activation, and none is kept on both sides of a scan's edge.
     blocks = [
         Serial(**activated(before), dense=dense(k, j, kernel_init))
         for before, (k, j) in zip(activations[:-1], pairwise(sizes[1:-1]), strict=True)

@@ -25,13 +25,13 @@ Places = tuple[str, ...] | None
 class Serial(Composition):
     """Run layers one after the other: `Serial(a, b)`, or with names `Serial(encoder=a, head=b)`.
 
-    params: a tuple with those of each layer, or with names a dict with those of each layer that has any. Without
-    names a layer draws its params by the number of layers with params before it, with names by its name.
+    params: a tuple with those of each layer, or with names a dict with those of each layer that has any. A
+    layer draws them by its name, or where it has none by the number of layers with params before it.
 
-    A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`, and a chain with
-    names, or under one, has params of its own but runs as a part of the whole. So the choice of boundaries is made
-    for the whole: `layers` are those of all chains inside, in the order in which they run. The extras are
-    the kept inner boundaries by their number, and the layers' extras; the two ends belong to whoever runs the chain.
+    A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`, and a chain
+    with names, or under one, has its own params but runs as a part of the whole. So boundaries are chosen for
+    the whole: `layers` are those of all chains inside, in the order in which they run. The extras are the
+    kept inner boundaries by number, and the layers' extras; the two ends belong to whoever runs the chain.
 
     `net[0]`, `net["encoder"]` and `net[:2]` are the layers and the shorter chain that stand there.
 
@@ -141,7 +141,7 @@ class Serial(Composition):
         return tuple(found)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the blocks, each on the last one's output; of the kept inner boundaries each is its reader's input."""
+        """List the blocks, each on the last one's output; a kept inner boundary is its reader's input."""
         found, own = [], self.shares(params)
         for i, (where, layer) in enumerate(self.blocks):
             keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()

@@ -1,7 +1,7 @@
 """How a chain is written: which of its layers stand under which names, and so where their params are.
 
-A chain runs its layers one after the other whatever its spelling; names decide on the tree of params, on the keys
-that params are drawn from, and on the places in errors, and on nothing else.
+A chain runs its layers one after the other whatever its spelling; names decide on the tree of params, on the
+keys that params are drawn from, and on the places in errors, and on nothing else.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ Item: TypeAlias = Union[int, "Spelling"]  # the number of a layer in the whole c
 
 @dataclass(frozen=True)
 class Spelling:
-    """The names of a chain's items, and for each the number of its layer or the spelling of the chain that it is."""
+    """The names of a chain's items, and for each the number of its layer or the spelling of its chain."""
 
     names: tuple[Name, ...]
     items: tuple[Item, ...]
@@ -69,7 +69,7 @@ class Spelling:
                 yield from item.paths((*before, name))
 
     def places(self, before: str = "") -> Iterator[str]:
-        """List the layers' places: `.layers[1]` in a chain of layers alone, else `["encoder"].layers[1]`, `[0]["a"]`."""
+        """List the layers' places: `.layers[1]` in a chain of layers, else `["a"].layers[1]`, `[0]["a"]`."""
         flat = not self.named and all(isinstance(item, int) for item in self.items)
         for name, item in zip(self.names, self.items, strict=True):
             place = before + (f".layers[{name}]" if flat else place_of(name))
@@ -87,7 +87,7 @@ class Spelling:
                     item.check(who, share(params, name))
 
     def shares(self, tree: Any) -> tuple[Any, ...]:
-        """Return for each layer its part of params, or of a tree that begins like them; `()` where it has none."""
+        """Return for each layer its part of params, or of a tree that begins like them; `()` for none."""
         found = []
         for name, item in zip(self.names, self.items, strict=True):
             own = _share(tree, name)
@@ -105,10 +105,10 @@ class Spelling:
         return gathered(values, like)
 
     def init(self, layers: Sequence[Layer], key: Any, x: Any, places: Iterator[str]) -> tuple[Any, Any]:
-        """Make the params of each layer for the shape that reaches it; return them, and the shape of the output.
+        """Make the params of each layer for the shape that reaches it; return them, and the output's shape.
 
-        A layer draws from a key by its name, or by the number of layers with params before it: one without params
-        changes nothing for those after it.
+        A layer draws from a key by its name, or by the number of layers with params before it: one without
+        params changes nothing for those after it.
         """
         values, count = {}, 0
         for name, item in zip(self.names, self.items, strict=True):

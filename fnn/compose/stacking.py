@@ -11,7 +11,7 @@ from fnn.errors import InputError, describe
 
 
 def stack(params: Sequence[PyTree[Array]]) -> PyTree[Array]:
-    """Stack the params of n layers that are alike on a new first axis: those of a chain as those of a `Repeat`.
+    """Stack the params of n layers that are alike on a new first axis: a chain's become a `Repeat`'s.
 
     Args: `params`, the params of each layer, or trees like them (gradients, an optimizer's moments).
     Returns: one tree with leaves (n, ...).

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 
 from fnn.compose.boundaries import rebuilds
-from fnn.compose.names import place_of
 from fnn.core import Composition, Equations, Layer, Leaf, Part
 
 SYMBOLS = {"kernel": "w", "bias": "b"}  # by which params are written; others by their names
@@ -39,8 +38,7 @@ class Line:
     def boundaries(self, right: bool) -> set[str]:
         """Return the names of the boundaries on the right side of the equation, or on the left."""
         found = re.findall(r"(?<!d)\{(\w+)\}", self.template.partition("=")[2 if right else 0])
-        names = (re.match(r"v\d+", self.values[key].name) for key in found)  # of an entry, that of the whole
-        return {name[0] for name in names if name}
+        return {whole[0] for key in found if (whole := re.match(r"v\d+", self.values[key].name))}
 
 
 class Written(NamedTuple):
@@ -79,10 +77,9 @@ class Program:
             return self._equations(layer, params, like, x)
         written, values = [], [x]
         for part in parts:
-            before = values[-1] if part.takes == "previous" else x
-            if part.entry is not None:
-                before = Value(f"{before.name}{place_of(part.entry)}", before.shape[part.entry])
-            written.append(self._part(part, before))
+            v = values[-1] if part.takes == "previous" else x
+            entry = v if part.entry is None else Value(f"{v.name}[{part.entry!r}]", v.shape[part.entry])
+            written.append(self._part(part, entry))
             values.append(written[-1].y)
         if layer.equations is None:
             return self._chain(layer, parts, written, values)
@@ -234,10 +231,10 @@ class Program:
             body()
 
     @contextmanager
-    def _deeper(self, really: bool) -> Iterator[None]:
-        self.depth += really
+    def _deeper(self, by: bool) -> Iterator[None]:
+        self.depth += by
         yield
-        self.depth -= really
+        self.depth -= by
 
     def _accumulate(self, part: Written, x: Value) -> None:
         """Write a part's backward where dx has a value already: its dx is added."""

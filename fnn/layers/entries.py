@@ -89,7 +89,7 @@ class Select(Leaf):
 
 
 def _couples(axis: int) -> bool | None:
-    """Whether this is the examples' axis; of one that is counted from the end, but for the last, a trial tells."""
+    """Tell whether this is the examples' axis; None where it is counted from the end, and no last one."""
     return axis == 0 if axis >= -1 else None
 
 

@@ -192,9 +192,9 @@ def fnn_replace(drawn: Any, net: Any) -> Any:
 
 
 def test_the_walk_over_layers_takes_trees():
-    report = layers(Serial(Each((Dense(2), fnn.tanh)), Concatenate()), fnn.init(
-        Serial(Each((Dense(2), fnn.tanh)), Concatenate()), KEY, (rows(4, 3), rows(4, 2))
-    ), (jnp.ones((4, 3), jnp.float32), jnp.linspace(0, 1, 8, dtype=jnp.float32).reshape(4, 2)), level="quick")  # fmt: skip
+    net = Serial(Each((Dense(2), fnn.tanh)), Concatenate())
+    x = jnp.ones((4, 3), jnp.float32), jnp.linspace(0, 1, 8, dtype=jnp.float32).reshape(4, 2)
+    report = layers(net, fnn.init(net, KEY, x), x, level="quick")
     assert report.verdict == "PASS", str(report)
 
 
@@ -202,13 +202,45 @@ def swapped(right: Any) -> Any:
     return lambda names, values: right(names, list(values)[::-1])
 
 
+def with_dx(change: Any) -> Any:
+    """Change dx on its way out: `change(dx)`."""
+
+    def wrong(right: Any) -> Any:
+        def backward(self: Any, *args: Any) -> Any:
+            factors, dx = right(self, *args)
+            return factors, change(dx)
+
+        return backward
+
+    return wrong
+
+
+def with_dy(change: Any) -> Any:
+    """Change dy on its way in: `change(dy)`."""
+
+    def wrong(right: Any) -> Any:
+        return lambda self, params, x, y, extras, dy: right(self, params, x, y, extras, change(dy))
+
+    return wrong
+
+
+def off_by_one(dx: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else leaf + 1, dx)
+
+
 MISTAKES = [
     ("entries swapped", entries, "_like", swapped, "each-pair-alike"),
     ("one head's cotangent alone", entries, "added", lambda right: lambda a, b: b, "heads"),
-    ("cotangent left where nothing was picked", fnn.Select, "backward", lambda right: lambda self, p, x, y, extras, dy: ((), jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else leaf + 1, right(self, p, x, y, extras, dy)[1])), "select-pair"),
-    ("slices shifted", Concatenate, "backward", lambda right: lambda self, p, x, y, extras, dy: right(self, p, x, y, extras, jnp.roll(dy, 1, -1)), "concatenate-tokens"),
-    ("mean for sum", Sum, "backward", lambda right: lambda self, p, x, y, extras, dy: right(self, p, x, y, extras, dy / len(extras.arrays)), "sum"),
-]  # fmt: skip
+    ("cotangent of what was not picked", fnn.Select, "backward", with_dx(off_by_one), "select-pair"),
+    (
+        "slices shifted",
+        Concatenate,
+        "backward",
+        with_dy(lambda dy: jnp.roll(dy, 1, -1)),
+        "concatenate-tokens",
+    ),
+    ("mean for sum", Sum, "backward", with_dy(lambda dy: dy / 3), "sum"),
+]
 ALIKE = Case("each-pair-alike", Serial(Each((Dense(2), Dense(2)))), (rows(4, 3), rows(4, 3)))
 
 
