@@ -14,9 +14,9 @@ def activations(net: Layer, params: Params, residuals: Residuals) -> dict[str, P
     Args: `params` and `residuals` as `fnn.backward` takes them. What was not kept is computed again, products
     too (under jit a compiler leaves out what is not looked at), with the noise that was drawn.
     Returns: a dict in the order of the forward, `{'.layers[0]': z (..., j), ...}`; of a layer in a `Repeat`
-    the outputs of all uses, stacked on a new first axis. A place is missing where its value follows from nothing
-    that was kept, as that of a first layer whose input no backward reads, and within a composition that has
-    no `inside`.
+    the outputs of all uses, stacked on a new first axis. A place is missing where its value follows from
+    nothing that was kept, as that of a first layer whose input no backward reads, and within a composition
+    that has no `inside`.
 
     >>> import fnn, jax.numpy as jnp
     >>> net, x = fnn.mlp([2, 4, 3]), jnp.ones((5, 2))
