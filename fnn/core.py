@@ -162,8 +162,8 @@ def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tup
     Returns: the output (..., j), and the residuals.
     Raises: InputError, with the place in the network, where params or `x` do not fit.
     """
-    x = canonical(x)
-    y, extras = net.forward(canonical(params), x, key)
+    params, x = canonical((params, x))
+    y, extras = net.forward(params, x, key)
     return y, Residuals(*sides(net, x, y), extras)
 
 
@@ -182,7 +182,8 @@ def backward(
     if not isinstance(residuals, Residuals):
         fix = "fnn.backward(net, params, residuals, dy)"
         raise InputError("backward", "residuals, as forward returns them", describe(residuals), fix)
-    return pull(net, params, *residuals, canonical(dy), Stacked(as_reader(read), (canonical(params), *trees)))
+    params, residuals, dy, trees = canonical((params, residuals, dy, trees))
+    return pull(net, params, *residuals, dy, Stacked(as_reader(read), (params, *trees)))
 
 
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:

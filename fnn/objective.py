@@ -105,7 +105,7 @@ def value_and_grad(
     reader = as_reader(read)
 
     def run(params: Params, x: Any, target: Any, key: Any = None, weights: Any = None) -> tuple[Any, Any]:
-        params = canonical(params)
+        params, x, target, weights = canonical((params, x, target, weights))
         return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)))
 
     return run

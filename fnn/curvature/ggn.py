@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, canonical
 from fnn.core import Layer, Params, forward
 from fnn.factors import Examples, Form, cotangent, with_cotangent
 from fnn.objective import Objective
@@ -44,6 +44,7 @@ def ggn_diagonal(
         loss = loss.with_reduction("none")
 
     def run(params: Params, x: Any, target: Any, key: Any = None) -> Any:
+        params, x, target = canonical((params, x, target))
         check_uncoupled("ggn_diagonal", net, params, x)
         of_net, of_sample = (None, None) if key is None else jax.random.split(key)
         y, residuals = forward(net, params, x, of_net)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -71,6 +71,7 @@ def kronecker_factors(
     read = _reader(tokens == "reduce", bias == "joint", first=fisher == "empirical")
 
     def run(params: Params, x: Any, target: Any, key: Any = None) -> Curved:
+        params, x, target = canonical((params, x, target))
         check_uncoupled("kronecker_factors", net, params, x)
         of_net, of_sample = (None, None) if key is None else jax.random.split(key)
         y, residuals = forward(net, params, x, of_net)
@@ -96,7 +97,7 @@ def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate")
         _, factors = unzip(params, backward_seeds(net, params, residuals, jnp.zeros_like(y)[None], read=read))
         return _joined(net, params, x, factors) if bias == "joint" else factors
 
-    return jax.eval_shape(run, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return jax.eval_shape(run, canonical(params), shapes_of("kronecker_factors", x))
 
 
 def is_block(value: Any) -> bool:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.arrays import canonical
 from fnn.core import Layer, Params
 from fnn.errors import InputError, describe
 from fnn.factors import is_factor
@@ -82,6 +83,7 @@ def clipped_gradient(
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
     def run(params: Params, x: Any, target: Any, key: Any = None, mask: Any = None) -> Clipped:
+        params, x, target, mask = canonical((params, x, target, mask))
         if mask is not None and jnp.shape(mask) != x.shape[:1]:
             wanted, fix = f"mask of shape {x.shape[:1]}", "jnp.ones(x.shape[0], bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)

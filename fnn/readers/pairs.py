@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, canonical
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows, cotangent
@@ -53,6 +53,7 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
     """
 
     def run(params: Params, x: Any, other: Any = None, key: Any = None) -> Any:
+        params, x, other = canonical((params, x, other))
         if other is not None and (other.shape[1:] != x.shape[1:] or other.dtype != x.dtype):
             raise InputError("tangent_kernel", f"other like x, {describe(x)}", describe(other), "x[:m]")
         check_uncoupled("tangent_kernel", net, params, x)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
@@ -103,5 +103,5 @@ def factor_types(net: Layer, params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
         return backward(net, params, residuals, jnp.zeros_like(y), read=as_factors)[0]
 
-    shapes = jax.eval_shape(factors, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    shapes = jax.eval_shape(factors, canonical(params), shapes_of("factor_types", x))
     return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

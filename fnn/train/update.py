@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnn.arrays import accumulator, shapes_of
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
@@ -74,6 +74,7 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
         raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
 
     def init(params: Params, x: Any) -> Any:
+        params = canonical(params)
         of_net, of_loss = loss.split(params)
         unstacked = jax.tree.map(lambda _: jnp.zeros(()), of_loss)
         stacked = loss.merge(_stacked_axes(net, of_net, x), unstacked)
@@ -98,6 +99,7 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     def step(
         params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
     ) -> tuple[Any, Any, Any]:
+        params, state, x, target, weights = canonical((params, state, x, target, weights))
         _check_state(state, params)
 
         def back(read: Reading) -> tuple[Any, Any]:
@@ -110,7 +112,9 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
             value, readings = back(Stacked(_SMALLER, (params,)))
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
-            rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
+            rows = after_all(
+                jnp.where(norm < clip, 1, jnp.asarray(clip, norm.dtype) / norm), params, rows, squares, held
+            )
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
 
