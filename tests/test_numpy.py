@@ -169,15 +169,15 @@ def test_an_integer_that_would_wrap_around_is_refused(dtype):
 @pytest.mark.parametrize(
     ("x", "got"),
     [
-        ([[1.0, 2.0]], "an array as x"),
+        ([[1.0, 2.0]], "an array (or shape )?as x"),
         (np.ones((2, 4), bool), "floating-point x, got bool"),
         (np.ones((2, 4), int), "floating-point x, got int64"),
         (np.ones((2, 4), complex), "floating-point x, got complex128"),
         (np.array([["a", "b"]]), "floating-point x"),
         (np.array([[1.0, None]], object), "floating-point x, got object"),
         (np.float64(1), r"x of shape \(\.\.\., k\)"),
-        (1.0, "an array as x"),
-        (None, "an array as x"),
+        (1.0, "an array (or shape )?as x"),
+        (None, "an array (or shape )?as x"),
     ],
 )
 def test_what_is_no_array_of_floating_numbers_gets_a_sentence(x, got):
