@@ -20,7 +20,7 @@ from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares
-from fnn.readers.seeding import check_begins, check_without_params
+from fnn.readers.seeding import check_begins, check_without_params, refuted
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
 
 
@@ -52,13 +52,27 @@ def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
     """Return (F + damping I)^-1 times a tree like the params, F the block-diagonal matrix with these blocks.
 
     Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block. Raises InputError where the tree
-    is not like the params that the blocks are of.
+    is not like the params that the blocks are of, and for a damping that is not above zero (in the blocks'
+    dtype), as a dead unit's eigenvalues are zero. Of a damping that only the compiler sees, one that is not
+    gives NaN.
     """
 
     def inverse(own: Eigen, matrix: Any) -> Any:
-        return _from(own, _into(own, matrix) / (own.values + damping))
+        return _from(own, _into(own, matrix) / damped("kronecker_solve", own.values, damping))
 
     return _by_block("kronecker_solve", inverse, blocks, tree)
+
+
+def damped(who: str, values: Any, damping: Any) -> Any:
+    """Return eigenvalues with the damping added; see `kronecker_solve` for what is raised."""
+    least = float(jnp.finfo(values.dtype).tiny)  # numbers below it are zero in a compiler's arithmetic
+    if refuted(damping >= least):
+        wanted = f"damping >= {least:.2g}, the least normal number of {values.dtype}"
+        fix = "fnn.curvature.kronecker_solve(blocks, gradient, 1e-3)"
+        fix = fix if who == "kronecker_solve" else f"fnn.attribution.{who}(1e-3)"
+        raise InputError(who, wanted, f"{damping}", fix)
+    damping = jnp.asarray(damping).astype(values.dtype)
+    return values + jnp.where(damping >= least, damping, jnp.nan)
 
 
 def kronecker_multiply(blocks: Any, tree: Any) -> Any:
