@@ -79,25 +79,33 @@ def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
     return y, -_held(x) * y * dx
 
 
-# A series differentiates worse than it approximates, so each function names its derivative.
-@jax.custom_jvp
 def gelu(x: Array) -> Array:
     """x Φ(x) = x (1 + erf(x / √2)) / 2."""
+    return _gelu(x)
+
+
+# A series differentiates worse than it approximates, so each function names its derivative.
+@jax.custom_jvp
+def _gelu(x: Array) -> Array:
     a = -tail(x, -40.0)
     f, g = _density(a)
     mills = _series(_MILLS, a) / (math.sqrt(2 * math.pi) * (1 + a))
     return jnp.where(x > 0, x * (1 - f * mills * g), -a * f * mills * g)
 
 
-@gelu.defjvp
+@_gelu.defjvp
 def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = at, along
     return gelu(x), d_gelu(x) * dx
 
 
-@jax.custom_jvp
 def d_gelu(x: Array) -> Array:
     """Φ(x) + x φ(x): φ(a) (R(a) - a) to the left of 0, one minus that to the right."""
+    return _d_gelu(x)
+
+
+@jax.custom_jvp
+def _d_gelu(x: Array) -> Array:
     a = -tail(x, -40.0)
     f, g = _density(a)
     (root, beyond), slope = _ROOT[a.dtype == jnp.float64], _series(_SLOPE, a)
@@ -105,7 +113,7 @@ def d_gelu(x: Array) -> Array:
     return jnp.where(x > 0, 1 - left, left)
 
 
-@d_gelu.defjvp
+@_d_gelu.defjvp
 def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = at, along
     held = _held(x)

@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
-from jax.nn import initializers
-
 from fnn.activations.table import Activation, relu, silu
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
 from fnn.core import Layer
 from fnn.errors import InputError, check_size
+from fnn.initializers import he_normal, lecun_normal
 from fnn.layers.dense import Dense, Initializer
 from fnn.layers.dropout import Dropout
 from fnn.layers.gated import Gate
-
-HE_NORMAL = initializers.he_normal()
-LECUN_NORMAL = initializers.lecun_normal()
 
 
 def mlp(
@@ -26,7 +22,7 @@ def mlp(
     bias: bool = True,
     dropout: float = 0.0,
     dtype: Any = None,
-    kernel_init: Initializer = HE_NORMAL,
+    kernel_init: Initializer = he_normal(),  # noqa: B008, a value
     scan_from: int = 4,
 ) -> Serial:
     """Build a multilayer perceptron: dense layers with activations between them and a linear output.
@@ -58,7 +54,7 @@ def mlp(
         noise = (Dropout(dropout),) if dropout else ()
         return Serial(activation, *noise, dense(inputs, features, init))
 
-    inits = [kernel_init] * hidden + [LECUN_NORMAL]
+    inits = [kernel_init] * hidden + [lecun_normal()]
     blocks = [
         block(activation, k, j, init)
         for activation, (k, j), init in zip(activations, pairwise(sizes[1:]), inits[1:], strict=True)
