@@ -15,7 +15,7 @@ from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
-from fnn.errors import InputError, describe
+from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
@@ -99,7 +99,7 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
         params, x, target, blocks = canonical((params, x, target, blocks))
         check_uncoupled("ekfac", net, params, x)
         check_begins("ekfac", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("ekfac", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
         found = backward_seeds(net, params, residuals, seeds, blocks, read=_corrected)

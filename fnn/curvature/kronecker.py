@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, gradient, unzip
@@ -73,7 +73,7 @@ def kronecker_factors(
     def run(params: Params, x: Any, target: Any, key: Any = None) -> Curved:
         params, x, target = canonical((params, x, target))
         check_uncoupled("kronecker_factors", net, params, x)
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("kronecker_factors", key)
         y, residuals = forward(net, params, x, of_net)
         value, dy = loss.value_and_grad(y, target)
         seeds = dy[None]

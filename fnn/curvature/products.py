@@ -13,7 +13,7 @@ from jax.scipy.sparse.linalg import cg
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, backward, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, split_key
 from fnn.factors import is_factor
 from fnn.objective import Objective, value_and_grad
 from fnn.reader import sum_over_params, unzip, zip_readers
@@ -32,7 +32,7 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
     Raises InputError where v is not like the params.
     """
     check_without_params("hessian_product", loss)
-    of = value_and_grad(net, loss)
+    of = value_and_grad(net, loss, noise=False)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
         params, v = canonical((params, v))
@@ -81,7 +81,7 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
         params, x, target, v = canonical((params, x, target, v))
         check_like("fisher_product", v, params)
         check_uncoupled("fisher_product", net, params, x)
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("fisher_product", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples)
 

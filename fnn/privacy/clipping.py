@@ -9,7 +9,7 @@ from jax import lax
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params
-from fnn.errors import InputError, describe
+from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
 from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
@@ -87,6 +87,7 @@ def clipped_gradient(
         if mask is not None and jnp.shape(mask) != x.shape[:1]:
             wanted, fix = f"mask of shape {x.shape[:1]}", "jnp.ones(x.shape[0], bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)
+        check_noise("clipped_gradient", key, "jax.random.key(0)")
         if microbatch is None:
             return whole(params, x, target, key, mask)
         return _in_parts(whole, microbatch, params, (x, target, mask), key)

@@ -15,7 +15,7 @@ from jax import lax
 
 from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, Residuals, backward, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, check_key
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, as_factors
@@ -79,8 +79,7 @@ def curvature_seeds(
     if fisher == "exact":
         seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
     elif fisher == "sampled":
-        if key is None:
-            raise InputError("curvature_seeds", "a key to sample with", "None", "jax.random.key(0)")
+        check_key("curvature_seeds", key, "jax.random.key(0)")
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
         seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples)) / samples**0.5
     else:
