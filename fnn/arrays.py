@@ -15,14 +15,26 @@ def canonical(tree: Any) -> Any:
     """Turn NumPy's arrays into JAX's, of the dtype that JAX computes in: float64 becomes float32 unless x64
     is on.
 
-    Other leaves stay as they are, float0 cotangents among them.
+    Leaves that are no array of numbers stay as they are, float0 cotangents among them. Raises InputError
+    for an integer that the narrower dtype does not hold, which would wrap around.
     """
 
     def one(leaf: Any) -> Any:
-        numpys = isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype != jax.dtypes.float0
-        return jnp.asarray(leaf) if numpys else leaf
+        if not isinstance(leaf, (np.ndarray, np.generic)) or not _numbers(leaf.dtype):
+            return leaf
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("="))
+        if leaf.dtype.kind in "iu" and leaf.size:
+            low, high, ends = leaf.min(), leaf.max(), jnp.iinfo(dtype)
+            if low < ends.min or high > ends.max:
+                fix = 'jax.config.update("jax_enable_x64", True)'
+                raise InputError("fnn", f"integers that {dtype} holds", f"{low} .. {high}", fix)
+        return jnp.asarray(leaf.astype(dtype))
 
     return jax.tree.map(one, tree)
+
+
+def _numbers(dtype: Any) -> bool:
+    return dtype.kind == "b" or (dtype.kind in "iufcV" and jnp.issubdtype(dtype, jnp.number))
 
 
 def shapes_of(who: object, x: Any) -> Any:

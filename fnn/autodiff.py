@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from fnn.arrays import canonical
+
 
 def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:
     """Return `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
@@ -13,7 +15,7 @@ def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None 
     `run(*args)` gives `(value, saved)`; `back(saved, dvalue)` gives a cotangent for each of `args`.
     `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
     """
-    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *args)
+    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *canonical(args))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -12,9 +12,8 @@ asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent o
 param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
 default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
 
-All is pure, runs eagerly and under jit, vmap, scan and shard_map, with any batch shape `(..., k)`; `x` and
-`y` are
-arrays or pytrees of arrays.
+All is pure, runs eagerly and under jit, vmap, scan and shard_map, with any batch shape `(..., k)`;
+`x` and `y` are arrays or pytrees of arrays.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +25,7 @@ from jaxtyping import Array, PyTree
 
 from fnn.arrays import canonical, shapes_of
 from fnn.autodiff import with_rule
-from fnn.errors import InputError, check_key, describe
+from fnn.errors import InputError, check_key, check_noise, describe
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
@@ -41,6 +40,7 @@ class Layer(ABC):
     """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
 
     needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there
+    noisy: bool = False  # of a leaf: whether training wants a key, for noise
     cheap: bool = False  # whether `recompute` takes no matrix product
     couples_examples: bool | None = None  # whether one example's output depends on others; None: not declared
 
@@ -159,10 +159,11 @@ def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tup
 
     Args: `params` from `init`; `x`, the input (..., k); `key`, the randomness of dropout: no key, no noise.
     Returns: the output (..., j), and the residuals.
-    Raises: InputError, with the place in the network, where params or `x` do not fit.
+    Raises: InputError, with the place in the network, where params, `x` or `key` do not fit.
     """
-    x = canonical(x)
-    y, extras = net.forward(canonical(params), x, key)
+    check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
+    params, x = canonical((params, x))
+    y, extras = net.forward(params, x, key)
     return y, Residuals(*sides(net, x, y), extras)
 
 
@@ -181,7 +182,8 @@ def backward(
     if not isinstance(residuals, Residuals):
         fix = "fnn.backward(net, params, residuals, dy)"
         raise InputError("backward", "residuals, as forward returns them", describe(residuals), fix)
-    return pull(net, params, *residuals, canonical(dy), Stacked(as_reader(read), (canonical(params), *trees)))
+    params, residuals, dy, trees = canonical((params, residuals, dy, trees))
+    return pull(net, params, *residuals, dy, Stacked(as_reader(read), (params, *trees)))
 
 
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:

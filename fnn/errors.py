@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import jax
@@ -77,12 +78,29 @@ def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) ->
 
 
 def check_key(who: object, key: Any, fix: str) -> None:
-    """Raise unless `key` is one random key, typed or raw."""
+    """Raise unless `key` is one random key: typed, or raw and of the shape that the configured kind has."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == np.uint32 and shape in ((2,), (4,))  # threefry, rbg
+    raw = dtype == np.uint32 and shape == _raw_shape(jax.config.jax_default_prng_impl)
     if not raw and not (typed and shape == ()):
         raise InputError(who, "one random key", describe(key), fix)
+
+
+@cache
+def _raw_shape(kind: str) -> tuple[int, ...]:
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=kind))).shape
+
+
+def check_noise(who: object, key: Any, fix: str) -> None:
+    """Raise unless `key` is one random key, or None."""
+    if key is not None:
+        check_key(who, key, fix)
+
+
+def split_key(who: str, key: Any) -> Any:
+    """Return two keys, each None where `key` is. Raises InputError unless it is None or one random key."""
+    check_noise(who, key, "jax.random.key(0)")
+    return (None, None) if key is None else jax.random.split(key)
 
 
 def check_floating(who: object, x: Any, name: str = "x") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import shapes_of
+from fnn.arrays import canonical, shapes_of
 from fnn.compose.serial import Serial
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
@@ -46,6 +46,7 @@ def feedback_alignment(
         weights: Any = None,
         trees: tuple[Any, ...] = (),
     ) -> tuple[Any, Any]:
+        params, feedback, x, trees = canonical((params, feedback, x, trees))
         check_like("feedback_alignment", feedback, params, "feedback")
         for tree in trees:
             check_begins("feedback_alignment", tree, params)
@@ -63,6 +64,7 @@ def sign_symmetric(params: Params, feedback: Params) -> Params:
 
     Magnitudes all equal are "uniform sign-concordant feedback". Source: Liao, Leibo, Poggio 2016.
     """
+    params, feedback = canonical((params, feedback))
     check_like("sign_symmetric", feedback, params, "feedback")
     return jax.tree.map(lambda w, b: jnp.abs(b) * jnp.sign(w).astype(b.dtype), params, feedback)
 
@@ -89,6 +91,7 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
         weights: Any = None,
         trees: tuple[Any, ...] = (),
     ) -> tuple[Any, Any]:
+        params, feedback, x, trees = canonical((params, feedback, x, trees))
         for tree in trees:
             check_begins("direct_feedback", tree, params)
         spans = _spans(net, params, x)

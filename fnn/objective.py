@@ -2,6 +2,7 @@
 `value_and_grad`.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from fnn.arrays import canonical
-from fnn.core import Layer, Params, forward, pull
+from fnn.core import Composition, Layer, Params, forward, pull
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
 
@@ -92,20 +93,34 @@ class Objective(ABC):
 
 
 def value_and_grad(
-    net: Layer, loss: Objective, read: Read = gradient
+    net: Layer, loss: Objective, read: Read = gradient, *, noise: bool = True
 ) -> Callable[..., tuple[Array, PyTree[Any]]]:
     """Make the function `(params, x, target, key=None, weights=None) -> (value, grads)`.
 
     Args: `loss`, one of `fnn.losses`; `read`, what is made of the factors of the loss's value (with reduction
     "none": of the sum of the values). The function takes `x` (..., k), the loss's `target`, a random key for
-    dropout, and `weights` per example, as the loss takes them.
+    dropout, and `weights` per example, as the loss takes them. Where a layer draws noise in
+    training, a call without a key warns (UserWarning), unless `noise=False` says that none is wanted.
     Returns: the value, () or (...), and the readings, in the structure of the params. A loss that has params
     itself, `fnn.LinearCrossEntropy`, takes them beside the network's: params and grads are then pairs.
     """
     reader = as_reader(read)
 
     def run(params: Params, x: Any, target: Any, key: Any = None, weights: Any = None) -> tuple[Any, Any]:
-        params = canonical(params)
+        params, x, target, weights = canonical((params, x, target, weights))
+        if noise:
+            warn_without_key(net, key, "fnn.value_and_grad(net, loss, noise=False)")
         return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)))
 
     return run
+
+
+def warn_without_key(net: Layer, key: Any, silent: str) -> None:
+    """Warn where `key` is None and a layer draws noise in training; `silent` is the call that does not."""
+    if key is None and _noisy(net):
+        warnings.warn(f"a layer of {net!r} draws noise, which is left out without a key: pass `key`, or make "
+                      f"the function by `{silent}`", UserWarning, stacklevel=3)  # fmt: skip
+
+
+def _noisy(layer: Layer) -> bool:
+    return any(map(_noisy, layer.layers)) if isinstance(layer, Composition) else layer.noisy

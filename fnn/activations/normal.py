@@ -7,6 +7,7 @@ density and R the Mills ratio (1 - Φ(a)) / φ(a), a tame function of (a - 4) / 
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from numpy.polynomial.chebyshev import cheb2poly
@@ -59,21 +60,64 @@ def _density(a: Array) -> tuple[Array, Array]:
     return f * (1 - s * (1 - s / 2 * (1 - s / 3 * (1 - s / 4)))), g
 
 
+def _held(x: Array) -> Array:
+    """Return x, or 0 where the density is 0 beside it: so an infinite x makes no inf * 0."""
+    return jnp.where(jnp.abs(x) < 40, x, 0.0)
+
+
+@jax.custom_jvp
+def density(x: Array) -> Array:
+    """φ(x) = exp(-x²/2) / √(2π). Every derivative is exact: φ' = -x φ."""
+    f, g = _density(-tail(x, -40.0))
+    return f / math.sqrt(2 * math.pi) * g
+
+
+@density.defjvp
+def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = at, along
+    y = density(x)
+    return y, -_held(x) * y * dx
+
+
 def gelu(x: Array) -> Array:
     """x Φ(x) = x (1 + erf(x / √2)) / 2."""
+    return _gelu(x)
+
+
+# A series differentiates worse than it approximates, so each function names its derivative.
+@jax.custom_jvp
+def _gelu(x: Array) -> Array:
     a = -tail(x, -40.0)
     f, g = _density(a)
     mills = _series(_MILLS, a) / (math.sqrt(2 * math.pi) * (1 + a))
     return jnp.where(x > 0, x * (1 - f * mills * g), -a * f * mills * g)
 
 
+@_gelu.defjvp
+def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = at, along
+    return gelu(x), d_gelu(x) * dx
+
+
 def d_gelu(x: Array) -> Array:
     """Φ(x) + x φ(x): φ(a) (R(a) - a) to the left of 0, one minus that to the right."""
+    return _d_gelu(x)
+
+
+@jax.custom_jvp
+def _d_gelu(x: Array) -> Array:
     a = -tail(x, -40.0)
     f, g = _density(a)
     (root, beyond), slope = _ROOT[a.dtype == jnp.float64], _series(_SLOPE, a)
     left = f * ((a - root) * slope + beyond * slope) / math.sqrt(2 * math.pi) * g
     return jnp.where(x > 0, 1 - left, left)
+
+
+@_d_gelu.defjvp
+def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = at, along
+    held = _held(x)
+    return d_gelu(x), density(x) * (2 - held * held) * dx
 
 
 # u = B x + C x³ with B = √(8/π), C = 0.044715 B; heads of 8 bits, whose products with heads of x are exact.

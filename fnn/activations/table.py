@@ -11,9 +11,11 @@ where XLA on a CPU takes subnormal float32, bfloat16 and float64 numbers for zer
 error is up to twice the smallest normal number. Selections (relu and its like) pass them through.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,8 +91,31 @@ class Activation(Leaf):
         side = wide(side)
         return jax.vjp(self.f, side)[1](jnp.ones_like(side))[0] if self.df is None else self.df(side)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, (self.name, _reference(self.f), _reference(self.df), self.of)
+
     def __repr__(self) -> str:
         return self.name
+
+
+class _Reference(NamedTuple):
+    """A function by the name that it has in its module: pickle finds no function that `jax.jit` wraps."""
+
+    module: str
+    name: str
+
+
+def _reference(f: Any) -> Any:
+    """Return a reference to a function that its module has by its name, anything else itself."""
+    module, name = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
+    found = getattr(sys.modules.get(module or ""), name or "", None)
+    return _Reference(module, name) if f is not None and found is f else f
+
+
+def _loaded(name: str, f: Any, df: Any, of: Any) -> Activation:
+    """Make the activation of two functions, or references to them."""
+    f, df = (getattr(import_module(g.module), g.name) if isinstance(g, _Reference) else g for g in (f, df))
+    return Activation(name, f, df, of)
 
 
 @dataclass(frozen=True)
@@ -152,8 +177,10 @@ def activation(
 ) -> Activation:
     """Make an activation of an elementwise f and its derivative, a function of the input or of the output.
 
-    Without `df` the derivative is JAX's. Two are equal where f and df are the same objects. Raises
-    InputError where `of` is no side, or is the output and there is no `df`.
+    Without `df` the derivative is JAX's. Two are equal where f and df are the same objects. A lambda written
+    inline equals no other: a jitted function that takes the net as a static argument compiles anew for each,
+    and the net cannot be pickled. Name the function in a module. Raises InputError where `of` is no side, or is
+    the output and there is no `df`.
 
     >>> import jax.numpy as jnp
     >>> activation(jnp.tanh, lambda y: 1 - y**2, of="output")

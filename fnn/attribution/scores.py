@@ -39,7 +39,7 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     products = losses_and_readings(net, loss, inner_product)
 
     def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:
-        _, gradient = value_and_grad(net, loss)(params, x_test, target_test)
+        _, gradient = value_and_grad(net, loss, noise=False)(params, x_test, target_test)
         return sum_over_params(products(params, x, target, trees=(inverse(gradient),))[1])
 
     return run

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnn.arrays import accumulator
-from fnn.curvature.eigen import Eigen, rotated
+from fnn.curvature.eigen import Eigen, damped, rotated
 from fnn.factors import Examples, Form, Outer, Rows, cotangent
 from fnn.reader import Reader, reader
 from fnn.readers.examples import inner_product, materialised
@@ -23,7 +23,7 @@ def self_influence(damping: float) -> Reader:
         if own is None:
             dz = cotangent(factor)
             return jnp.zeros(dz.shape[0], accumulator(dz.dtype))
-        turned, inverse = rotated(factor, param, own), 1 / (own.values + damping)
+        turned, inverse = rotated(factor, param, own), 1 / damped("self_influence", own.values, damping)
         if not isinstance(turned, Examples) and turned.dz.shape[1] == 1:
             return inner_product(_squared(turned), inverse, inverse)
         return jnp.sum(jnp.square(materialised(turned, inverse)) * inverse[None], (1, 2))

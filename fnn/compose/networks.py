@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from jax.nn import initializers
-
 from fnn.activations.table import Activation, relu, silu
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
 from fnn.core import Layer
 from fnn.errors import InputError, check_size
+from fnn.initializers import he_normal, lecun_normal
 from fnn.layers.dense import Dense, Initializer
 from fnn.layers.dropout import Dropout
 from fnn.layers.gated import Gate
-
-HE_NORMAL = initializers.he_normal()
-LECUN_NORMAL = initializers.lecun_normal()
 
 
 def mlp(
@@ -26,7 +22,7 @@ def mlp(
     bias: bool = True,
     dropout: float = 0.0,
     dtype: Any = None,
-    kernel_init: Initializer = HE_NORMAL,
+    kernel_init: Initializer = he_normal(),  # noqa: B008, a value
     scan: bool = False,
 ) -> Serial:
     """Build a multilayer perceptron: dense layers with activations between them and a linear output.
@@ -61,7 +57,7 @@ def mlp(
     def activated(activation: Layer) -> dict[str, Layer]:
         return {"activation": activation} | ({"dropout": Dropout(dropout)} if dropout else {})
 
-    output = dense(*sizes[-2:], LECUN_NORMAL)
+    output = dense(*sizes[-2:], lecun_normal())
     if not hidden:
         return Serial(output=output)
     # A block is an activation and then a dense layer, not a dense layer and its activation: the boundary

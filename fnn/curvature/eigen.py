@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
-from fnn.errors import InputError, describe
+from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares
-from fnn.readers.seeding import check_begins, check_without_params
+from fnn.readers.seeding import check_begins, check_without_params, refuted
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
 
 
@@ -51,22 +52,36 @@ def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
     """Return (F + damping I)^-1 times a tree like the params, F the block-diagonal matrix with these blocks.
 
     Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block. Raises InputError where the tree
-    is not like the params that the blocks are of.
+    is not like the params that the blocks are of, and for a damping that is not above zero (in the blocks'
+    dtype), as a dead unit's eigenvalues are zero. Of a damping that only the compiler sees, one that is not
+    gives NaN.
     """
 
     def inverse(own: Eigen, matrix: Any) -> Any:
-        return _from(own, _into(own, matrix) / (own.values + damping))
+        return _from(own, _into(own, matrix) / damped("kronecker_solve", own.values, damping))
 
-    return _by_block("solve", inverse, blocks, tree)
+    return _by_block("kronecker_solve", inverse, blocks, tree)
+
+
+def damped(who: str, values: Any, damping: Any) -> Any:
+    """Return eigenvalues with the damping added; see `kronecker_solve` for what is raised."""
+    least = float(jnp.finfo(values.dtype).tiny)  # numbers below it are zero in a compiler's arithmetic
+    if refuted(damping >= least):
+        wanted = f"damping >= {least:.2g}, the least normal number of {values.dtype}"
+        fix = "fnn.curvature.kronecker_solve(blocks, gradient, 1e-3)"
+        fix = fix if who == "kronecker_solve" else f"fnn.attribution.{who}(1e-3)"
+        raise InputError(who, wanted, f"{damping}", fix)
+    damping = jnp.asarray(damping).astype(values.dtype)
+    return values + jnp.where(damping >= least, damping, jnp.nan)
 
 
 def kronecker_multiply(blocks: Any, tree: Any) -> Any:
     """Return F times a tree like the params, F the block-diagonal matrix with these blocks.
 
-    Cost and errors: those of `solve`.
+    Cost and errors: those of `kronecker_solve`.
     """
     return _by_block(
-        "multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
+        "kronecker_multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
     )
 
 
@@ -77,26 +92,32 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
     V, summed over seeds and examples. With them the block is the nearest one of that basis. Cost: a pass as
     `ggn_diagonal`'s, and 2n(k^2 + c j^2) flops a layer. `fisher` as there, and tokens likewise.
     """
-    check_without_params("corrected", loss)
-    check_fisher("corrected", loss, fisher)
+    check_without_params("ekfac", loss)
+    check_fisher("ekfac", loss, fisher)
 
     def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:
-        check_uncoupled("corrected", net, params, x)
-        check_begins("corrected", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        params, x, target, blocks = canonical((params, x, target, blocks))
+        check_uncoupled("ekfac", net, params, x)
+        check_begins("ekfac", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
+        of_net, of_sample = split_key("ekfac", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
-        return backward_seeds(net, params, residuals, seeds, blocks, read=_corrected)
+        found = backward_seeds(net, params, residuals, seeds, blocks, read=_corrected)
+        return jax.tree.map(lambda own: None if own.values is None else own, found, is_leaf=_is_eigen)
 
     return run
 
 
 @seeded_reader
-def _corrected(factor: Form, param: Any, own: Eigen | None) -> Eigen | None:
-    if own is None:
-        return None
+def _corrected(factor: Form, param: Any, own: Eigen | None) -> Eigen:
+    if own is None:  # a bias that is joined to its weight: the values stand there
+        return Eigen(None, None, None)
     shape = jax.ShapeDtypeStruct(own.values.shape, own.values.dtype)
     return own._replace(values=over_seeds(sum_of_squares, rotated(factor, param, own), shape, shape.shape))
+
+
+def _is_eigen(value: Any) -> bool:
+    return isinstance(value, Eigen)
 
 
 def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:
@@ -129,6 +150,7 @@ def _from(own: Eigen, matrix: Any) -> Any:
 
 def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
     """Apply a rule for a block's matrix to a tree like the params: a joined bias rides as its last row."""
+    blocks, tree = canonical((blocks, tree))
     check_begins(who, blocks, tree, "tree of blocks", "fnn.curvature.eigen(factors)")
     paths, structure = zip(*jax.tree.leaves_with_path(tree), strict=True), jax.tree.structure(tree)
     (paths, leaves), owns = paths, structure.flatten_up_to(blocks)
@@ -144,7 +166,7 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
             matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
         if matrix.shape != own.values.shape:
             wanted = f"a leaf for a block of shape {own.values.shape}"
-            raise InputError(who, wanted, describe(leaf), f"fnn.{who}(blocks, gradient)")
+            raise InputError(who, wanted, describe(leaf), f"fnn.curvature.{who}(blocks, gradient)")
         result = rule(own, matrix).astype(leaf.dtype)
         if joined:
             results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]

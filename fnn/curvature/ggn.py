@@ -7,12 +7,12 @@ with a likelihood G is the Fisher matrix (Martens 2020). Letters as in reading.p
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, canonical
 from fnn.core import Layer, Params, forward
+from fnn.errors import split_key
 from fnn.factors import Examples, Form, cotangent, with_cotangent
 from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
@@ -44,8 +44,9 @@ def ggn_diagonal(
         loss = loss.with_reduction("none")
 
     def run(params: Params, x: Any, target: Any, key: Any = None) -> Any:
+        params, x, target = canonical((params, x, target))
         check_uncoupled("ggn_diagonal", net, params, x)
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("ggn_diagonal", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
         return backward_seeds(net, params, residuals, seeds, read=_each if per_example else _all)

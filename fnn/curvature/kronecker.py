@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, shapes_of
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, gradient, unzip
@@ -71,8 +71,9 @@ def kronecker_factors(
     read = _reader(tokens == "reduce", bias == "joint", first=fisher == "empirical")
 
     def run(params: Params, x: Any, target: Any, key: Any = None) -> Curved:
+        params, x, target = canonical((params, x, target))
         check_uncoupled("kronecker_factors", net, params, x)
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("kronecker_factors", key)
         y, residuals = forward(net, params, x, of_net)
         value, dy = loss.value_and_grad(y, target)
         seeds = dy[None]
@@ -96,7 +97,7 @@ def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate")
         _, factors = unzip(params, backward_seeds(net, params, residuals, jnp.zeros_like(y)[None], read=read))
         return _joined(net, params, x, factors) if bias == "joint" else factors
 
-    return jax.eval_shape(run, params, shapes_of("kronecker_shapes", x))
+    return jax.eval_shape(run, canonical(params), shapes_of("kronecker_shapes", x))
 
 
 def is_block(value: Any) -> bool:

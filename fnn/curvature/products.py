@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
+from fnn.arrays import canonical
 from fnn.core import Layer, Params, backward, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, split_key
 from fnn.factors import is_factor
 from fnn.objective import Objective, value_and_grad
 from fnn.reader import sum_over_params, unzip, zip_readers
@@ -31,9 +32,10 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
     Raises InputError where v is not like the params.
     """
     check_without_params("hessian_product", loss)
-    of = value_and_grad(net, loss)
+    of = value_and_grad(net, loss, noise=False)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
+        params, v = canonical((params, v))
         check_like("hessian_product", v, params)
         return jax.jvp(lambda p: of(p, x, target, key, weights)[1], (params,), (v,))[1]
 
@@ -52,6 +54,7 @@ def ggn_product(net: Layer, loss: Objective) -> Product:
     check_without_params("ggn_product", loss)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
+        params, v = canonical((params, v))
         check_like("ggn_product", v, params)
         y, along, residuals = jax.jvp(lambda p: forward(net, p, x, key), (params,), (v,), has_aux=True)
         _, dy = jax.jvp(lambda y: loss.value_and_grad(y, target, weights)[1], (y,), (along,))
@@ -75,9 +78,10 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
         raise InputError("fisher_product", 'fisher "empirical" or "sampled"', repr(fisher), fix)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None) -> Any:
+        params, x, target, v = canonical((params, x, target, v))
         check_like("fisher_product", v, params)
         check_uncoupled("fisher_product", net, params, x)
-        of_net, of_sample = (None, None) if key is None else jax.random.split(key)
+        of_net, of_sample = split_key("fisher_product", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples)
 
@@ -109,6 +113,6 @@ def conjugate_gradients(
         raise InputError("conjugate_gradients", "damping >= 0", repr(damping), fix)
 
     def damped(v: Any) -> Any:
-        return jax.tree.map(lambda a, b: a + damping * b, product(v), v)
+        return jax.tree.map(lambda a, b: a + jnp.asarray(damping, a.dtype) * b, product(v), v)
 
-    return lambda v: cg(damped, v, tol=tolerance, maxiter=steps)[0]
+    return lambda v: cg(damped, canonical(v), tol=tolerance, maxiter=steps)[0]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.arrays import canonical, shapes_of
 from fnn.core import Layer, forward
 from fnn.errors import InputError, describe
 from fnn.export.files import whole
@@ -55,7 +56,7 @@ def onnx(
     if not (indices or x.dtype in (np.float32, np.float64)):  # half precision is computed in float32 here
         fix = "fnn.export.onnx(net, params, x.astype(jnp.float32), path)"
         raise InputError("onnx", "x in float32 or float64, or indices", describe(x), fix)
-    x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x, params = shapes_of("onnx", x), canonical(params)
     y = jax.eval_shape(lambda p, x: forward(net, p, x)[0], params, x)
     if not hasattr(y, "shape"):
         fix = "fnn.Serial(net, fnn.Concatenate())"

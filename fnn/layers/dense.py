@@ -1,21 +1,22 @@
 """The dense layer: z = x W + b, one example a row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn import initializers
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
 from fnn.factors import Outer, Total
+from fnn.initializers import lecun_normal, zeros
 from fnn.layers.affine import row
 
-Initializer = initializers.Initializer
+Initializer = Callable[..., Array]  # one of `fnn.initializers`, or of `jax.nn.initializers`
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Out = Float[Array, "*n j"]
@@ -36,6 +37,9 @@ class Dense(Leaf):
     and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None: the
     input's); products are accumulated in float32 or wider all the same.
 
+    `kernel_init` and `bias_init` are of `fnn.initializers`, or functions `(key, shape, dtype)` such as
+    those of `jax.nn.initializers`: layers with such a one are equal where it is the same function.
+
     The backward reads the input. Cost: 2nkj flops forward, 4nkj backward (2nkj where dx is not wanted).
     """
 
@@ -43,8 +47,8 @@ class Dense(Leaf):
     bias: bool = True
     inputs: int | None = None
     dtype: Any = None
-    kernel_init: Initializer = field(default=initializers.lecun_normal(), repr=False)
-    bias_init: Initializer = field(default=initializers.zeros, repr=False)
+    kernel_init: Initializer = field(default=lecun_normal(), repr=False)
+    bias_init: Initializer = field(default=zeros(), repr=False)
     __repr__ = brief
     needs = frozenset(("input",))
     couples_examples = False

@@ -18,8 +18,8 @@ class Dropout(Leaf):
     """Set each element to zero with probability `rate`, divide the others by `1 - rate`.
 
     Noise wants a key: `fnn.forward(net, params, x, key)`. Without one (evaluation) the input passes
-    unchanged. No params, no boundary: the key is the one extra, the backward draws the mask again from
-    it. Source: Srivastava et al. 2014.
+    unchanged, and what trains, such as `fnn.value_and_grad`, warns. No params, no boundary: the key is the
+    one extra, the backward draws the mask again from it. Source: Srivastava et al. 2014.
     """
 
     rate: float
@@ -31,7 +31,8 @@ class Dropout(Leaf):
 
     def __post_init__(self):
         if not 0 <= self.rate < 1:
-            raise InputError("Dropout", "0 <= rate < 1", repr(self.rate), "Dropout(0.1)")
+            raise InputError("Dropout", "0 <= rate < 1", repr(self.rate), "fnn.Dropout(0.1)")
+        vars(self).update(noisy=self.rate > 0)
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:
         """No params."""

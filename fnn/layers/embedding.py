@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
 from fnn.core import Leaf
@@ -21,6 +20,8 @@ from fnn.errors import (
     describe,
 )
 from fnn.factors import Rows
+from fnn.initializers import normal
+from fnn.layers.dense import Initializer
 
 Params = dict[str, Array]
 In = Int[Array, "*n"]
@@ -41,7 +42,7 @@ class Embedding(Leaf):
     vocabulary: int
     features: int
     dtype: Any = None
-    table_init: initializers.Initializer = field(default=initializers.normal(1.0), repr=False)
+    table_init: Initializer = field(default=normal(1.0), repr=False)
     __repr__ = brief
     cheap = True
     needs = frozenset(("input",))

@@ -1,11 +1,20 @@
-"""LayerNorm and RMSNorm over the last axis, with statistics in float32 or wider."""
+"""LayerNorm and RMSNorm over the last axis, with statistics in float32 or wider.
 
+Every row is multiplied by a power of two that makes it about 1, before it is summed or squared: nothing
+overflows, and no square that counts beside eps underflows. So y = h scale + bias, where h = c / d is the
+quotient of a row c = u (x - mean) and its d = u deviation.
+
+A mean is made in two steps, for one rounded to the dtype is wrong by more than the deviation where a row
+lies far from zero. The first counts from the row's largest number, which gives 0 for a constant row whatever
+its size; what is left is small, and its own mean, subtracted too, has all its digits.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator
@@ -24,8 +33,8 @@ class LayerNorm(Leaf):
     """Subtract the mean, divide by the deviation, scale, add a bias, on the last axis: (..., k) -> (..., k).
 
     params: `{"scale": (k,), "bias": (k,)}`, each only where it is asked for. The variance is the biased
-    one. Returns the input's dtype. The backward reads the input; the mean and the reciprocal deviation of
-    each row are its extras. Source: Ba, Kiros, Hinton 2016.
+    one. Returns the input's dtype. The backward reads the input; the mean and the deviation of each row
+    are its extras. Source: Ba, Kiros, Hinton 2016.
     """
 
     eps: float = 1e-5
@@ -53,29 +62,37 @@ class LayerNorm(Leaf):
         _check_input(self, x)
         check_params(self, params, self._shapes(x))
         wide = x.astype(accumulator(x.dtype))
-        mean = wide.mean(-1, keepdims=True)
-        rstd = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + self.eps)
-        return self.recompute(params, x, (mean, rstd)), (mean, rstd)
+        top, bottom = wide.max(-1, keepdims=True), wide.min(-1, keepdims=True)
+        unit = _unit(jnp.maximum(top, -bottom), self.eps)
+        mean = top * unit - (top * unit - wide * unit).mean(-1, keepdims=True)
+        deviation = _root(_centred(wide * unit, mean), unit, self.eps)
+        extras = mean / unit, deviation / unit
+        return self.recompute(params, x, extras), extras
 
     def recompute(self, params: Params, x: Vectors, extras: tuple[Statistic, Statistic]) -> Vectors:
-        """y = (x - mean) rstd scale + bias"""
-        mean, rstd = extras
-        y = (x.astype(rstd.dtype) - mean) * rstd
+        """y = (x - mean) / deviation * scale + bias"""
+        y, _ = self._normal(x, extras)
         y = y * row(params["scale"], y) if self.scale else y
         return (y + row(params["bias"], y) if self.bias else y).astype(x.dtype)
 
     def backward(
         self, params: Params, x: Vectors, y: None, extras: tuple[Statistic, Statistic], dy: Vectors
     ) -> tuple[Any, Vectors]:
-        """With h = (x - mean) rstd and dh = dy scale: dx = rstd (dh - mean(dh) - h mean(h dh))."""
+        """With h = (x - mean) / deviation, dh = dy scale: dx = (dh - mean(dh) - h mean(h dh)) / deviation."""
         check_cotangent(self, dy, x.shape, x.dtype)
-        mean, rstd = extras
-        h = (x.astype(rstd.dtype) - mean) * rstd
+        h, rstd = self._normal(x, extras)
         wide = dy.astype(h.dtype)
         dh = wide * row(params["scale"], h) if self.scale else wide
         dx = rstd * (dh - dh.mean(-1, keepdims=True) - h * (h * dh).mean(-1, keepdims=True))
         factors = {"scale": Scaled(h, wide)} if self.scale else {}
         return factors | ({"bias": Total(dy)} if self.bias else {}), dx.astype(x.dtype)
+
+    def _normal(self, x: Any, extras: tuple[Statistic, Statistic]) -> tuple[Any, Any]:
+        """Return h = (x - mean) / deviation, and 1 / deviation."""
+        mean, deviation = extras
+        unit = _unit(jnp.maximum(jnp.abs(mean), deviation), self.eps)
+        rstd = _reciprocal(deviation * unit)
+        return _centred(x.astype(unit.dtype) * unit, mean * unit) * rstd, rstd * unit
 
     def _shapes(self, x: Any) -> dict[str, tuple[int, ...]]:
         present = {"scale": self.scale, "bias": self.bias}
@@ -87,7 +104,7 @@ class RMSNorm(Leaf):
     """Divide by the root of the mean square and scale, on the last axis: (..., k) -> (..., k).
 
     params: `{"scale": (k,)}`, or none where `scale=False`. Returns the input's dtype. The backward reads the
-    input; the reciprocal root of each row is its extra. Source: Zhang, Sennrich 2019.
+    input; the root of each row is its extra. Source: Zhang, Sennrich 2019.
     """
 
     eps: float = 1e-6
@@ -113,27 +130,61 @@ class RMSNorm(Leaf):
         _check_input(self, x)
         check_params(self, params, self._shapes(x))
         wide = x.astype(accumulator(x.dtype))
-        rstd = lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + self.eps)
-        return self.recompute(params, x, rstd), rstd
+        unit = _unit(jnp.abs(wide).max(-1, keepdims=True), self.eps)
+        root = _root(wide * unit, unit, self.eps) / unit
+        return self.recompute(params, x, root), root
 
     def recompute(self, params: Params, x: Vectors, extras: Statistic) -> Vectors:
-        """y = x rstd scale"""
-        y = x.astype(extras.dtype) * extras
+        """y = x / root * scale"""
+        y, _ = self._normal(x, extras)
         return (y * row(params["scale"], y) if self.scale else y).astype(x.dtype)
 
     def backward(
         self, params: Params, x: Vectors, y: None, extras: Statistic, dy: Vectors
     ) -> tuple[Any, Vectors]:
-        """With h = x rstd and dh = dy scale: dx = rstd (dh - h mean(h dh))."""
+        """With h = x / root and dh = dy scale: dx = (dh - h mean(h dh)) / root."""
         check_cotangent(self, dy, x.shape, x.dtype)
-        h = x.astype(extras.dtype) * extras
+        h, rstd = self._normal(x, extras)
         wide = dy.astype(h.dtype)
         dh = wide * row(params["scale"], h) if self.scale else wide
-        dx = extras * (dh - h * (h * dh).mean(-1, keepdims=True))
+        dx = rstd * (dh - h * (h * dh).mean(-1, keepdims=True))
         return {"scale": Scaled(h, wide)} if self.scale else {}, dx.astype(x.dtype)
+
+    def _normal(self, x: Any, root: Statistic) -> tuple[Any, Any]:
+        """Return h = x / root, and 1 / root."""
+        unit = _unit(root, self.eps)
+        rstd = _reciprocal(root * unit)
+        return x.astype(unit.dtype) * unit * rstd, rstd * unit
 
     def _shapes(self, x: Any) -> dict[str, tuple[int, ...]]:
         return {"scale": x.shape[-1:]} if self.scale else {}
+
+
+def _unit(size: Any, eps: float) -> Any:
+    """Return a power of two by which rows of this size, (..., 1), become about 1: a factor of k, either way.
+
+    It is no larger than rows want whose squares are nothing beside eps.
+    """
+    ends = jnp.finfo(size.dtype)
+    low = max(math.floor(math.log2(eps) / 2) - 40, ends.minexp // 2)
+    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(size), jnp.maximum(size, 2.0**low), 1))
+    return jnp.ldexp(jnp.ones_like(size), -jnp.minimum(exponent, ends.maxexp - 4))
+
+
+def _centred(part: Any, mean: Any) -> Any:
+    """Return the numbers of each row minus their mean, of which `mean` is a rounded one."""
+    left = part - mean
+    return left - left.mean(-1, keepdims=True)
+
+
+def _root(part: Any, unit: Any, eps: float) -> Any:
+    """Return sqrt(mean(part^2) + eps unit^2), (..., 1)."""
+    return jnp.sqrt(jnp.square(part).mean(-1, keepdims=True) + jnp.square(math.sqrt(eps) * unit))
+
+
+def _reciprocal(d: Any) -> Any:
+    """Return 1 / d; of a row without deviation, whose eps the dtype does not hold, a number all the same."""
+    return 1 / jnp.where(d < jnp.finfo(d.dtype).tiny, 1, d)
 
 
 def _equations(scale: bool, bias: bool, centred: str, deviation: str, dx: str) -> Equations:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import accumulator
@@ -24,6 +23,8 @@ from fnn.errors import (
     describe,
 )
 from fnn.factors import Chunked, over_chunks
+from fnn.initializers import lecun_normal, zeros
+from fnn.layers.dense import Initializer
 from fnn.losses.logits import Logits
 from fnn.losses.loss import check_reduction
 from fnn.losses.tied import Path, at_path, both_uses, early, with_path
@@ -32,7 +33,6 @@ from fnn.objective import Objective, Reduction, by_row
 from fnn.reader import as_factors, gradient
 from fnn.reading import Reading, Stacked
 
-Initializer = initializers.Initializer
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
@@ -74,8 +74,8 @@ class LinearCrossEntropy(Objective):
     reduction: Reduction = "mean"
     chunk: int | None = None
     dtype: Any = None
-    kernel_init: Initializer = field(default=initializers.lecun_normal(), repr=False)
-    bias_init: Initializer = field(default=initializers.zeros, repr=False)
+    kernel_init: Initializer = field(default=lecun_normal(), repr=False)
+    bias_init: Initializer = field(default=zeros(), repr=False)
     __repr__ = brief
     has_params = True
 

@@ -37,6 +37,7 @@ class Stored(Leaf):
         layer = self.layer
         vars(self).update(
             cheap=layer.cheap,
+            noisy=layer.noisy,
             couples_examples=layer.couples_examples,
             equations=layer.equations,
             axes=layer.axes,

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.arrays import canonical
 from fnn.core import Layer, Params
-from fnn.errors import InputError, describe
+from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
 from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
@@ -82,10 +83,12 @@ def clipped_gradient(
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
     def run(params: Params, x: Any, target: Any, key: Any = None, mask: Any = None) -> Clipped:
+        params, x, target, mask = canonical((params, x, target, mask))
         rows = jnp.shape(jax.tree.leaves(x)[0])[:1] if jax.tree.leaves(x) else ()
         if mask is not None and jnp.shape(mask) != rows:
             wanted, fix = f"mask of shape {rows}", f"jnp.ones({rows}, bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)
+        check_noise("clipped_gradient", key, "jax.random.key(0)")
         if microbatch is None:
             return whole(params, x, target, key, mask)
         return _in_parts(whole, microbatch, params, (x, target, mask), key)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, same_shapes
+from fnn.arrays import accumulator, canonical, same_shapes
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows, cotangent
@@ -56,6 +56,7 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
 
     def run(params: Params, x: Any, other: Any = None, key: Any = None) -> Any:
+        params, x, other = canonical((params, x, other))
         if other is not None and not same_shapes(one_example(v) for v in (x, other)):
             raise InputError(
                 "tangent_kernel",

@@ -44,7 +44,7 @@ def losses_and_readings(net: Layer, loss: Objective, read: Read) -> Callable[...
     def run(
         params: Params, x: Any, target: Any, key: Any = None, *, weights: Any = None, trees: tuple = ()
     ) -> tuple[Any, Any]:
-        params, x, target = canonical((params, x, target))
+        params, x, target, weights, trees = canonical((params, x, target, weights, trees))
         check_uncoupled("losses_and_readings", net, loss.split(params)[0], x)
         for tree in trees:
             check_begins("losses_and_readings", tree, params)

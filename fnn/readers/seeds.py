@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, shapes_of
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, Residuals, backward, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, check_key
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, as_factors
@@ -79,8 +79,7 @@ def curvature_seeds(
     if fisher == "exact":
         seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
     elif fisher == "sampled":
-        if key is None:
-            raise InputError("curvature_seeds", "a key to sample with", "None", "jax.random.key(0)")
+        check_key("curvature_seeds", key, "jax.random.key(0)")
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
         seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples)) / samples**0.5
     else:
@@ -103,5 +102,5 @@ def factor_types(net: Layer, params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
         return backward(net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=as_factors)[0]
 
-    shapes = jax.eval_shape(factors, params, shapes_of("factor_types", x))
+    shapes = jax.eval_shape(factors, canonical(params), shapes_of("factor_types", x))
     return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

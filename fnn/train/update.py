@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnn.arrays import accumulator, shapes_of
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
-from fnn.objective import Objective
+from fnn.objective import Objective, warn_without_key
 from fnn.reader import Reader, gradient, sum_over_params, unzip
 from fnn.readers.examples import squared_norm
 from fnn.readers.seeding import check_loss
@@ -29,7 +29,9 @@ class Update(NamedTuple):
     step: Callable[..., tuple[Any, Any, Any]]  # see `update_in_backward`
 
 
-def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None) -> Update:
+def update_in_backward(
+    net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None, noise: bool = True
+) -> Update:
     """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None)`.
 
     `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
@@ -51,6 +53,8 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     factor, n (k + j) numbers for n rows, with its norm from the Gram form, sum (x x^T) * (dz dz^T); or, for n
     above kj / (k + j), the gradient, k j numbers. The Gram form costs 2n^2 (k + j) flops, less than the
     gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
+
+    `noise` as for `fnn.value_and_grad`.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
     all or a mask by names. It finds out by two steps on small random trees like the params, the second with
@@ -74,6 +78,7 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
         raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
 
     def init(params: Params, x: Any) -> Any:
+        params = canonical(params)
         of_net, of_loss = loss.split(params)
         unstacked = jax.tree.map(lambda _: jnp.zeros(()), of_loss)
         stacked = loss.merge(_stacked_axes(net, of_net, x), unstacked)
@@ -98,6 +103,9 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     def step(
         params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
     ) -> tuple[Any, Any, Any]:
+        params, state, x, target, weights = canonical((params, state, x, target, weights))
+        if noise:
+            warn_without_key(net, key, "fnn.train.update_in_backward(net, loss, optimizer, noise=False)")
         _check_state(state, params)
 
         def back(read: Reading) -> tuple[Any, Any]:
@@ -110,7 +118,9 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
             value, readings = back(Stacked(_SMALLER, (params,)))
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
-            rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
+            rows = after_all(
+                jnp.where(norm < clip, 1, jnp.asarray(clip, norm.dtype) / norm), params, rows, squares, held
+            )
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
 
