@@ -9,6 +9,7 @@ import numpy as np
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
+from fnn.arrays import as_index
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -67,6 +68,7 @@ class Embedding(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
+        x = as_index(x)
         safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
         rows = jnp.take(params["embedding"], safe, axis=0, mode="fill", fill_value=jnp.nan)
         return rows.astype(self.dtype or rows.dtype)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import as_index
 from fnn.errors import InputError, check_range, describe
 from fnn.losses.likelihoods import BERNOULLI, CATEGORICAL
 from fnn.losses.loss import Logits, Loss, Reduction, Values, like
@@ -85,6 +86,7 @@ def _labels(rule: Callable[..., Any], y: Logits, target: Any) -> Logits:
         fix = "target.astype(jnp.int32)" if target.shape == y.shape[:-1] else "target.reshape(y.shape[:-1])"
         raise InputError(name, wanted, describe(target), fix)
     check_range(name, target, k, "labels", "fnn.Dense({least}) as the last layer")
+    target = as_index(target)
     valid = (target >= 0) & (target < k)
     return jnp.where(valid[..., None], jax.nn.one_hot(target, k, dtype=y.dtype), jnp.nan)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, as_index, canonical
 from fnn.autodiff import with_rule
 from fnn.core import Layer, forward, pull
 from fnn.errors import (
@@ -137,7 +137,7 @@ class LinearCrossEntropy(Objective):
                 grads, dx = jax.tree.map(lambda leaf: leaf * dvalue.astype(leaf.dtype), (grads, dx))
             return grads, dx, None, dweights
 
-        self.check(params, x, target, weights)
+        params, x, target, weights = self.checked(params, x, target, weights)
         return with_rule(run, pull, params, x, target, weights, alone=alone)
 
     def value_and_grad(
@@ -149,7 +149,7 @@ class LinearCrossEntropy(Objective):
         With reduction "none" they are those of the sum of the values. Raises InputError where the
         arguments do not fit.
         """
-        self.check(params, x, target, weights)
+        params, x, target, weights = self.checked(params, x, target, weights)
         losses, grads, dx = self._gradients(params, x, target, self.coefficients(x, target, weights))
         return self.reduced(losses, target, weights), (grads, dx)
 
@@ -176,7 +176,7 @@ class LinearCrossEntropy(Objective):
         Readers that do not say how they read in chunks get the factor (n, V) whole. `as_factors` makes it a
         `Chunked`: the logits are made again whenever such a factor is read, 2nkV flops more.
         """
-        self.check(params, y, target, weights)
+        params, y, target, weights = self.checked(params, y, target, weights)
         if read.joins == "gradient":
             value, (grads, dy) = self.value_and_grad(params, y, target, weights)
             return value, dy, read(grads, self)
@@ -201,7 +201,7 @@ class LinearCrossEntropy(Objective):
         table = at_path(of_net, self.tied, self)
         y, residuals = forward(net, of_net, x, key)
         own = own | {self.weight: table}
-        self.check(own, y, target, weights)
+        own, y, target, weights = self.checked(own, y, target, weights)
         of_table = read.mapped(lambda tree: at_path(self.split(tree)[0], self.tied, self))
         of_head = read.mapped(lambda tree: self.split(tree)[1])
         marks = with_path(jax.tree.map(lambda _: None, of_net), self.tied, jnp.zeros(()))
@@ -325,8 +325,12 @@ class LinearCrossEntropy(Objective):
         if not x.shape:
             raise InputError(self, "x of shape (..., k)", describe(x), "x.reshape(1)")
 
-    def check(self, params: Params, x: Any, target: Any, weights: Any) -> None:
-        """Raise InputError where the arguments do not fit, or a label is seen to be out of range."""
+    def checked(self, params: Params, x: Any, target: Any, weights: Any) -> tuple[Params, Any, Any, Any]:
+        """Return JAX's arrays of the arguments, labels in a dtype that holds them and the vocabulary.
+
+        Raises InputError where the arguments do not fit, or a label is seen to be out of range.
+        """
+        params, x, target, weights = canonical((params, x, target, weights))
         self._check_input(x)
         k, V = x.shape[-1], self.vocabulary
         shapes = {self.weight: (V, k) if self.tied else (k, V)} | ({"bias": (V,)} if self.bias else {})
@@ -344,5 +348,7 @@ class LinearCrossEntropy(Objective):
                 wanted = f"weights of shape {target.shape}, one for each row"
                 fix = f"jnp.broadcast_to(weights, {target.shape})"
                 raise InputError(self, wanted, describe(weights), fix)
+        target = as_index(target)
         inside = jnp.where(self._counted(target), target, 0)
         check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})")
+        return params, x, target, weights
