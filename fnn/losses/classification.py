@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.arrays import as_index
 from fnn.errors import InputError, check_range, describe
 from fnn.losses.likelihoods import BERNOULLI, CATEGORICAL
-from fnn.losses.loss import Logits, Loss, Reduction, Values, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "mean") -> Loss:
@@ -22,7 +22,7 @@ def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "
     if not 0 <= label_smoothing < 1:
         wanted, fix = "0 <= label_smoothing < 1", "fnn.softmax_cross_entropy(label_smoothing=0.1)"
         raise InputError("softmax_cross_entropy", wanted, repr(label_smoothing), fix)
-    return Loss(_softmax_cross_entropy, (("label_smoothing", label_smoothing),), reduction, CATEGORICAL)
+    return known(_softmax_cross_entropy, (("label_smoothing", label_smoothing),), reduction, CATEGORICAL)
 
 
 def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0) -> tuple[Values, Logits]:
@@ -38,7 +38,7 @@ def kl_divergence(reduction: Reduction = "mean") -> Loss:
 
     Gradient p sum(t) - t. A target of zero adds nothing. Source: Kullback, Leibler 1951.
     """
-    return Loss(_kl_divergence, (), reduction, CATEGORICAL)
+    return known(_kl_divergence, (), reduction, CATEGORICAL)
 
 
 def _kl_divergence(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -54,7 +54,7 @@ def binary_cross_entropy(reduction: Reduction = "mean") -> Loss:
     `y` are logits. Gradient p - t, computed as (1 - t) sigmoid(y) - t sigmoid(-y), which keeps its digits
     where p is near t. Finite for every finite logit, where the chain of sigmoid and logarithm gives NaN.
     """
-    return Loss(_binary_cross_entropy, (), reduction, BERNOULLI)
+    return known(_binary_cross_entropy, (), reduction, BERNOULLI)
 
 
 def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -67,7 +67,7 @@ def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def hinge(reduction: Reduction = "mean") -> Loss:
     """Sum of max(0, 1 - t y) over a row; `target` (..., k) of -1 and 1. Gradient -t inside the margin."""
-    return Loss(_hinge, (), reduction)
+    return known(_hinge, (), reduction)
 
 
 def _hinge(y: Logits, target: Any) -> tuple[Values, Logits]:

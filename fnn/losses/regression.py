@@ -6,12 +6,12 @@ import jax.numpy as jnp
 
 from fnn.errors import InputError
 from fnn.losses.likelihoods import NORMAL, NORMAL_HALF, POISSON
-from fnn.losses.loss import Logits, Loss, Reduction, Values, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like
 
 
 def squared_error(reduction: Reduction = "mean") -> Loss:
     """Sum of (y - t)^2 over a row; `target` (..., k). Gradient 2 (y - t)."""
-    return Loss(_squared_error, (), reduction, NORMAL_HALF)
+    return known(_squared_error, (), reduction, NORMAL_HALF)
 
 
 def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -21,7 +21,7 @@ def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def half_squared_error(reduction: Reduction = "mean") -> Loss:
     """Half the sum of (y - t)^2 over a row; `target` (..., k). Gradient y - t."""
-    return Loss(_half_squared_error, (), reduction, NORMAL)
+    return known(_half_squared_error, (), reduction, NORMAL)
 
 
 def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -31,7 +31,7 @@ def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def absolute_error(reduction: Reduction = "mean") -> Loss:
     """Sum of |y - t| over a row; `target` (..., k). Gradient sign(y - t), zero where they are equal."""
-    return Loss(_absolute_error, (), reduction)
+    return known(_absolute_error, (), reduction)
 
 
 def _absolute_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -46,7 +46,7 @@ def huber(delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """
     if not delta > 0:
         raise InputError("huber", "delta > 0", repr(delta), "fnn.huber(delta=1.0)")
-    return Loss(_huber, (("delta", delta),), reduction)
+    return known(_huber, (("delta", delta),), reduction)
 
 
 def _huber(y: Logits, target: Any, delta: float) -> tuple[Values, Logits]:
@@ -60,7 +60,7 @@ def poisson(reduction: Reduction = "mean") -> Loss:
 
     The negative log likelihood of counts but for log(t!), which no `y` changes.
     """
-    return Loss(_poisson, (), reduction, POISSON)
+    return known(_poisson, (), reduction, POISSON)
 
 
 def _poisson(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -74,7 +74,7 @@ def cosine(reduction: Reduction = "mean") -> Loss:
 
     A row of zeros, in `y` or `target`, has cosine and gradient zero.
     """
-    return Loss(_cosine, (), reduction)
+    return known(_cosine, (), reduction)
 
 
 def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
