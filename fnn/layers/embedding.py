@@ -62,7 +62,8 @@ class Embedding(Leaf):
     def forward(self, params: Params, x: In, key: Any) -> tuple[Out, tuple[()]]:
         """y = table[x]"""
         self._check_index(x)
-        check_range(self, x, self.vocabulary, "indices", f"fnn.Embedding({{least}}, {self.features})")
+        larger = f"fnn.Embedding({{least}}, {self.features})"
+        check_range(self, x, self.vocabulary, "indices", larger, f"jnp.clip(x, 0, {self.vocabulary - 1})")
         check_params(self, params, {"embedding": (self.vocabulary, self.features)})
         return self.recompute(params, x, ()), ()
 

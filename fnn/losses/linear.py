@@ -332,11 +332,10 @@ class LinearCrossEntropy(Objective):
     def reduced(self, losses: Any, target: Labels, weights: Any) -> Any:
         """Return the value of the rows' losses (...): NaN where a label that counts is out of range."""
         inside = (target >= 0) & (target < self.vocabulary)
-        losses = jnp.where(inside, losses, jnp.where(self._counted(target), jnp.nan, 0))
+        losses = jnp.where(inside | ~self._counted(target), jnp.where(inside, losses, 0), jnp.nan)
         coefficients = self._coefficients(target, weights, losses.dtype)
-        out = (coefficients == 0) & ~jnp.isfinite(
-            losses
-        )  # a weight of zero counts a row out, even one of NaN
+        # A weight of zero counts a row out, even one of NaN.
+        out = (coefficients == 0) & ~jnp.isfinite(losses)
         values = jnp.where(out, 0, losses * coefficients)
         return values if self.reduction == "none" else values.sum()
 
@@ -390,19 +389,23 @@ class LinearCrossEntropy(Objective):
         check_array(self, target, "target")
         if target.shape != x.shape[:-1] or not jnp.issubdtype(target.dtype, jnp.integer):
             wanted = f"integer target of shape {x.shape[:-1]}"
-            fix = (
-                "target.astype(jnp.int32)" if target.shape == x.shape[:-1] else "target.reshape(x.shape[:-1])"
-            )
+            fix = f"jnp.zeros({x.shape[:-1]}, jnp.int32)"
+            if target.shape == (*x.shape[:-1], V):  # soft or one-hot labels
+                fix = "target.argmax(-1)"
+            elif target.size == math.prod(x.shape[:-1]):
+                fix = f"target.reshape({x.shape[:-1]}).astype(jnp.int32)"
             raise InputError(self, wanted, describe(target), fix)
         if weights is not None:
             check_floating(self, weights, "weights")
             if by_row(weights, target.shape).shape != target.shape:
                 wanted = f"weights of shape {target.shape}, one for each row"
-                fix = f"jnp.broadcast_to(weights, {target.shape})"
+                fix = f"jnp.ones({target.shape})"
                 raise InputError(self, wanted, describe(weights), fix)
         target = as_index(target)
         inside = jnp.where(self._counted(target), target, 0)
-        check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})")
+        counted = f"((target >= 0) & (target < {V})).astype(x.dtype)"
+        below = f"head(params, x, jnp.clip(target, 0, {V - 1}), {counted})"
+        check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})", below)
         return params, x, target, weights
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from fnn.arrays import canonical, widened
 from fnn.core import with_rule
-from fnn.errors import InputError, check_floating, describe
+from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.losses.rule import Rule, checked, reverse_mode_alone, rowwise, rowwise_pull
 from fnn.objective import Likelihood, Objective, Reduction, by_row
 from fnn.reading import Reading
@@ -174,6 +174,7 @@ def known(
 def like(rule: Rule, y: Logits, target: Any) -> Logits:
     """Return a target of y's shape in y's dtype."""
     name = rule.__name__.lstrip("_")
+    check_array(name, target, "target")
     check_outputs(name, y)
     if jnp.shape(target) != y.shape:
         fix = "jnp.zeros_like(y)"

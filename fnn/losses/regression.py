@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fnn.errors import InputError
@@ -78,18 +79,22 @@ def cosine(reduction: Reduction = "mean") -> Loss:
 
 
 def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
-    y_unit, y_norm = _unit(y)
-    t_unit, _ = _unit(like(_cosine, y, target))
-    cos = (y_unit * t_unit).sum(-1, keepdims=True)
-    dy = (cos * y_unit - t_unit) / jnp.where(y_norm == 0, 1, y_norm)
-    return 1 - cos[..., 0], jnp.where(y_norm == 0, 0, dy)
+    y_unit, y_norm, y_root = _unit(y)
+    t_unit, t_norm, _ = _unit(like(_cosine, y, target))
+    both = (y_norm != 0) & (t_norm != 0)
+    apart = t_unit - y_unit  # 1 - cos is half its square, which keeps the digits of nearly parallel rows
+    value = jnp.where(both, jnp.square(apart).sum(-1, keepdims=True) / 2, 1)
+    dy = -(apart + value * y_unit) / jnp.where(y_norm == 0, 1, y_norm) / y_root / y_root
+    return value[..., 0], jnp.where(both, dy, 0)
 
 
-def _unit(v: Any) -> tuple[Any, Any]:
-    """Return v / |v| and |v| of every row, scaled on the way so that no square overflows; zeros stay
-    zeros.
+def _unit(v: Any) -> tuple[Any, Any, Any]:
+    """Return v / |v|, and n and r with |v| = n r^2, of every row; zeros stay zeros, and n is zero there.
+
+    r^2 is the largest number, so that no square overflows; its root, so that 1 / r^2 does not underflow.
     """
-    size = jnp.abs(v).max(-1, keepdims=True)
-    v = v / jnp.where(size == 0, 1, size)
-    norm = jnp.sqrt(jnp.where(size == 0, 1, jnp.square(v).sum(-1, keepdims=True)))
-    return v / norm, norm * size
+    largest = jax.lax.stop_gradient(jnp.abs(v).max(-1, keepdims=True))  # v / |v| does not depend on it
+    root = jnp.sqrt(jnp.where(largest == 0, 1, largest))
+    v = v / root / root
+    norm = jnp.sqrt(jnp.where(largest == 0, 1, jnp.square(v).sum(-1, keepdims=True)))
+    return v / norm, jnp.where(largest == 0, 0, norm), root
