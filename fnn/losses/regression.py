@@ -79,8 +79,8 @@ def cosine(reduction: Reduction = "mean") -> Loss:
 
 
 def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
-    y_unit, y_norm, y_root = _unit(y)
-    t_unit, t_norm, _ = _unit(like(_cosine, y, target))
+    t = like(_cosine, y, target)
+    (y_unit, y_norm, y_root), (t_unit, t_norm, _) = _unit(y), _unit(t)
     both = (y_norm != 0) & (t_norm != 0)
     apart = t_unit - y_unit  # 1 - cos is half its square, which keeps the digits of nearly parallel rows
     value = jnp.where(both, jnp.square(apart).sum(-1, keepdims=True) / 2, 1)
