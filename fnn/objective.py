@@ -147,11 +147,11 @@ def value_and_grad(
 ) -> Callable[..., tuple[Array, PyTree[Any]]]:
     """Make the function `(params, x, target, key=None, weights=None, scale=None) -> (value, grads)`.
 
-    Args: `loss`, one of `fnn.losses` or a rule of one's own (see `fnn.Loss`); `read`, what is made of the factors of the loss's value (with reduction
-    "none": of the sum of the values). The function takes `x` (..., k), the loss's `target`, a random key for
-    dropout, `weights` per example, as the loss takes them, and `scale`, a number that the loss's gradient is
-    multiplied by before it is rounded to the output's dtype (grads are then that many times as large, the value
-    is not): in float16 what is below 6e-8 is lost.
+    Args: `loss`, one of `fnn.losses` or a rule of one's own (see `fnn.Loss`); `read`, what is made of the
+    factors of the loss's value (with reduction "none": of the sum of the values). The function takes `x`
+    (..., k), the loss's `target`, a random key for dropout, `weights` per example, as the loss takes them, and
+    `scale`, a number that the loss's gradient is multiplied by before it is rounded to the output's dtype
+    (grads are then that many times as large, the value is not): in float16 what is below 6e-8 is lost.
     Returns: the value, () or (...), and the readings, in the structure of the params. A loss that has params
     itself, `fnn.LinearCrossEntropy`, takes them beside the network's: params and grads are then pairs.
     """

@@ -18,7 +18,8 @@ def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "
 
     Gradient p sum(t) - t, with p = softmax(y). `label_smoothing` e replaces t by (1 - e) t + e sum(t) / k.
     A label out of 0 .. k - 1 raises in eager code; where only the compiler sees it, value and gradient are
-    NaN. An output that is masked by a logit of -inf, with a target of zero, adds nothing to value and gradients.
+    NaN. An output that is masked by a logit of -inf, with a target of zero, adds nothing to value and
+    gradients.
     """
     if not 0 <= label_smoothing < 1:
         wanted, fix = "0 <= label_smoothing < 1", "fnn.softmax_cross_entropy(label_smoothing=0.1)"

@@ -1,7 +1,8 @@
 """Losses that are added up and weighted, each of one entry of the outputs where it says which.
 
-`0.5 * fnn.huber().on("value") + fnn.softmax_cross_entropy().on("policy")` is a loss of outputs and targets that
-are dicts with these entries. A head may be among the losses: its params are then those of the sum.
+`0.5 * fnn.huber().on("value") + fnn.softmax_cross_entropy().on("policy")` is a loss of outputs and
+targets that are dicts with these entries. A head may be among the losses: its params are then those of
+the sum.
 """
 
 from dataclasses import dataclass, replace
@@ -33,9 +34,9 @@ class Term:
 class Combined(Objective):
     """A weighted sum of losses, all reduced alike. Make one by `+`, `*` and `on`.
 
-    With reduction "mean" every loss is the mean over its own rows. With "none" the values of losses with as many
-    rows are added row by row, others example by example. `weights` are for all losses, or a tree with the entries
-    that the losses are of.
+    With reduction "mean" every loss is the mean over its own rows. With "none" the values of losses with
+    as many rows are added row by row, others example by example. `weights` are for all losses, or a tree
+    with the entries that the losses are of.
 
     Params: none where no loss has any; those of the one that has some; a tuple of them where several have.
     The likelihood, where all losses have one and no weight is negative, is that of independent outputs: its
@@ -118,7 +119,7 @@ class Combined(Objective):
         return self._called(args, "value")
 
     def __call__(self, *args: Any) -> Any:
-        """Return the value of `(y, target, weights=None)`, with the params first where the losses have some."""
+        """Return the value of `(y, target, weights=None)`; params first where the losses have some."""
         return self._called(args, "__call__")
 
     def value_and_grad(self, *args: Any, scale: Any = None) -> tuple[Any, Any]:

@@ -164,8 +164,8 @@ class LinearCrossEntropy(Objective):
         """Return the value, and its gradients by params and `x`, with their shapes and dtypes: three
         products.
 
-        With reduction "none" they are those of the sum of the values. `scale` multiplies the gradients before
-        they are rounded. Raises InputError where the arguments do not fit.
+        With reduction "none" they are those of the sum of the values. `scale` multiplies the gradients
+        before they are rounded. Raises InputError where the arguments do not fit.
         """
         params, x, target, weights = self.checked(params, x, target, weights)
         losses, grads, dx = self._gradients(params, x, target, self.coefficients(x, target, weights, scale))

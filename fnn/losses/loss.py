@@ -36,8 +36,8 @@ class Loss(Objective):
     """A loss: call it for the value, or take value and gradient at once. Make one with a function below.
 
     Args:
-        rule: `rule(y, target, **options)`, for `y` (..., k) in float32 or wider, or a tree of such outputs. It
-            returns `(value (...), dy)`, dy like y, or the value alone, which autodiff then differentiates.
+        rule: `rule(y, target, **options)`, for `y` (..., k) in float32 or wider, or a tree of such outputs.
+            It returns `(value (...), dy)`, dy like y, or the value alone, which autodiff differentiates.
             A value for each output, (..., k), as optax's losses of regression give it, is added up over the
             row. Wherever a loss is asked for, the rule itself may be given: `lambda y, t: ...`.
         options: keyword arguments of the rule.
@@ -82,7 +82,7 @@ class Loss(Objective):
     def __call__(self, y: Any, target: Any, weights: Any = None) -> Any:
         """Return the value, () or, for "none", (...); `jax.grad` goes through our rule.
 
-        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `loss.value(y, target, weights)`.
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `loss.value`.
         """
 
         def run(y: Any, target: Any, weights: Any) -> tuple[Any, Any]:
@@ -109,9 +109,9 @@ class Loss(Objective):
     ) -> tuple[Float[Array, "..."], PyTree[Logits]]:
         """Return the value and its gradient by `y`: (...) or (), and `dy` with `y`'s shape and dtype.
 
-        Args: `y` (..., k) floating, or a tree of such arrays if the rule takes one; `target` as the loss says;
-        `weights` (...), one for each row, or (n,), one for each example; `scale`, a number that dy is multiplied
-        by before it is rounded to y's dtype (the value is not): float16 loses what is below 6e-8.
+        Args: `y` (..., k) floating, or a tree of such arrays if the rule takes one; `target` as the loss
+        says; `weights` (...), one for each row, or (n,), one for each example; `scale`, a number that dy is
+        multiplied by before it is rounded to y's dtype (the value is not): float16 loses what is below 6e-8.
         Returns: with reduction "none" dy is the gradient of the sum of the values.
         Raises: InputError where they do not fit.
         """
@@ -121,7 +121,7 @@ class Loss(Objective):
         return value, _narrowed(dy, y)
 
     def _evaluated(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, bool]:
-        """Return value and gradient as reduced, in float32 or wider, and whether the gradient is autodiff's."""
+        """Return value and gradient as reduced, in float32 or wider, and whether it is autodiff's."""
         y, target, weights = canonical((y, target, weights))
         for leaf in jax.tree.leaves(y):
             check_floating(self, leaf, "y")

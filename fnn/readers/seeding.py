@@ -27,7 +27,8 @@ def losses_and_readings(
     so the dz of an example is that of its own loss and no reader meets a division by n.
     `weights` are per row, as the loss takes them, or (n,), per example. `readings` is what
     `read(factor, param, *leaves)` makes of every factor; `trees` are the further trees with these leaves.
-    `scale` is a number that every loss's gradient is multiplied by before it is rounded to the output's dtype.
+    `scale` is a number that every loss's gradient is multiplied by before it is rounded to the output's
+    dtype.
     With `fnn.LinearCrossEntropy` as the loss, `params`, `trees` and `readings` are pairs, the network's and
     the head's.
 

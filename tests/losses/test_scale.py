@@ -1,4 +1,4 @@
-"""float16: a loss's gradient is scaled while it is wide, by a multiple of the value, by weights, by `scale`."""
+"""float16: a loss's gradient is scaled while it is wide: by the value's multiple, weights or `scale`."""
 
 import jax
 import jax.numpy as jnp
