@@ -48,6 +48,24 @@ def shapes_of(who: object, x: Any) -> Any:
     return jax.tree.map(one, x)
 
 
+def as_index(index: Any) -> Any:
+    """Return labels or indices in a signed dtype of at least 32 bits.
+
+    A narrower one, or an unsigned one, cannot hold every size and every negative number that it is compared
+    with: 256 is 0 in uint8. What is too large for the signed dtype becomes its largest number, out of range
+    wherever it is looked up.
+    """
+    index = jnp.asarray(index)
+    info = jnp.iinfo(index.dtype)
+    if info.bits < 32:
+        return index.astype(jnp.int32)
+    if info.min < 0:
+        return index
+    wide = jax.dtypes.canonicalize_dtype(jnp.int64)
+    largest = jnp.asarray(min(jnp.iinfo(wide).max, info.max), index.dtype)
+    return jnp.minimum(index, largest).astype(wide)
+
+
 def accumulator(*dtypes: Any) -> Any:
     """Return the dtype to accumulate in: the widest of these, at least float32 (jax issue 34330)."""
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for

@@ -131,8 +131,11 @@ def check_size(who: str, name: str, value: Any, least: int = 1) -> None:
         raise InputError(who, f"{name} to be an integer >= {least}", repr(value), f"{who}({name}={least})")
 
 
-def check_range(who: object, index: Any, size: int, what: str, fix: str) -> None:
+def check_range(who: object, index: Any, size: int, what: str, fix: str, below: str) -> None:
     """Raise if an integer array that holds values, not only a shape, leaves 0 .. size - 1.
+
+    `fix` is the call for a number that is too large, with `{least}` for the size that it asks for; where that
+    is absurd, or a number is negative, `below` is.
 
     Under jit and vmap the values are not known, and nothing is raised: there the caller gives NaN.
     """
@@ -141,5 +144,5 @@ def check_range(who: object, index: Any, size: int, what: str, fix: str) -> None
     except jax.errors.ConcretizationTypeError:
         return
     if low < 0 or high >= size:
-        fix = fix.format(least=high + 1)
+        fix = below if low < 0 or high >= 100 * max(size, 100) else fix.format(least=high + 1)
         raise InputError(who, f"{what} in 0 .. {size - 1}", f"{low} .. {high}", fix)

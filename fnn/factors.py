@@ -21,7 +21,7 @@ from jax import lax
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, widened
+from fnn.arrays import accumulator, as_index, widened
 
 _F = TypeVar("_F")
 
@@ -114,9 +114,8 @@ class Rows(Factor):
     rank = 2
 
     def form(self) -> "Rows":
-        """Return itself, indices of fewer than 32 bits widened: they may not hold the size of the table."""
-        narrow = self.index.dtype.itemsize < 4
-        return Rows(self.index.astype(jnp.int32), self.dz) if narrow else self
+        """Return itself, indices widened that may not hold the size of the table."""
+        return Rows(as_index(self.index), self.dz)
 
     def joined(self) -> "Rows":
         """Put the uses behind the examples."""

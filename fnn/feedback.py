@@ -18,7 +18,7 @@ from fnn.errors import InputError, describe
 from fnn.factors import Outer
 from fnn.objective import Objective
 from fnn.reader import Reader, gradient
-from fnn.readers.seeding import check_begins, check_like, check_without_params
+from fnn.readers.seeding import check_begins, check_like, without_params
 from fnn.readers.seeds import factor_types
 
 
@@ -35,7 +35,7 @@ def feedback_alignment(
     `trees` are further trees that begin like the params, for the reader's leaves. Source: Lillicrap et al.
     2016. Raises InputError where `feedback` is not like the params, or a tree does not begin like them.
     """
-    check_without_params("feedback_alignment", loss)
+    loss = without_params("feedback_alignment", loss)
 
     def run(
         params: Params,
@@ -80,7 +80,7 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
     own). Cost: less than backpropagation's, and the layers wait for dy alone. `trees` as for
     `feedback_alignment`. Source: Nøkland 2016. Raises InputError where the matrices do not fit the cuts.
     """
-    check_without_params("direct_feedback", loss)
+    loss = without_params("direct_feedback", loss)
 
     def run(
         params: Params,

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from fnn.arrays import canonical
 from fnn.core import Composition, Layer, Params, forward, pull
+from fnn.errors import InputError, describe
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
 
@@ -49,6 +50,8 @@ class Objective(ABC):
     reduction: Reduction
     has_params: bool = False  # whether it has params of its own
     likelihood: Likelihood | None = None  # the model of the output whose negative logarithm it is
+    couples_examples: bool | None = None  # whether one row's value depends on others; None: not declared
+    reads_net: bool = False  # whether `through` reads the network's params too, as a tied head does
 
     @abstractmethod
     def init(self, key: Array, y: PyTree[jax.ShapeDtypeStruct]) -> Params:
@@ -60,9 +63,13 @@ class Objective(ABC):
 
     @abstractmethod
     def pull(
-        self, params: Params, y: Any, target: Any, weights: Any, read: Reading
+        self, params: Params, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Array, Any, PyTree[Any]]:
-        """Return `(value, dy, readings)`: the value, its gradient by `y`, what is read of the own params."""
+        """Return `(value, dy, readings)`: the value, its gradient by `y`, what is read of the own params.
+
+        `scale` is a number that the gradients are multiplied by while they are in float32 or wider; the
+        value is not.
+        """
 
     def row_weights(self, rows: tuple[int, ...], dtype: Any, weights: Any = None) -> Any:
         """Return what each row's loss is multiplied by, of shape `rows`; None for one everywhere."""
@@ -81,36 +88,85 @@ class Objective(ABC):
         return of_net
 
     def through(
-        self, net: Layer, params: Params, x: Any, target: Any, key: Any, weights: Any, read: Reading
+        self,
+        net: Layer,
+        params: Params,
+        x: Any,
+        target: Any,
+        key: Any,
+        weights: Any,
+        read: Reading,
+        scale: Any = None,
     ) -> tuple[Array, PyTree[Any]]:
         """Run network and loss forwards and backwards: return the value and the readings of all params."""
         of_net, own = self.split(params)
         y, residuals = forward(net, of_net, x, key)
-        value, dy, of_loss = self.pull(own, y, target, weights, read.mapped(lambda tree: self.split(tree)[1]))
+        of_own = read.mapped(lambda tree: self.split(tree)[1])
+        value, dy, of_loss = self.pull(own, y, target, weights, of_own, scale)
         read = read.mapped(lambda tree: self.split(tree)[0])
         readings, _ = pull(net, of_net, *residuals, dy, read)
         return value, self.merge(readings, of_loss)
 
+    def on(self, key: int | str) -> "Objective":
+        """Return the loss of one entry of outputs and targets that are dicts or tuples."""
+        from fnn.losses.combined import picked
+
+        return picked(self, key)
+
+    def __add__(self, other: Any) -> "Objective":
+        from fnn.losses.combined import summed  # which is made of objectives
+
+        return summed(self, other)
+
+    def __radd__(self, other: Any) -> "Objective":
+        return self if isinstance(other, int) and other == 0 else self + other  # as `sum` begins
+
+    def __mul__(self, factor: Any) -> "Objective":
+        from fnn.losses.combined import weighted
+
+        return weighted(self, factor)
+
+    __rmul__ = __mul__
+
+
+def as_objective(who: str, loss: Any) -> Objective:
+    """Return a loss; a bare function `(y, target) -> value`, or -> (value, dy), is wrapped as `fnn.Loss`.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(loss, Objective):
+        return loss
+    if callable(loss) and not isinstance(loss, (type, Layer)):
+        from fnn.losses.loss import Loss  # which is made of this file
+
+        return Loss(loss)
+    raise InputError(who, "a loss", describe(loss), "fnn.softmax_cross_entropy()")
+
 
 def value_and_grad(
-    net: Layer, loss: Objective, read: Read = gradient, *, noise: bool = True
+    net: Layer, loss: Objective | Callable[..., Any], read: Read = gradient, *, noise: bool = True
 ) -> Callable[..., tuple[Array, PyTree[Any]]]:
-    """Make the function `(params, x, target, key=None, weights=None) -> (value, grads)`.
+    """Make the function `(params, x, target, key=None, weights=None, scale=None) -> (value, grads)`.
 
-    Args: `loss`, one of `fnn.losses`; `read`, what is made of the factors of the loss's value (with reduction
-    "none": of the sum of the values). The function takes `x` (..., k), the loss's `target`, a random key for
-    dropout, and `weights` per example, as the loss takes them. Where a layer draws noise in
-    training, a call without a key warns (UserWarning), unless `noise=False` says that none is wanted.
+    Args: `loss`, one of `fnn.losses` or a rule of one's own (see `fnn.Loss`); `read`, what is made of the
+    factors of the loss's value (with reduction "none": of the sum of the values). The function takes `x`
+    (..., k), the loss's `target`, a random key for dropout, `weights` per example, as the loss takes them, and
+    `scale`, a number that the loss's gradient is multiplied by before it is rounded to the output's dtype
+    (grads are then that many times as large, the value is not): in float16 what is below 6e-8 is lost.
+    Where a layer draws noise in training, a call without a key warns (UserWarning), unless `noise=False`
+    says that none is wanted.
     Returns: the value, () or (...), and the readings, in the structure of the params. A loss that has params
     itself, `fnn.LinearCrossEntropy`, takes them beside the network's: params and grads are then pairs.
     """
-    reader = as_reader(read)
+    loss, reader = as_objective("value_and_grad", loss), as_reader(read)
 
-    def run(params: Params, x: Any, target: Any, key: Any = None, weights: Any = None) -> tuple[Any, Any]:
+    def run(
+        params: Params, x: Any, target: Any, key: Any = None, weights: Any = None, scale: Any = None
+    ) -> tuple[Any, Any]:
         params, x, target, weights = canonical((params, x, target, weights))
         if noise:
             warn_without_key(net, key, "fnn.value_and_grad(net, loss, noise=False)")
-        return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)))
+        return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)), scale)
 
     return run
 

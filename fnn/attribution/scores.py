@@ -7,16 +7,17 @@ All are inner products and norms of example gradients, each of the example's own
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
-from fnn.objective import Objective, value_and_grad
+from fnn.objective import Objective, as_objective, value_and_grad
 from fnn.reader import as_factors, sum_over_params
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, squared_norm
 from fnn.readers.pairs import gram
-from fnn.readers.seeding import check_loss, losses_and_readings, row_losses
+from fnn.readers.seeding import losses_and_readings, row_losses
 
 
 def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -35,7 +36,7 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     for the test loss, `inverse` once, and one pass over the training examples, 2ntkj flops a layer.
     Source: Koh, Liang 2017 (whose score has the other sign); Bae et al. 2022 for what it means.
     """
-    check_loss("influence", loss)
+    loss = as_objective("influence", loss)
     products = losses_and_readings(net, loss, inner_product)
 
     def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:
@@ -53,7 +54,7 @@ def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
     j for the whole test set. Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
     Source: Pruthi et al. 2020.
     """
-    check_loss("tracin", loss)
+    loss = as_objective("tracin", loss)
     factors_of, pairs_of = losses_and_readings(net, loss, as_factors), losses_and_readings(net, loss, gram)
 
     def run(
@@ -77,7 +78,7 @@ def grand(net: Layer, loss: Any) -> Callable[..., Any]:
     To be averaged over several initializations. Cost: one pass, 2n(k + j) flops a layer, no gradient.
     Source: Paul, Ganguli, Dziugaite 2021.
     """
-    check_loss("grand", loss)
+    loss = as_objective("grand", loss)
     squares = losses_and_readings(net, loss, squared_norm)
     return lambda params, x, target: jnp.sqrt(sum_over_params(squares(params, x, target)[1]))
 
@@ -88,11 +89,12 @@ def el2n(net: Layer, loss: Objective) -> Callable[..., Any]:
     For the cross-entropy |p - e_label|. Over the tokens of an example too. Cost: a forward pass.
     Source: Paul, Ganguli, Dziugaite 2021.
     """
-    check_loss("el2n", loss)
+    loss = as_objective("el2n", loss)
 
     def run(params: Params, x: Any, target: Any) -> Any:
         check_uncoupled("el2n", net, params, x)
         _, dy = row_losses(loss, forward(net, params, x)[0], target)
-        return jnp.sqrt(jnp.sum(jnp.square(dy), tuple(range(1, dy.ndim))))
+        squares = [jnp.square(d).sum(tuple(range(1, d.ndim))) for d in jax.tree.leaves(dy)]
+        return jnp.sqrt(sum(squares[1:], squares[0]))
 
     return run

@@ -20,7 +20,7 @@ from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares
-from fnn.readers.seeding import check_begins, check_without_params, refuted
+from fnn.readers.seeding import check_begins, refuted, without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
 
 
@@ -92,7 +92,7 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
     V, summed over seeds and examples. With them the block is the nearest one of that basis. Cost: a pass as
     `ggn_diagonal`'s, and 2n(k^2 + c j^2) flops a layer. `fisher` as there, and tokens likewise.
     """
-    check_without_params("ekfac", loss)
+    loss = without_params("ekfac", loss)
     check_fisher("ekfac", loss, fisher)
 
     def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:

@@ -18,7 +18,7 @@ from fnn.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import materialised
 from fnn.readers.moments import sum_of_squares
-from fnn.readers.seeding import check_without_params
+from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
 
 
@@ -38,7 +38,7 @@ def ggn_diagonal(
     whatever c is, for more 2cntkj; c n j numbers. Source: Schraudolph 2002; Dangel et al. 2020.
     Raises InputError for a loss without a known Hessian and for a layer that couples examples.
     """
-    check_without_params("ggn_diagonal", loss)
+    loss = without_params("ggn_diagonal", loss)
     check_fisher("ggn_diagonal", loss, fisher)
     if per_example:
         loss = loss.with_reduction("none")

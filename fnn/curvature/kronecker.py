@@ -15,12 +15,12 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
-from fnn.errors import InputError, split_key
+from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, gradient, unzip
-from fnn.readers.coupling import check_uncoupled
-from fnn.readers.seeding import check_without_params
+from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
+from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, factor_types, seeded_reader
 
 
@@ -59,7 +59,7 @@ def kronecker_factors(
     its seed in the gradient's), 2nk^2 + 2cnj^2 flops a layer, k^2 + j^2 numbers. Products are accumulated in
     float32 or wider. Raises InputError as `ggn_diagonal` does. The value is the loss's as reduced.
     """
-    check_without_params("kronecker_factors", loss)
+    loss = without_params("kronecker_factors", loss)
     check_fisher("kronecker_factors", loss, fisher)
     if loss.reduction == "none" or tokens not in ("expand", "reduce") or bias not in ("separate", "joint"):
         wanted = 'a reduction to a number, tokens "expand" or "reduce", bias "separate" or "joint"'
@@ -76,12 +76,14 @@ def kronecker_factors(
         of_net, of_sample = split_key("kronecker_factors", key)
         y, residuals = forward(net, params, x, of_net)
         value, dy = loss.value_and_grad(y, target)
-        seeds = dy[None]
+        seeds = jax.tree.map(lambda d: d[None], dy)
+        check_loss_uncoupled("kronecker_factors", loss, y, target)
         if fisher != "empirical":
-            seeds = jnp.concatenate([seeds, curvature_seeds(loss, fisher, y, target, of_sample, samples)])
+            others = curvature_seeds(loss, fisher, y, target, of_sample, samples)
+            seeds = jax.tree.map(lambda *pair: jnp.concatenate(pair), seeds, others)
         gradients, factors = unzip(params, backward_seeds(net, params, residuals, seeds, read=read))
         if fisher == "empirical" and loss.reduction == "mean":  # dz dz^T has 1 / rows twice
-            rows = y[..., 0].size
+            rows = _rows(loss, y)
             factors = jax.tree.map(lambda k: k._replace(outputs=k.outputs * rows), factors, is_leaf=is_block)
         return Curved(value, gradients, _joined(net, params, x, factors) if bias == "joint" else factors)
 
@@ -94,10 +96,20 @@ def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate")
 
     def run(params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
-        _, factors = unzip(params, backward_seeds(net, params, residuals, jnp.zeros_like(y)[None], read=read))
+        seeds = jax.tree.map(lambda y: jnp.zeros_like(y)[None], y)
+        _, factors = unzip(params, backward_seeds(net, params, residuals, seeds, read=read))
         return _joined(net, params, x, factors) if bias == "joint" else factors
 
     return jax.eval_shape(run, canonical(params), shapes_of("kronecker_shapes", x))
+
+
+def _rows(loss: Objective, y: Any) -> int:
+    """Count the rows of the outputs. Raises InputError where one output has more than another."""
+    rows = {leaf.shape[:-1] for leaf in jax.tree.leaves(y)}
+    if len(rows) > 1:
+        wanted, fix = "as many rows in all outputs", 'loss.with_reduction("sum")'
+        raise InputError("kronecker_factors", wanted, f"{describe(y)}, {loss!r}", fix)
+    return math.prod(*rows)
 
 
 def is_block(value: Any) -> bool:

@@ -19,7 +19,7 @@ from fnn.objective import Objective, value_and_grad
 from fnn.reader import sum_over_params, unzip, zip_readers
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, weighted_gradient
-from fnn.readers.seeding import check_like, check_without_params, refuted
+from fnn.readers.seeding import check_like, refuted, without_params
 from fnn.readers.seeds import check_fisher, curvature_seeds
 
 Product = Callable[..., Any]
@@ -31,7 +31,7 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
     The derivative along v of the gradient. Cost: twice a gradient's flops. Source: Pearlmutter 1994.
     Raises InputError where v is not like the params.
     """
-    check_without_params("hessian_product", loss)
+    loss = without_params("hessian_product", loss)
     of = value_and_grad(net, loss, noise=False)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
@@ -51,7 +51,7 @@ def ggn_product(net: Layer, loss: Objective) -> Product:
     Cost: a forward pass with its derivative and a backward, about 4/3 of a gradient. Source: Schraudolph
     2002.
     """
-    check_without_params("ggn_product", loss)
+    loss = without_params("ggn_product", loss)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
         params, v = canonical((params, v))
@@ -71,7 +71,7 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
     g_i: products and weighted sum are read off the same factors. A mean loss divides by its rows.
     Cost: one backward pass, 4nkj flops a layer. The exact F v is `ggn_product`'s.
     """
-    check_without_params("fisher_product", loss)
+    loss = without_params("fisher_product", loss)
     check_fisher("fisher_product", loss, fisher)
     if fisher == "exact":
         fix = "fnn.curvature.ggn_product(net, loss)"

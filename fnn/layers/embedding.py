@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fnn.arrays import as_index
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -62,12 +63,14 @@ class Embedding(Leaf):
     def forward(self, params: Params, x: In, key: Any) -> tuple[Out, tuple[()]]:
         """y = table[x]"""
         self._check_index(x)
-        check_range(self, x, self.vocabulary, "indices", f"fnn.Embedding({{least}}, {self.features})")
+        larger = f"fnn.Embedding({{least}}, {self.features})"
+        check_range(self, x, self.vocabulary, "indices", larger, f"jnp.clip(x, 0, {self.vocabulary - 1})")
         check_params(self, params, {"embedding": (self.vocabulary, self.features)})
         return self.recompute(params, x, ()), ()
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
+        x = as_index(x)
         safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
         rows = jnp.take(params["embedding"], safe, axis=0, mode="fill", fill_value=jnp.nan)
         return rows.astype(self.dtype or rows.dtype)

@@ -4,6 +4,7 @@ from fnn.losses.classification import binary_cross_entropy as binary_cross_entro
 from fnn.losses.classification import hinge as hinge
 from fnn.losses.classification import kl_divergence as kl_divergence
 from fnn.losses.classification import softmax_cross_entropy as softmax_cross_entropy
+from fnn.losses.combined import Combined as Combined
 from fnn.losses.linear import LinearCrossEntropy as LinearCrossEntropy
 from fnn.losses.loss import Loss as Loss
 from fnn.losses.regression import absolute_error as absolute_error

@@ -1,14 +1,16 @@
 """Losses whose outputs are logits. A row's value is the sum over its outputs."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.errors import InputError, check_range, describe
+from fnn.arrays import as_index
+from fnn.errors import InputError, check_array, check_range, describe
 from fnn.losses.likelihoods import BERNOULLI, CATEGORICAL
-from fnn.losses.loss import Logits, Loss, Reduction, Values, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, check_outputs, known, like
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "mean") -> Loss:
@@ -16,35 +18,37 @@ def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "
 
     Gradient p sum(t) - t, with p = softmax(y). `label_smoothing` e replaces t by (1 - e) t + e sum(t) / k.
     A label out of 0 .. k - 1 raises in eager code; where only the compiler sees it, value and gradient are
-    NaN.
+    NaN. An output that is masked by a logit of -inf, with a target of zero, adds nothing to value and
+    gradients.
     """
     if not 0 <= label_smoothing < 1:
         wanted, fix = "0 <= label_smoothing < 1", "fnn.softmax_cross_entropy(label_smoothing=0.1)"
         raise InputError("softmax_cross_entropy", wanted, repr(label_smoothing), fix)
-    return Loss(_softmax_cross_entropy, (("label_smoothing", label_smoothing),), reduction, CATEGORICAL)
+    return known(_softmax_cross_entropy, (("label_smoothing", label_smoothing),), reduction, CATEGORICAL)
 
 
 def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0) -> tuple[Values, Logits]:
     t = _labels(_softmax_cross_entropy, y, target)
     if label_smoothing:
         t = (1 - label_smoothing) * t + label_smoothing / y.shape[-1] * t.sum(-1, keepdims=True)
-    log_p, p = _log_softmax(y)
-    return -_times_log(t, log_p).sum(-1), p * t.sum(-1, keepdims=True) - t
+    log_p, p, rest = _log_softmax(y)
+    return -_times_log(t, log_p, y).sum(-1), _difference(p, rest, t)
 
 
 def kl_divergence(reduction: Reduction = "mean") -> Loss:
     """Sum of t log(t / p) over a row, p = softmax(y); `y` logits, `target` (..., k) probabilities.
 
-    Gradient p sum(t) - t. A target of zero adds nothing. Source: Kullback, Leibler 1951.
+    Gradient p sum(t) - t. A target of zero adds nothing; of t log t it has the derivative zero, as of a
+    constant, so that the derivative by it is -log p. Source: Kullback, Leibler 1951.
     """
-    return Loss(_kl_divergence, (), reduction, CATEGORICAL)
+    return known(_kl_divergence, (), reduction, CATEGORICAL)
 
 
 def _kl_divergence(y: Logits, target: Any) -> tuple[Values, Logits]:
     t = like(_kl_divergence, y, target)
-    log_p, p = _log_softmax(y)
+    log_p, p, rest = _log_softmax(y)
     log_t = jnp.log(jnp.where(t == 0, 1, t))
-    return (t * log_t - _times_log(t, log_p)).sum(-1), p * t.sum(-1, keepdims=True) - t
+    return (t * log_t - _times_log(t, log_p, y)).sum(-1), _difference(p, rest, t)
 
 
 def binary_cross_entropy(reduction: Reduction = "mean") -> Loss:
@@ -53,7 +57,7 @@ def binary_cross_entropy(reduction: Reduction = "mean") -> Loss:
     `y` are logits. Gradient p - t, computed as (1 - t) sigmoid(y) - t sigmoid(-y), which keeps its digits
     where p is near t. Finite for every finite logit, where the chain of sigmoid and logarithm gives NaN.
     """
-    return Loss(_binary_cross_entropy, (), reduction, BERNOULLI)
+    return known(_binary_cross_entropy, (), reduction, BERNOULLI)
 
 
 def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -66,7 +70,7 @@ def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def hinge(reduction: Reduction = "mean") -> Loss:
     """Sum of max(0, 1 - t y) over a row; `target` (..., k) of -1 and 1. Gradient -t inside the margin."""
-    return Loss(_hinge, (), reduction)
+    return known(_hinge, (), reduction)
 
 
 def _hinge(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -77,32 +81,61 @@ def _hinge(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def _labels(rule: Callable[..., Any], y: Logits, target: Any) -> Logits:
     """Return labels as soft ones: a label out of range as a row of NaN."""
-    name, k = rule.__name__.lstrip("_"), y.shape[-1]
-    if target.shape == y.shape and not jnp.issubdtype(target.dtype, jnp.integer):
+    name, k, rows = rule.__name__.lstrip("_"), y.shape[-1], y.shape[:-1]
+    check_array(name, target, "target")
+    check_outputs(name, y)
+    integer = jnp.issubdtype(target.dtype, jnp.integer)
+    if target.shape == y.shape and not integer:
         return target.astype(y.dtype)
-    if target.shape != y.shape[:-1] or not jnp.issubdtype(target.dtype, jnp.integer):
-        wanted = f"integer target of shape {y.shape[:-1]} or soft target of shape {y.shape}"
-        fix = "target.astype(jnp.int32)" if target.shape == y.shape[:-1] else "target.reshape(y.shape[:-1])"
+    if target.shape != rows or not integer:
+        wanted = f"integer target of shape {rows} or soft target of shape {y.shape}"
+        fix = f"jnp.zeros({rows}, jnp.int32)"
+        if target.shape == y.shape:  # one-hot labels
+            fix = "target.astype(y.dtype)"
+        elif target.shape == rows:
+            fix = "target.astype(jnp.int32)"
+        elif target.size == math.prod(rows):
+            fix = f"target.reshape({rows}).astype(jnp.int32)"
         raise InputError(name, wanted, describe(target), fix)
-    check_range(name, target, k, "labels", "fnn.Dense({least}) as the last layer")
+    target = as_index(target)
+    counted = f"((target >= 0) & (target < {k})).astype(y.dtype)"
+    below = f"loss(y, jnp.clip(target, 0, {k - 1}), {counted})"
+    check_range(name, target, k, "labels", "fnn.Dense({least}) as the last layer", below)
     valid = (target >= 0) & (target < k)
     return jnp.where(valid[..., None], jax.nn.one_hot(target, k, dtype=y.dtype), jnp.nan)
 
 
-def _log_softmax(y: Logits) -> tuple[Logits, Logits]:
-    """Return log softmax and softmax.
+def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits]:
+    """Return log p, p and 1 - p, with p = softmax(y); log p is that of a masked logit's limit, but finite.
 
     The largest logits are counted, not summed, so that a sure row keeps its digits: 1 + others is the sum
-    of the exponentials, and log1p sees the others alone.
+    of the exponentials, and log1p sees the others alone. No number on the way is infinite or NaN unless a
+    result is.
     """
-    shifted = y - jax.lax.stop_gradient(y.max(-1, keepdims=True))
-    e = jnp.exp(shifted)
-    top = shifted == 0
+    masked = _masked(y)
+    shifted = jnp.where(masked, 0, y) - jax.lax.stop_gradient(y.max(-1, keepdims=True))
+    e = jnp.where(masked, 0, jnp.exp(jnp.where(masked, 0, shifted)))
+    top = (shifted == 0) & ~masked
     count = top.sum(-1, keepdims=True).astype(y.dtype)
     others = jnp.where(top, e - 1, e).sum(-1, keepdims=True) + (count - 1)
-    return shifted - jnp.log1p(others), e / (1 + others)
+    return shifted - jnp.log1p(others), e / (1 + others), (others + (1 - e)) / (1 + others)
 
 
-def _times_log(t: Any, log_p: Any) -> Any:
-    """Return t log p, zero where t is, even at log p = -inf."""
-    return jnp.where(t == 0, 0, t * log_p)
+def _masked(y: Any) -> Any:
+    """Return where a logit is -inf, by no number that is infinite itself."""
+    return ~jnp.isfinite(y) & (y < 0)
+
+
+def _difference(p: Any, rest: Any, t: Any) -> Any:
+    """Return p sum(t) - t, as p (sum(t) - t) - (1 - p) t: so that digits stay where p sum(t) is near t."""
+    largest = jax.nn.one_hot(t.argmax(-1), t.shape[-1], dtype=jnp.bool_)
+    smaller = jnp.where(largest, 0, t).sum(-1, keepdims=True)
+    others = jnp.where(largest, smaller, t.sum(-1, keepdims=True) - t)
+    return p * others - rest * t
+
+
+def _times_log(t: Any, log_p: Any, y: Any) -> Any:
+    """Return t log p, at a masked logit zero or, where t is not, -inf."""
+    masked = _masked(y)
+    product = t * jnp.where(masked, 0, log_p)
+    return jnp.where(masked & (t != 0), -jnp.inf, product)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import as_index
 from fnn.objective import Likelihood
 
 
@@ -26,6 +27,7 @@ def _mass(y: Any, target: Any) -> Any:
     """Give the sum of each row's soft label: 1 for an integer label, NaN for one out of range."""
     if target.shape == y.shape and not jnp.issubdtype(target.dtype, jnp.integer):
         return target.astype(y.dtype).sum(-1)
+    target = as_index(target)
     return jnp.where((target >= 0) & (target < y.shape[-1]), jnp.ones((), y.dtype), jnp.nan)
 
 

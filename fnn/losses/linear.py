@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, as_index, canonical, widened
 from fnn.autodiff import with_rule
 from fnn.core import Layer, forward, pull
 from fnn.errors import (
@@ -27,6 +27,7 @@ from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
 from fnn.losses.logits import Logits
 from fnn.losses.loss import check_reduction
+from fnn.losses.rule import reverse_mode_alone
 from fnn.losses.tied import Path, at_path, both_uses, early, with_path
 from fnn.losses.walk import Batch, Piece, flat_readers, walk
 from fnn.objective import Objective, Reduction, by_row
@@ -78,6 +79,7 @@ class LinearCrossEntropy(Objective):
     bias_init: Initializer = field(default=zeros(), repr=False)
     __repr__ = brief
     has_params = True
+    couples_examples = False
 
     def __post_init__(self):
         who = "LinearCrossEntropy"
@@ -101,6 +103,11 @@ class LinearCrossEntropy(Objective):
         return Logits(self.bias, bool(self.tied), self.label_smoothing, self.z_loss, dtype)
 
     @property
+    def reads_net(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a param of the network's is the weight."""
+        return bool(self.tied)
+
+    @property
     def weight(self) -> str:
         """The weight's name among the params."""
         return "embedding" if self.tied else "kernel"
@@ -114,43 +121,54 @@ class LinearCrossEntropy(Objective):
         return w | ({"bias": self.bias_init(b_key, (self.vocabulary,), dtype)} if self.bias else {})
 
     def __call__(self, params: Params, x: In, target: Labels, weights: Any = None) -> Any:
-        """Return the value, () or, for "none", (...), in one product; `jax.grad` goes through our rule."""
+        """Return the value, () or, for "none", (...), in one product; `jax.grad` goes through our rule.
 
-        def alone(params: Params, x: In, target: Labels, weights: Any) -> Any:
-            return self.reduced(self._losses(params, x, target), target, weights)
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `head.value`.
+        """
 
         def run(params: Params, x: In, target: Labels, weights: Any) -> tuple[Any, Any]:
+            held = None
             if self.reduction == "none":  # the rows' cotangents are not known yet
                 losses, gradients = self._losses(params, x, target), (params, x)
             else:
-                losses, *gradients = self._gradients(params, x, target, self.coefficients(x, target, weights))
-            return self.reduced(losses, target, weights), (losses, target, weights, *gradients)
+                coefficients, held = self._held(x, self.coefficients(x, target, weights))
+                losses, *gradients = self._gradients(params, x, target, coefficients, wide=held is not None)
+            like = jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype), (params, x))
+            saved = (losses, target, weights, *gradients, held, like)
+            return self.reduced(losses, target, weights), saved
 
         def pull(saved: Any, dvalue: Any) -> tuple[Any, Any, None, Any]:
-            losses, target, weights, grads, dx = saved
+            losses, target, weights, grads, dx, held, like = saved
             (dweights,) = jax.vjp(partial(self.reduced, losses, target), weights)[1](dvalue)
             if self.reduction == "none":
                 params, x = grads, dx
                 coefficients = self.coefficients(x, target, weights) * dvalue
                 _, grads, dx = self._gradients(params, x, target, coefficients)
             else:
-                grads, dx = jax.tree.map(lambda leaf: leaf * dvalue.astype(leaf.dtype), (grads, dx))
+                by = dvalue if held is None else dvalue * held.astype(dvalue.dtype)
+                grads, dx = jax.tree.map(partial(_scaled, by), (grads, dx), like)
             return grads, dx, None, dweights
 
-        self.check(params, x, target, weights)
-        return with_rule(run, pull, params, x, target, weights, alone=alone)
+        params, x, target, weights = self.checked(params, x, target, weights)
+        with reverse_mode_alone(self, "head.value(params, x, target, weights)"):
+            return with_rule(run, pull, params, x, target, weights, alone=self.value)
+
+    def value(self, params: Params, x: In, target: Labels, weights: Any = None) -> Any:
+        """Return the value alone, as plain code: for forward mode and for derivatives of any order."""
+        params, x, target, weights = self.checked(params, x, target, weights)
+        return self.reduced(self._losses(params, x, target), target, weights)
 
     def value_and_grad(
-        self, params: Params, x: In, target: Labels, weights: Any = None
+        self, params: Params, x: In, target: Labels, weights: Any = None, scale: Any = None
     ) -> tuple[Any, tuple[Params, In]]:
         """Return the value, and its gradients by params and `x`, with their shapes and dtypes: three
         products.
 
-        With reduction "none" they are those of the sum of the values. Raises InputError where the
-        arguments do not fit.
+        With reduction "none" they are those of the sum of the values. `scale` multiplies the gradients
+        before they are rounded. Raises InputError where the arguments do not fit.
         """
-        self.check(params, x, target, weights)
-        losses, grads, dx = self._gradients(params, x, target, self.coefficients(x, target, weights))
+        params, x, target, weights = self.checked(params, x, target, weights)
+        losses, grads, dx = self._gradients(params, x, target, self.coefficients(x, target, weights, scale))
         return self.reduced(losses, target, weights), (grads, dx)
 
     def with_reduction(self, reduction: Reduction) -> "LinearCrossEntropy":
@@ -169,16 +187,16 @@ class LinearCrossEntropy(Objective):
         return of_net, of_loss
 
     def pull(
-        self, params: Params, y: In, target: Labels, weights: Any, read: Reading
+        self, params: Params, y: In, target: Labels, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, In, dict[str, Any]]:
         """Return the value, its gradient by `y`, and what is read of the params' factors, chunk by chunk.
 
         Readers that do not say how they read in chunks get the factor (n, V) whole. `as_factors` makes it a
         `Chunked`: the logits are made again whenever such a factor is read, 2nkV flops more.
         """
-        self.check(params, y, target, weights)
+        params, y, target, weights = self.checked(params, y, target, weights)
         if read.joins == "gradient":
-            value, (grads, dy) = self.value_and_grad(params, y, target, weights)
+            value, (grads, dy) = self.value_and_grad(params, y, target, weights, scale)
             return value, dy, read(grads, self)
         assert isinstance(read, Stacked)
         readers, together = flat_readers(read.reader)
@@ -187,27 +205,36 @@ class LinearCrossEntropy(Objective):
             for name in params
             for reader in readers
         ]
-        losses, dy, found = self._read(params, y, target, weights, pieces)
+        coefficients = self.coefficients(y, target, weights, scale)
+        losses, dy, found = self._read(params, y, target, weights, coefficients, pieces)
         split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
         return losses, dy, {name: together(own) for name, own in zip(params, split, strict=True)}
 
     def through(
-        self, net: Layer, params: Any, x: Any, target: Any, key: Any, weights: Any, read: Reading
+        self,
+        net: Layer,
+        params: Any,
+        x: Any,
+        target: Any,
+        key: Any,
+        weights: Any,
+        read: Reading,
+        scale: Any = None,
     ) -> tuple[Any, Any]:
         """Run network and head; a tied table's readings, those of both uses, stand in the table's place."""
         if not self.tied:
-            return super().through(net, params, x, target, key, weights, read)
+            return super().through(net, params, x, target, key, weights, read, scale)
         of_net, own = self.split(params)
         table = at_path(of_net, self.tied, self)
         y, residuals = forward(net, of_net, x, key)
         own = own | {self.weight: table}
-        self.check(own, y, target, weights)
+        own, y, target, weights = self.checked(own, y, target, weights)
         of_table = read.mapped(lambda tree: at_path(self.split(tree)[0], self.tied, self))
         of_head = read.mapped(lambda tree: self.split(tree)[1])
         marks = with_path(jax.tree.map(lambda _: None, of_net), self.tied, jnp.zeros(()))
         held = read.mapped(lambda tree: self.split(tree)[0]).holding(marks)
         if read.joins == "gradient":
-            value, (grads, dy) = self.value_and_grad(own, y, target, weights)
+            value, (grads, dy) = self.value_and_grad(own, y, target, weights, scale)
             readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
             use = at_path(readings, self.tied, self)
             whole = of_table(gradient(use, table) + grads.pop(self.weight), self)
@@ -223,18 +250,25 @@ class LinearCrossEntropy(Objective):
         others = [name for name in own if name != self.weight]
         for name in others:
             pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
-        value, dy, found = self._read(own, y, target, weights, pieces)
+        coefficients = self.coefficients(y, target, weights, scale)
+        value, dy, found = self._read(own, y, target, weights, coefficients, pieces)
         readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
         use, whole = at_path(readings, self.tied, self), []
         for reader, is_later in zip(readers, later, strict=True):
-            part = self._chunked(self.weight, own, y, target, weights) if is_later else found.pop(0)
+            part = self._chunked(self.weight, own, y, target, coefficients) if is_later else found.pop(0)
             whole.append(both_uses(reader, use, part, table, of_table.trees[1:]))
         split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
         rest = {name: together(own) for name, own in zip(others, split, strict=True)}
         return value, (with_path(readings, self.tied, together(whole)), rest)
 
     def _read(
-        self, params: Params, x: In, target: Labels, weights: Any, pieces: list[Piece]
+        self,
+        params: Params,
+        x: In,
+        target: Labels,
+        weights: Any,
+        coefficients: Any,
+        pieces: list[Piece],
     ) -> tuple[Any, In, list[Any]]:
         """Return the value, `dx` and what each piece reads, all in one walk; factors as such stay unmade.
 
@@ -242,11 +276,10 @@ class LinearCrossEntropy(Objective):
         with all their tokens.
         """
         now = [piece for piece in pieces if piece.reader is not as_factors]
-        coefficients = self.coefficients(x, target, weights)
         batch = self.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
         losses, dx, readings = walk(partial(self.logits(x).chunk, params), batch, now, self.examples(batch))
         found = [
-            self._chunked(piece.name, params, x, target, weights)
+            self._chunked(piece.name, params, x, target, coefficients)
             if piece.reader is as_factors
             else readings.pop(0)
             for piece in pieces
@@ -254,9 +287,9 @@ class LinearCrossEntropy(Objective):
         losses = losses.reshape(target.shape)
         return self.reduced(losses, target, weights), dx.reshape(x.shape), found
 
-    def _chunked(self, name: str, params: Params, x: In, target: Labels, weights: Any) -> Chunked:
+    def _chunked(self, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
         """Return a param's factor, to be made when it is read."""
-        batch = self.batch(x, target, self.coefficients(x, target, weights), by_row=False)
+        batch = self.batch(x, target, coefficients, by_row=False)
         rank = params[name].ndim
         return Chunked(self.logits(x).of(name), params, batch, self.examples(batch), rank)
 
@@ -276,18 +309,33 @@ class LinearCrossEntropy(Objective):
         tokens, k = math.prod(batch.x.shape[1:-1]), batch.x.shape[-1]
         return max(1, (self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens))
 
-    def coefficients(self, x: In, target: Labels, weights: Any = None) -> Float[Array, "..."]:
-        """Return what each row's loss is multiplied by, (...), before "mean" and "sum" add up."""
-        return self._coefficients(target, weights, accumulator(self.logits(x).dtype))
+    def coefficients(
+        self, x: In, target: Labels, weights: Any = None, scale: Any = None
+    ) -> Float[Array, "..."]:
+        """Return what each row's gradient is multiplied by, (...), before "mean" and "sum" add up."""
+        found = self._coefficients(target, weights, accumulator(self.logits(x).dtype))
+        return found if scale is None else found * jnp.asarray(scale, found.dtype)
+
+    def _held(self, x: In, coefficients: Any) -> tuple[Any, Any]:
+        """Return coefficients for a gradient that is scaled later, and a power of two to multiply it by then.
+
+        float16 has so few exponents that a row's share of a mean would be lost; None in other dtypes.
+        """
+        dtypes = (x.dtype, self.logits(x).dtype)
+        if all(jnp.finfo(dtype).minexp < -100 for dtype in dtypes):
+            return coefficients, None
+        largest = jnp.abs(coefficients).max(initial=0)
+        sure = jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1)
+        power = jnp.ldexp(jnp.ones_like(sure), jnp.frexp(sure)[1])
+        return coefficients / power, power
 
     def reduced(self, losses: Any, target: Labels, weights: Any) -> Any:
         """Return the value of the rows' losses (...): NaN where a label that counts is out of range."""
         inside = (target >= 0) & (target < self.vocabulary)
-        losses = jnp.where(inside, losses, jnp.where(self._counted(target), jnp.nan, 0))
+        losses = jnp.where(inside | ~self._counted(target), jnp.where(inside, losses, 0), jnp.nan)
         coefficients = self._coefficients(target, weights, losses.dtype)
-        out = (coefficients == 0) & ~jnp.isfinite(
-            losses
-        )  # a weight of zero counts a row out, even one of NaN
+        # A weight of zero counts a row out, even one of NaN.
+        out = (coefficients == 0) & ~jnp.isfinite(losses)
         values = jnp.where(out, 0, losses * coefficients)
         return values if self.reduction == "none" else values.sum()
 
@@ -308,8 +356,11 @@ class LinearCrossEntropy(Objective):
 
         return over_chunks(chunk, batch, self.examples(batch))[1].reshape(target.shape)
 
-    def _gradients(self, params: Params, x: In, target: Labels, coefficients: Any) -> tuple[Any, Params, In]:
-        pieces = [Piece(name, gradient, param, ()) for name, param in params.items()]
+    def _gradients(
+        self, params: Params, x: In, target: Labels, coefficients: Any, wide: bool = False
+    ) -> tuple[Any, Params, In]:
+        likes = {name: widened(param) if wide else param for name, param in params.items()}
+        pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
         batch = self.batch(x, target, coefficients, by_row=True)
         losses, dx, readings = walk(
             partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
@@ -325,8 +376,12 @@ class LinearCrossEntropy(Objective):
         if not x.shape:
             raise InputError(self, "x of shape (..., k)", describe(x), "x.reshape(1)")
 
-    def check(self, params: Params, x: Any, target: Any, weights: Any) -> None:
-        """Raise InputError where the arguments do not fit, or a label is seen to be out of range."""
+    def checked(self, params: Params, x: Any, target: Any, weights: Any) -> tuple[Params, Any, Any, Any]:
+        """Return JAX's arrays of the arguments, labels in a dtype that holds them and the vocabulary.
+
+        Raises InputError where the arguments do not fit, or a label is seen to be out of range.
+        """
+        params, x, target, weights = canonical((params, x, target, weights))
         self._check_input(x)
         k, V = x.shape[-1], self.vocabulary
         shapes = {self.weight: (V, k) if self.tied else (k, V)} | ({"bias": (V,)} if self.bias else {})
@@ -334,15 +389,27 @@ class LinearCrossEntropy(Objective):
         check_array(self, target, "target")
         if target.shape != x.shape[:-1] or not jnp.issubdtype(target.dtype, jnp.integer):
             wanted = f"integer target of shape {x.shape[:-1]}"
-            fix = (
-                "target.astype(jnp.int32)" if target.shape == x.shape[:-1] else "target.reshape(x.shape[:-1])"
-            )
+            fix = f"jnp.zeros({x.shape[:-1]}, jnp.int32)"
+            if target.shape == (*x.shape[:-1], V):  # soft or one-hot labels
+                fix = "target.argmax(-1)"
+            elif target.size == math.prod(x.shape[:-1]):
+                fix = f"target.reshape({x.shape[:-1]}).astype(jnp.int32)"
             raise InputError(self, wanted, describe(target), fix)
         if weights is not None:
             check_floating(self, weights, "weights")
             if by_row(weights, target.shape).shape != target.shape:
                 wanted = f"weights of shape {target.shape}, one for each row"
-                fix = f"jnp.broadcast_to(weights, {target.shape})"
+                fix = f"jnp.ones({target.shape})"
                 raise InputError(self, wanted, describe(weights), fix)
+        target = as_index(target)
         inside = jnp.where(self._counted(target), target, 0)
-        check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})")
+        counted = f"((target >= 0) & (target < {V})).astype(x.dtype)"
+        below = f"head(params, x, jnp.clip(target, 0, {V - 1}), {counted})"
+        check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})", below)
+        return params, x, target, weights
+
+
+def _scaled(by: Any, leaf: Any, like: Any) -> Any:
+    """Multiply a gradient in float32 or wider, and round it once."""
+    wide = widened(leaf)
+    return (wide * by.astype(wide.dtype)).astype(like.dtype)

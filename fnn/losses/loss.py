@@ -12,21 +12,21 @@ the gradient is ours; by `target` and `weights` it is autodiff's.
 2.5 [[1. 2.]]
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from fnn.arrays import accumulator, canonical
-from fnn.autodiff import with_rule
+from fnn.arrays import canonical, widened
+from fnn.core import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
+from fnn.losses.rule import Rule, checked, reverse_mode_alone, rowwise, rowwise_pull
 from fnn.objective import Likelihood, Objective, Reduction, by_row
 from fnn.reading import Reading
 
-Rule = Callable[..., tuple[Any, Any]]  # rule(y, target, **options) -> value (...), dy (..., k), for each row
 Logits = Float[Array, "*n k"]
 Values = Float[Array, "*n"]
 
@@ -35,17 +35,28 @@ Values = Float[Array, "*n"]
 class Loss(Objective):
     """A loss: call it for the value, or take value and gradient at once. Make one with a function below.
 
-    A rule of one's own: `Loss(rule)`, with `rule(y (..., k), target) -> (value (...), dy (..., k))`.
+    Args:
+        rule: `rule(y, target, **options)`, for `y` (..., k) in float32 or wider, or a tree of such outputs.
+            It returns `(value (...), dy)`, dy like y, or the value alone, which autodiff differentiates.
+            A value for each output, (..., k), as optax's losses of regression give it, is added up over the
+            row. Wherever a loss is asked for, the rule itself may be given: `lambda y, t: ...`.
+        options: keyword arguments of the rule.
+        reduction: "mean" divides by the number of rows (by the sum of the weights, where given; an empty
+            batch has mean 0), "sum" adds the rows up, "none" gives one value for each row.
+        likelihood: the model of the output whose negative logarithm the loss is, where it is one: readers of
+            curvature ask for it.
+        couples_examples: whether the value of one row depends on other rows; None: readers of examples try it
+            out.
 
-    `reduction="mean"` divides by the number of rows (by the sum of the weights, where given; an empty
-    batch has mean 0), "sum" adds the rows up, "none" gives one value for each row. `likelihood` is the model
-    of the output whose negative logarithm the loss is, where it is one: readers of curvature ask for it.
+    Raises: InputError, when it is used, where the rule returns anything else.
+
     """
 
     rule: Rule
     options: tuple[tuple[str, Any], ...] = ()
     reduction: Reduction = "mean"
     likelihood: Likelihood | None = None
+    couples_examples: bool | None = None
 
     def __post_init__(self):
         check_reduction(self._name(), self.reduction)
@@ -63,67 +74,122 @@ class Loss(Objective):
         return replace(self, reduction=reduction)
 
     def pull(
-        self, params: tuple[()], y: Any, target: Any, weights: Any, read: Reading
+        self, params: tuple[()], y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, tuple[()]]:
         """Return the value, its gradient by `y`, and no readings."""
-        return *self.value_and_grad(y, target, weights), ()
+        return *self.value_and_grad(y, target, weights, scale), ()
 
     def __call__(self, y: Any, target: Any, weights: Any = None) -> Any:
-        """Return the value, () or, for "none", (...); `jax.grad` goes through our rule."""
+        """Return the value, () or, for "none", (...); `jax.grad` goes through our rule.
+
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `loss.value`.
+        """
 
         def run(y: Any, target: Any, weights: Any) -> tuple[Any, Any]:
-            value, dy = self.value_and_grad(y, target, weights)
-            return value, (dy, y, target, weights)
+            value, dy, by_autodiff = self._evaluated(y, target, weights)
+            return value, (None if by_autodiff else dy, y, target, weights)
 
         def pull(saved: Any, dvalue: Any) -> tuple[Any, Any, Any]:
             dy, y, target, weights = saved
-            by_others = jax.vjp(lambda *data: self.value_and_grad(y, *data)[0], target, weights)[1]
-            by_row = dvalue[..., None] if dvalue.ndim else dvalue
-            return (dy * by_row.astype(dy.dtype), *by_others(dvalue))
+            if dy is None:
+                return jax.vjp(self.value, y, target, weights)[1](dvalue)
+            by_others = jax.vjp(lambda *data: self.value(y, *data), target, weights)[1]
+            dy = jax.tree.map(lambda d: rowwise(d, dvalue.astype(d.dtype)), dy)  # wide until it is scaled
+            return (_narrowed(dy, y), *by_others(dvalue))
 
-        return with_rule(run, pull, y, target, weights)
+        with reverse_mode_alone(self, "loss.value(y, target, weights)"):
+            return with_rule(run, pull, *canonical((y, target, weights)))
+
+    def value(self, y: Any, target: Any, weights: Any = None) -> Any:
+        """Return the value alone, as plain code: for forward mode and for derivatives of any order."""
+        return self._evaluated(y, target, weights)[0]
 
     def value_and_grad(
-        self, y: Logits, target: Any, weights: Any = None
-    ) -> tuple[Float[Array, "..."], Logits]:
+        self, y: PyTree[Logits], target: Any, weights: Any = None, scale: Any = None
+    ) -> tuple[Float[Array, "..."], PyTree[Logits]]:
         """Return the value and its gradient by `y`: (...) or (), and `dy` with `y`'s shape and dtype.
 
-        `y` (..., k) floating, `target` as the loss says, `weights` (...), one for each row. With reduction
-        "none", `dy` is the gradient of the sum of the values. Raises InputError where they do not fit.
+        Args: `y` (..., k) floating, or a tree of such arrays if the rule takes one; `target` as the loss
+        says; `weights` (...), one for each row, or (n,), one for each example; `scale`, a number that dy is
+        multiplied by before it is rounded to y's dtype (the value is not): float16 loses what is below 6e-8.
+        Returns: with reduction "none" dy is the gradient of the sum of the values.
+        Raises: InputError where they do not fit.
         """
+        value, dy, _ = self._evaluated(y, target, weights)
+        if scale is not None:
+            dy = jax.tree.map(lambda d: d * jnp.asarray(scale, d.dtype), dy)
+        return value, _narrowed(dy, y)
+
+    def _evaluated(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, bool]:
+        """Return value and gradient as reduced, in float32 or wider, and whether it is autodiff's."""
         y, target, weights = canonical((y, target, weights))
-        check_floating(self, y, "y")
-        check_array(self, target, "target")
-        if y.ndim == 0:
-            raise InputError(self, "y of shape (..., k)", describe(y), "y.reshape(1)")
-        wide = y.astype(accumulator(y.dtype))
-        value, dy = self.rule(wide, target, **dict(self.options))
-        if weights is not None:
-            check_array(self, weights, "weights")
-            weights = by_row(weights, value.shape)
-            if weights.shape != value.shape:
-                wanted = f"weights of shape {value.shape}, one for each row"
-                raise InputError(self, wanted, describe(weights), f"jnp.broadcast_to(weights, {value.shape})")
-            weights = weights.astype(value.dtype)
-        weights = self.row_weights(value.shape, value.dtype, weights)
+        for leaf in jax.tree.leaves(y):
+            check_floating(self, leaf, "y")
+            if leaf.ndim == 0:
+                raise InputError(self, "y of shape (..., k)", describe(leaf), "y.reshape(1)")
+        wide = jax.tree.map(widened, y)
+        rule = partial(self.rule, **dict(self.options))
+        value, dy = checked(self, rule(wide, target), wide)
+        weights = self._weights(value, weights)
+        by_autodiff = dy is None
+        if by_autodiff:
+            # The weights go through the rule, so that a value that depends on several rows is right, too.
+            dy = rowwise_pull(self, rule, wide, target, value, weights)
+        elif weights is not None:
+            dy = jax.tree.map(lambda d: rowwise(d, weights), dy)
         if weights is not None:
             # A weight of zero counts a row out, whatever its value: padding may hold NaN.
-            out = (weights == 0) & ~(jnp.isfinite(value) & jnp.isfinite(dy).all(-1))
+            axes = value.ndim
+            finite = [jnp.isfinite(d).all(tuple(range(axes, d.ndim))) for d in (value, *jax.tree.leaves(dy))]
+            out = (weights == 0) & ~jnp.stack(finite).all(0)
             value = jnp.where(out, 0, value * weights)
-            dy = jnp.where(out[..., None], 0, dy * weights[..., None])
-        return value if self.reduction == "none" else value.sum(), dy.astype(y.dtype)
+            dy = jax.tree.map(lambda d: jnp.where(out.reshape(*out.shape, *(1,) * (d.ndim - axes)), 0, d), dy)
+        return value if self.reduction == "none" else value.sum(), dy, by_autodiff
+
+    def _weights(self, value: Any, weights: Any) -> Any:
+        """Return what each row's value is multiplied by, None for one everywhere."""
+        if weights is not None:
+            weights = jnp.asarray(weights)
+            rows = by_row(weights, value.shape)
+            if rows.shape != value.shape:
+                wanted = f"weights of shape {value.shape}, one for each row"
+                raise InputError(self, wanted, describe(weights), f"jnp.ones({value.shape})")
+            weights = rows.astype(value.dtype)
+        return self.row_weights(value.shape, value.dtype, weights)
 
     def _name(self) -> str:
         return getattr(self.rule, "__name__", "loss").lstrip("_")
 
 
+def known(
+    rule: Rule,
+    options: tuple[tuple[str, Any], ...],
+    reduction: Reduction,
+    likelihood: Likelihood | None = None,
+) -> Loss:
+    """Return a loss whose rows are known not to depend on each other."""
+    return Loss(rule, options, reduction, likelihood, couples_examples=False)
+
+
 def like(rule: Rule, y: Logits, target: Any) -> Logits:
-    """Give a target of y's shape in y's dtype."""
-    if target.shape != y.shape:
-        size = "target[..., None]" if target.shape == y.shape[:-1] else f"target.reshape{y.shape}"
-        name = rule.__name__.lstrip("_")
-        raise InputError(name, f"target of y's shape {y.shape}", describe(target), size)
+    """Return a target of y's shape in y's dtype."""
+    name = rule.__name__.lstrip("_")
+    check_array(name, target, "target")
+    check_outputs(name, y)
+    if jnp.shape(target) != y.shape:
+        fix = "jnp.zeros_like(y)"
+        if jnp.size(target) == y.size:
+            fix = f"target.reshape{y.shape}"
+        elif jnp.shape(target) == y.shape[:-1]:
+            fix = "jnp.broadcast_to(target[..., None], y.shape)"
+        raise InputError(name, f"target of y's shape {y.shape}", describe(target), fix)
     return target.astype(y.dtype)
+
+
+def check_outputs(name: str, y: Any) -> None:
+    """Raise unless a row has outputs."""
+    if y.shape[-1] == 0:
+        raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1) as the last layer")
 
 
 def check_reduction(who: str, reduction: Any) -> None:
@@ -131,3 +197,7 @@ def check_reduction(who: str, reduction: Any) -> None:
     if reduction not in get_args(Reduction):
         wanted = f"reduction to be one of {get_args(Reduction)}"
         raise InputError(who, wanted, repr(reduction), f'fnn.{who}(reduction="mean")')
+
+
+def _narrowed(dy: Any, y: Any) -> Any:
+    return jax.tree.map(lambda d, like: d.astype(like.dtype), dy, y)

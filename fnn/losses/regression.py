@@ -2,16 +2,17 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fnn.errors import InputError
 from fnn.losses.likelihoods import NORMAL, NORMAL_HALF, POISSON
-from fnn.losses.loss import Logits, Loss, Reduction, Values, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like
 
 
 def squared_error(reduction: Reduction = "mean") -> Loss:
     """Sum of (y - t)^2 over a row; `target` (..., k). Gradient 2 (y - t)."""
-    return Loss(_squared_error, (), reduction, NORMAL_HALF)
+    return known(_squared_error, (), reduction, NORMAL_HALF)
 
 
 def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -21,7 +22,7 @@ def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def half_squared_error(reduction: Reduction = "mean") -> Loss:
     """Half the sum of (y - t)^2 over a row; `target` (..., k). Gradient y - t."""
-    return Loss(_half_squared_error, (), reduction, NORMAL)
+    return known(_half_squared_error, (), reduction, NORMAL)
 
 
 def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -31,7 +32,7 @@ def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 def absolute_error(reduction: Reduction = "mean") -> Loss:
     """Sum of |y - t| over a row; `target` (..., k). Gradient sign(y - t), zero where they are equal."""
-    return Loss(_absolute_error, (), reduction)
+    return known(_absolute_error, (), reduction)
 
 
 def _absolute_error(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -46,7 +47,7 @@ def huber(delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """
     if not delta > 0:
         raise InputError("huber", "delta > 0", repr(delta), "fnn.huber(delta=1.0)")
-    return Loss(_huber, (("delta", delta),), reduction)
+    return known(_huber, (("delta", delta),), reduction)
 
 
 def _huber(y: Logits, target: Any, delta: float) -> tuple[Values, Logits]:
@@ -60,7 +61,7 @@ def poisson(reduction: Reduction = "mean") -> Loss:
 
     The negative log likelihood of counts but for log(t!), which no `y` changes.
     """
-    return Loss(_poisson, (), reduction, POISSON)
+    return known(_poisson, (), reduction, POISSON)
 
 
 def _poisson(y: Logits, target: Any) -> tuple[Values, Logits]:
@@ -74,22 +75,26 @@ def cosine(reduction: Reduction = "mean") -> Loss:
 
     A row of zeros, in `y` or `target`, has cosine and gradient zero.
     """
-    return Loss(_cosine, (), reduction)
+    return known(_cosine, (), reduction)
 
 
 def _cosine(y: Logits, target: Any) -> tuple[Values, Logits]:
-    y_unit, y_norm = _unit(y)
-    t_unit, _ = _unit(like(_cosine, y, target))
-    cos = (y_unit * t_unit).sum(-1, keepdims=True)
-    dy = (cos * y_unit - t_unit) / jnp.where(y_norm == 0, 1, y_norm)
-    return 1 - cos[..., 0], jnp.where(y_norm == 0, 0, dy)
+    t = like(_cosine, y, target)
+    (y_unit, y_norm, y_root), (t_unit, t_norm, _) = _unit(y), _unit(t)
+    both = (y_norm != 0) & (t_norm != 0)
+    apart = t_unit - y_unit  # 1 - cos is half its square, which keeps the digits of nearly parallel rows
+    value = jnp.where(both, jnp.square(apart).sum(-1, keepdims=True) / 2, 1)
+    dy = -(apart + value * y_unit) / jnp.where(y_norm == 0, 1, y_norm) / y_root / y_root
+    return value[..., 0], jnp.where(both, dy, 0)
 
 
-def _unit(v: Any) -> tuple[Any, Any]:
-    """Return v / |v| and |v| of every row, scaled on the way so that no square overflows; zeros stay
-    zeros.
+def _unit(v: Any) -> tuple[Any, Any, Any]:
+    """Return v / |v|, and n and r with |v| = n r^2, of every row; zeros stay zeros, and n is zero there.
+
+    r^2 is the largest number, so that no square overflows; its root, so that 1 / r^2 does not underflow.
     """
-    size = jnp.abs(v).max(-1, keepdims=True)
-    v = v / jnp.where(size == 0, 1, size)
-    norm = jnp.sqrt(jnp.where(size == 0, 1, jnp.square(v).sum(-1, keepdims=True)))
-    return v / norm, norm * size
+    largest = jax.lax.stop_gradient(jnp.abs(v).max(-1, keepdims=True))  # v / |v| does not depend on it
+    root = jnp.sqrt(jnp.where(largest == 0, 1, largest))
+    v = v / root / root
+    norm = jnp.sqrt(jnp.where(largest == 0, 1, jnp.square(v).sum(-1, keepdims=True)))
+    return v / norm, jnp.where(largest == 0, 0, norm), root

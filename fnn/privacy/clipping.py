@@ -11,9 +11,10 @@ from fnn.arrays import canonical
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
+from fnn.objective import as_objective
 from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
-from fnn.readers.seeding import check_loss, losses_and_readings, refuted
+from fnn.readers.seeding import losses_and_readings, refuted
 
 STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 
@@ -52,7 +53,7 @@ def clipped_gradient(
     live until the norms are known: n j numbers a layer more than for the gradient, as x is kept anyway.
     Raises InputError as `losses_and_readings` does, and where `microbatch` does not divide n.
     """
-    check_loss("clipped_gradient", loss)
+    loss = as_objective("clipped_gradient", loss)
     if refuted(norm > 0):
         raise InputError(
             "clipped_gradient", "norm > 0", repr(norm), "fnn.privacy.clipped_gradient(net, loss, 1.0)"

@@ -12,6 +12,9 @@ import numpy as np
 from fnn.arrays import shapes_of
 from fnn.core import Composition, Layer, Params
 from fnn.errors import InputError, at, describe
+from fnn.objective import Objective
+from fnn.reader import as_factors
+from fnn.reading import Stacked
 
 
 def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
@@ -46,6 +49,53 @@ def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
     ):
         how = "which couples them" if told else "which couples them, as a trial on two examples shows"
         raise InputError(who, "layers that keep examples apart", f"{layer!r}, {how}", "fnn.LayerNorm()")
+
+
+def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None:
+    """Raise where the loss of one row depends on another row's output: it says so, or a trial shows it.
+
+    Args: `y` and `target`, arrays or shapes, examples on axis 0.
+    """
+    if loss.couples_examples is False:
+        return
+    told = loss.couples_examples
+    if told is None and not _coupled(loss, *map(_hashable, (y, target))):
+        return
+    how = "which couples them" if told else "which couples them, as a trial on two examples shows"
+    fix = "fnn.Loss(lambda y, t: jnp.square(y - t).sum(-1))"
+    raise InputError(who, "a loss that keeps examples apart", f"{loss!r}, {how}", fix)
+
+
+def _hashable(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((jnp.shape(v)[1:], str(v.dtype)) for v in leaves)
+
+
+@cache
+def _coupled(loss: Objective, y: Any, target: Any) -> bool:
+    """Tell whether value or gradient of one of two examples changes when the other is another."""
+    random = np.random.default_rng(0)
+
+    def draw(of: tuple[Any, Any], n: int) -> Any:
+        structure, rows = of
+        values = [
+            jnp.asarray(random.uniform(0.1, 0.9, (n, *shape)), dtype)
+            if jnp.issubdtype(dtype, jnp.inexact)
+            else jnp.zeros((n, *shape), dtype)  # labels that are in range
+            for shape, dtype in rows
+        ]
+        return structure.unflatten(values)
+
+    with jax.ensure_compile_time_eval():
+        pair = draw(y, 2), draw(target, 2)
+        other = jax.tree.map(lambda two, one: two.at[0].set(one[0]), pair, (draw(y, 1), draw(target, 1)))
+        params = loss.init(jax.random.key(0), jax.eval_shape(lambda: pair[0]))
+        rows, seen = loss.with_reduction("none"), []
+        for outputs, targets in (pair, other):
+            value, dy, _ = rows.pull(params, outputs, targets, None, Stacked(as_factors, (params,)))
+            seen.append([leaf[1] for leaf in (value, *jax.tree.leaves(dy))])
+        same = [np.array_equal(a, b, equal_nan=True) for a, b in zip(*seen, strict=True)]
+    return not all(same)
 
 
 @cache

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import canonical, shapes_of, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
-from fnn.errors import InputError, check_key
+from fnn.errors import InputError, check_key, describe
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
 from fnn.objective import Objective
 from fnn.reader import Reader, as_factors
+from fnn.readers.coupling import check_loss_uncoupled
 from fnn.reading import Stacked
 
 AXIS = "fnn seeds"
@@ -75,24 +76,36 @@ def curvature_seeds(
     then
     zero, as they are in the Hessian, at c times as many seeds.
     """
-    wide = y.astype(accumulator(y.dtype))
+    check_loss_uncoupled("curvature_seeds", loss, y, target)
+    y, target = canonical((y, target))
+    wide = jax.tree.map(widened, y)
     if fisher == "exact":
         seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
     elif fisher == "sampled":
         check_key("curvature_seeds", key, "jax.random.key(0)")
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
-        seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples)) / samples**0.5
+        seeds = jax.vmap(lambda key: draw(key, wide, target))(jax.random.split(key, samples))
+        seeds = jax.tree.map(lambda seed: seed / samples**0.5, seeds)
     else:
         each = loss.with_reduction("none")
-        seeds = each.pull((), wide, target, None, Stacked(as_factors, ((),)))[1][None]
-    weights = loss.row_weights(y.shape[:-1], wide.dtype)
-    if weights is not None:
-        seeds = seeds * jnp.sqrt(weights)[None, ..., None]
-    if per_token and y.ndim > 2:
-        tokens = y[0, ..., 0].size
-        mask = jnp.eye(tokens, dtype=seeds.dtype).reshape(tokens, 1, 1, *y.shape[1:-1], 1)
-        seeds = (mask * seeds[None]).reshape(-1, *y.shape)
-    return seeds.astype(y.dtype)
+        dy = each.pull((), wide, target, None, Stacked(as_factors, ((),)))[1]
+        seeds = jax.tree.map(lambda seed: seed[None], dy)
+    tokens = {leaf.shape[1:-1] for leaf in jax.tree.leaves(y)}
+    if per_token and len(tokens) > 1:
+        got = f"outputs {describe(y)}"
+        raise InputError("curvature_seeds", "as many tokens in all outputs", got, 'fisher="empirical"')
+
+    def finished(seeds: Any, y: Any) -> Any:
+        weights = loss.row_weights(y.shape[:-1], seeds.dtype)
+        if weights is not None:
+            seeds = seeds * jnp.sqrt(weights)[None, ..., None]
+        if per_token and y.ndim > 2:
+            tokens = y[0, ..., 0].size
+            mask = jnp.eye(tokens, dtype=seeds.dtype).reshape(tokens, 1, 1, *y.shape[1:-1], 1)
+            seeds = (mask * seeds[None]).reshape(-1, *y.shape)
+        return seeds.astype(y.dtype)
+
+    return jax.tree.map(finished, seeds, y)
 
 
 def factor_types(net: Layer, params: Params, x: Any) -> Any:

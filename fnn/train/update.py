@@ -14,10 +14,9 @@ from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
-from fnn.objective import Objective, warn_without_key
+from fnn.objective import Objective, as_objective, warn_without_key
 from fnn.reader import Reader, gradient, sum_over_params, unzip
 from fnn.readers.examples import squared_norm
-from fnn.readers.seeding import check_loss
 from fnn.reading import Reading, Stacked
 from fnn.train.leafwise import check_leafwise
 
@@ -32,7 +31,7 @@ class Update(NamedTuple):
 def update_in_backward(
     net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None, noise: bool = True
 ) -> Update:
-    """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None)`.
+    """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None, scale=None)`.
 
     `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
     give, but every param is updated as soon as its factor exists, inside the reverse loop of a `Repeat` too.
@@ -55,6 +54,8 @@ def update_in_backward(
     gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
 
     `noise` as for `fnn.value_and_grad`.
+    `scale` is a number that the loss's gradient is multiplied by before it is rounded to the output's dtype,
+    as in float16; each param's gradient is divided by it again before it is clipped and used.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
     all or a mask by names. It finds out by two steps on small random trees like the params, the second with
@@ -69,7 +70,7 @@ def update_in_backward(
     >>> init, step = fnn.train.update_in_backward(net, loss, optax.adam(1e-2), clip=1.0)
     >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
     """
-    check_loss("update_in_backward", loss)
+    loss = as_objective("update_in_backward", loss)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         fix = "fnn.train.update_in_backward(net, loss, optax.adam(1e-3))"
         raise InputError("update_in_backward", "an optax optimizer", describe(optimizer), fix)
@@ -101,7 +102,13 @@ def update_in_backward(
             return optax.apply_updates(param, updates), state
 
     def step(
-        params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
+        params: Params,
+        state: Any,
+        x: Any,
+        target: Any,
+        key: Any = None,
+        weights: Any = None,
+        scale: Any = None,
     ) -> tuple[Any, Any, Any]:
         params, state, x, target, weights = canonical((params, state, x, target, weights))
         if noise:
@@ -109,18 +116,19 @@ def update_in_backward(
         _check_state(state, params)
 
         def back(read: Reading) -> tuple[Any, Any]:
-            return loss.through(net, params, x, target, key, weights, read)
+            return loss.through(net, params, x, target, key, weights, read, scale)
 
         rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
-            value, rows = back(InPlace(partial(update, None), params, rows))
+            undo = None if scale is None else 1 / jnp.asarray(scale, jnp.float32)
+            value, rows = back(InPlace(partial(update, undo), params, rows))
         else:
             value, readings = back(Stacked(_SMALLER, (params,)))
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
-            rows = after_all(
-                jnp.where(norm < clip, 1, jnp.asarray(clip, norm.dtype) / norm), params, rows, squares, held
-            )
+            undo = jnp.ones_like(norm) if scale is None else 1 / jnp.asarray(scale, norm.dtype)
+            bound = jnp.asarray(clip, norm.dtype) / (norm * undo)
+            rows = after_all(undo * jnp.where(norm * undo < clip, 1, bound), params, rows, squares, held)
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
 

@@ -31,11 +31,12 @@ class Centres(Objective):
     def merge(self, of_net, of_loss):
         return of_net, of_loss
 
-    def pull(self, params, y, target, weights, read):
+    def pull(self, params, y, target, weights, read, scale=None):
         d = y - params["centres"][target]
         weights = self.row_weights(y.shape[:-1], y.dtype, weights)
         value, dy = jnp.square(d).sum(-1) / 2, d
         if weights is not None:
             value, dy = value * weights, dy * weights[..., None]
+        dy = dy if scale is None else dy * scale
         readings = read({"centres": Rows(target, -dy)}, self)
         return value if self.reduction == "none" else value.sum(), dy, readings

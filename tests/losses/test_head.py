@@ -265,7 +265,7 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(fnn.InputError, match="LinearCrossEntropy"):
             fnn.LinearCrossEntropy(V, **options)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(fnn.InputError, match="params {w: \\(5, 13\\), b"):
+    with pytest.raises(fnn.InputError, match="params {kernel: \\(5, 13\\), b"):
         head({"kernel": PARAMS["kernel"].T, "bias": PARAMS["bias"]}, X, label)
     with pytest.raises(fnn.InputError, match="integer target of shape"):
         head(PARAMS, X, label[None])

@@ -121,7 +121,7 @@ def test_factors_are_kept_unmade_and_other_readers_get_them_whole(name):
 
 @every_setting
 def test_a_reader_of_the_gradient_alone_gets_no_factor(name):
-    @fnn.readers.chunkwise("gradient")
+    @fnn.readers.reader("gradient")
     def stepped(factor, param):
         return param - 0.1 * fnn.readers.gradient(factor, param)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.losses import linear, network, walk
+from fnn.losses import linear, logits, walk
 from tests.losses.heads import run
 from tests.losses.networks import TIED, setting
 from tests.proof import assert_equal
@@ -96,15 +96,12 @@ def next_chunk(right):
 
 
 def embedding_alone(right):
-    return lambda read, readers, structure: lambda factor, param, *leaves: read(factor, param, *leaves[:-1])
+    return lambda reader, of_net, of_head, table, leaves: reader(of_net, table, *leaves)
 
 
 def head_alone(right):
-    def wrong(read, readers, structure):
-        both = right(read, readers, structure)
-        return lambda factor, param, *leaves: both(
-            jax.tree.map(jnp.zeros_like, factor) if leaves[-1] else factor, param, *leaves
-        )
+    def wrong(reader, of_net, of_head, table, leaves):
+        return right(reader, jax.tree.map(jnp.zeros_like, of_net), of_head, table, leaves)
 
     return wrong
 
@@ -114,12 +111,12 @@ def all_rows(right):
 
 
 MISTAKES = {
-    "label smoothing left out of dz": (linear, "cross_entropy", no_smoothing),
-    "z-loss left out of dz": (linear, "cross_entropy", no_z_loss),
+    "label smoothing left out of dz": (logits, "cross_entropy", no_smoothing),
+    "z-loss left out of dz": (logits, "cross_entropy", no_z_loss),
     "chunk offset": (walk, "over_chunks", next_chunk),
     "ignored rows in the mean": (fnn.LinearCrossEntropy, "_counted", all_rows),
-    "tied: the embedding's gradient alone": (network, "_with_both_uses", embedding_alone),
-    "tied: the head's gradient alone": (network, "_with_both_uses", head_alone),
+    "tied: the embedding's gradient alone": (linear, "both_uses", embedding_alone),
+    "tied: the head's gradient alone": (linear, "both_uses", head_alone),
 }
 
 

@@ -1,0 +1,261 @@
+"""Losses that are added up and weighted, each of one entry of the outputs where it says which.
+
+`0.5 * fnn.huber().on("value") + fnn.softmax_cross_entropy().on("policy")` is a loss of outputs and
+targets that are dicts with these entries. A head may be among the losses: its params are then those of
+the sum.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.arrays import accumulator, zero_cotangents
+from fnn.errors import InputError, describe
+from fnn.objective import Likelihood, Objective, Reduction, as_objective
+from fnn.reader import gradient
+from fnn.reading import Reading, Stacked
+
+Key = int | str
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a sum: its weight, and the keys that lead to its entry of outputs and targets."""
+
+    loss: Objective
+    weight: float = 1.0
+    path: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Combined(Objective):
+    """A weighted sum of losses, all reduced alike. Make one by `+`, `*` and `on`.
+
+    With reduction "mean" every loss is the mean over its own rows. With "none" the values of losses with
+    as many rows are added row by row, others example by example. `weights` are for all losses, or a tree
+    with the entries that the losses are of.
+
+    Params: none where no loss has any; those of the one that has some; a tuple of them where several have.
+    The likelihood, where all losses have one and no weight is negative, is that of independent outputs: its
+    Hessian is the weighted sum of theirs.
+    """
+
+    terms: tuple[Term, ...]
+
+    def __post_init__(self):
+        losses = [term.loss for term in self.terms]
+        reductions = {loss.reduction for loss in losses}
+        if len(reductions) > 1:
+            raise InputError(
+                "+", "losses reduced alike", repr(self), f"loss.with_reduction({losses[0].reduction!r})"
+            )
+        if len(losses) > 1 and any(loss.reads_net for loss in losses):
+            got = f"{self!r}, one with a tied weight"
+            raise InputError("+", "heads with weights of their own", got, "fnn.LinearCrossEntropy(V)")
+        coupled = [loss.couples_examples for loss in losses]
+        known = all(loss.likelihood for loss in losses) and all(term.weight >= 0 for term in self.terms)
+        vars(self).update(
+            reduction=losses[0].reduction,
+            has_params=any(loss.has_params for loss in losses),
+            couples_examples=True if True in coupled else None if None in coupled else False,
+            likelihood=Likelihood(_Root(self.terms), _Sample(self.terms)) if known else None,
+        )
+
+    def __repr__(self) -> str:
+        def one(term: Term) -> str:
+            on = "".join(f".on({key!r})" for key in term.path)
+            return f"{'' if term.weight == 1 else f'{term.weight} * '}{term.loss!r}{on}"
+
+        return " + ".join(map(one, self.terms))
+
+    def init(self, key: Any, y: Any) -> Any:
+        """Make the params of the losses that have some."""
+        keys = jax.random.split(key, len(self.terms))
+        own = [
+            term.loss.init(key, entry(y, term)) for term, key in zip(self.terms, keys, strict=True)
+            if term.loss.has_params
+        ]  # fmt: skip
+        return () if not own else own[0] if len(own) == 1 else tuple(own)
+
+    def with_reduction(self, reduction: Reduction) -> "Combined":
+        """Return the same losses, reduced in another way."""
+        return Combined(tuple(replace(term, loss=term.loss.with_reduction(reduction)) for term in self.terms))
+
+    def split(self, tree: Any) -> tuple[Any, Any]:
+        """Take a pair of the network's and the losses' params apart, where the losses have some."""
+        if not self.has_params:
+            return tree, ()
+        if not isinstance(tree, (tuple, list)) or len(tree) != 2:
+            fix = "(fnn.init(net, key, x), loss.init(key, y))"
+            raise InputError(self, "params of the network and of the loss, a pair", describe(tree), fix)
+        return tree[0], tree[1]
+
+    def merge(self, of_net: Any, of_loss: Any) -> Any:
+        """Make the pair, where the losses have params."""
+        return (of_net, of_loss) if self.has_params else of_net
+
+    def pull(
+        self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """Run every loss on its entry, and add up the values and the gradients by `y`."""
+        values, dys, readings = [], [], []
+        for i, term in enumerate(self.terms):
+            by = _product(term.weight, scale)
+            value, dy, own = term.loss.pull(
+                self._own(params, i), *self._entries(term, y, target, weights),
+                read.mapped(lambda tree, i=i: self._own(tree, i)), by,
+            )  # fmt: skip
+            values.append(value if term.weight == 1 else term.weight * value)
+            dys.append(dy)
+            readings += [own] if term.loss.has_params else []
+        of_loss = () if not readings else readings[0] if len(readings) == 1 else tuple(readings)
+        return _summed(values), _gathered(self.terms, dys, y), of_loss
+
+    def value(self, *args: Any) -> Any:
+        """Return the value alone, as plain code: arguments as for a call."""
+        return self._called(args, "value")
+
+    def __call__(self, *args: Any) -> Any:
+        """Return the value of `(y, target, weights=None)`; params first where the losses have some."""
+        return self._called(args, "__call__")
+
+    def value_and_grad(self, *args: Any, scale: Any = None) -> tuple[Any, Any]:
+        """Return the value and the gradient by `y`, or, where the losses have params, by (params, y)."""
+        params, y, target, weights = self._arguments(args)
+        value, dy, grads = self.pull(params, y, target, weights, Stacked(gradient, (params,)), scale)
+        return value, (grads, dy) if self.has_params else dy
+
+    def _called(self, args: Any, how: str) -> Any:
+        params, y, target, weights = self._arguments(args)
+        values = []
+        for i, term in enumerate(self.terms):
+            own = (self._own(params, i),) if term.loss.has_params else ()
+            run: Any = {"value": term.loss.value, "__call__": term.loss}[how]
+            value = run(*own, *self._entries(term, y, target, weights))
+            values.append(value if term.weight == 1 else term.weight * value)
+        return _summed(values)
+
+    def _arguments(self, args: Any) -> tuple[Any, Any, Any, Any]:
+        params, (y, target, *weights) = (args[0], args[1:]) if self.has_params else ((), args)
+        return params, y, target, weights[0] if weights else None
+
+    def _own(self, tree: Any, i: int) -> Any:
+        """Return the share of loss `i` of the losses' params."""
+        having = [j for j, term in enumerate(self.terms) if term.loss.has_params]
+        if i not in having:
+            return ()
+        return tree if len(having) == 1 else tree[having.index(i)]
+
+    def _entries(self, term: Term, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+        shared = weights is None or isinstance(weights, (jax.Array, np.ndarray))
+        return entry(y, term), entry(target, term), weights if shared else entry(weights, term)
+
+
+@dataclass(frozen=True)
+class _Root:
+    """The columns of all losses' roots: their squares add up to the weighted sum of the Hessians."""
+
+    terms: tuple[Term, ...]
+
+    def __call__(self, y: Any, target: Any) -> Any:
+        columns = []
+        for term in self.terms:
+            known: Any = term.loss.likelihood
+            root = known.root(entry(y, term), entry(target, term))
+            columns.append(jax.tree.map(lambda r, w=term.weight: w**0.5 * r, root))
+        count = [jax.tree.leaves(root)[0].shape[0] for root in columns]
+        parts = []
+        for term, root, c in zip(self.terms, columns, count, strict=True):
+            zeros = jax.tree.map(lambda leaf, c=c: jnp.zeros((c, *leaf.shape), leaf.dtype), y)
+            parts.append(_with_entry(zeros, term.path, root))
+        return jax.tree.map(lambda *roots: jnp.concatenate(roots), *parts)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The sum of all losses' draws: those are independent, and their means are zero."""
+
+    terms: tuple[Term, ...]
+
+    def __call__(self, key: Any, y: Any, target: Any) -> Any:
+        draws = []
+        for term, own in zip(self.terms, jax.random.split(key, len(self.terms)), strict=True):
+            known: Any = term.loss.likelihood
+            draw = known.sample(own, entry(y, term), entry(target, term))
+            draws.append(jax.tree.map(lambda d, w=term.weight: w**0.5 * d, draw))
+        return _gathered(self.terms, draws, y)
+
+
+def summed(a: Objective, b: Any) -> Combined:
+    """Return the sum of two losses."""
+    return Combined((*_terms(a), *_terms(as_objective("+", b))))
+
+
+def weighted(loss: Objective, factor: Any) -> Combined:
+    """Return a loss times a number. Raises InputError for anything but a Python or NumPy number."""
+    if isinstance(factor, bool) or not isinstance(factor, (int, float, np.floating, np.integer)):
+        wanted = "a loss times a number; one that changes is the `scale` of value_and_grad"
+        raise InputError("*", wanted, describe(factor), "0.5 * fnn.huber()")
+    return Combined(tuple(replace(t, weight=t.weight * float(factor)) for t in _terms(loss)))
+
+
+def picked(loss: Objective, key: Key) -> Combined:
+    """Return the loss of one entry of outputs and targets."""
+    return Combined(tuple(replace(t, path=(key, *t.path)) for t in _terms(loss)))
+
+
+def entry(tree: Any, term: Term) -> Any:
+    """Return a term's entry of outputs, targets or weights. Raises InputError where there is none."""
+    for key in term.path:
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            wanted = f"a dict or tuple with the entry {key!r}"
+            raise InputError(term.loss, wanted, describe(tree), f"{{{key!r}: y}}") from None
+    return tree
+
+
+def _terms(loss: Objective) -> tuple[Term, ...]:
+    return loss.terms if isinstance(loss, Combined) else (Term(loss),)
+
+
+def _product(weight: float, scale: Any) -> Any:
+    if scale is None:
+        return None if weight == 1 else weight
+    return weight * scale
+
+
+def _summed(values: list[Any]) -> Any:
+    """Add up values, row by row where there are as many rows, and else example by example."""
+    if len({value.shape for value in values}) > 1:
+        values = [value.sum(tuple(range(1, value.ndim))) for value in values]
+    with jax.numpy_dtype_promotion("standard"):
+        return sum(values[1:], values[0])
+
+
+def _gathered(terms: tuple[Term, ...], dys: list[Any], y: Any) -> Any:
+    """Add up the gradients of all terms, each in its place."""
+    total = zero_cotangents(y)
+    for term, dy in zip(terms, dys, strict=True):
+        total = _with_entry(total, term.path, jax.tree.map(_plus, entry(total, term), dy))
+    return total
+
+
+def _plus(a: Any, b: Any) -> Any:
+    wide = accumulator(a.dtype)
+    return (a.astype(wide) + b.astype(wide)).astype(a.dtype)
+
+
+def _with_entry(tree: Any, path: tuple[Key, ...], leaf: Any) -> Any:
+    """Return the tree with another entry where `path` leads."""
+    if not path:
+        return leaf
+    key: Any = path[0]
+    new = _with_entry(tree[key], path[1:], leaf)
+    if isinstance(tree, dict):
+        return {**tree, key: new}
+    entries = [*tree[:key], new, *tree[key:][1:]]
+    return type(tree)(entries) if type(tree) in (tuple, list) else type(tree)(*entries)

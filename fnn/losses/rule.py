@@ -1,0 +1,79 @@
+"""What a loss's rule may return: a value and a gradient, or a value alone; and how weights meet them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.errors import InputError, describe
+
+# rule(y, target, **options) -> value (...) and dy like y, or the value alone
+Rule = Callable[..., Any]
+FIX = "fnn.Loss(lambda y, t: jnp.square(y - t).sum(-1))"
+
+
+def checked(who: object, returned: Any, y: Any) -> tuple[Any, Any]:
+    """Return a rule's value, one for each row, and its gradient, None where autodiff has to find it.
+
+    Both get the dtype of `y`. Raises InputError where the rule returned anything else.
+    """
+    pair = isinstance(returned, (tuple, list))
+    if pair and len(returned) != 2:
+        raise InputError(who, "a rule that returns (value, dy) or a value", describe(returned), FIX)
+    value, dy = returned if pair else (returned, None)
+    value = _value(who, value, y)
+    if not pair:
+        return value, None
+    shapes, wanted = (jax.tree.map(jnp.shape, tree) for tree in (dy, y))
+    if jax.tree.structure(dy) != jax.tree.structure(y) or shapes != wanted:
+        raise InputError(who, f"a rule whose dy is like y, {describe(y)}", describe(dy), FIX)
+    for leaf in jax.tree.leaves(dy):
+        _check_real(who, leaf, "dy")
+    return value, jax.tree.map(lambda d, like: jnp.asarray(d).astype(like.dtype), dy, y)
+
+
+def rowwise(leaf: Any, weights: Any) -> Any:
+    """Multiply an array (..., k) by a weight for each row, or by one number."""
+    return leaf * weights.reshape(*weights.shape, *(1,) * (leaf.ndim - weights.ndim if weights.ndim else 0))
+
+
+def rowwise_pull(who: object, rule: Rule, y: Any, target: Any, value: Any, weights: Any) -> Any:
+    """Return the gradient by `y` of the rows' values, each times its weight, by autodiff."""
+    _, pull = jax.vjp(lambda y: _value(who, rule(y, target), y), y)
+    return pull(jnp.ones_like(value) if weights is None else weights)[0]
+
+
+@contextmanager
+def reverse_mode_alone(who: object, fix: str) -> Iterator[None]:
+    """Say what to call where JAX says that what is inside has no forward mode."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise InputError(who, "reverse mode (jax.grad, jax.vjp)", "forward mode", fix) from error
+
+
+def _value(who: object, value: Any, y: Any) -> Any:
+    """Return a value for each row, in the dtype of `y`; values of single outputs are added up."""
+    _check_real(who, value, "a value")
+    leaves = jax.tree.leaves(y)
+    value = jnp.asarray(value).astype(leaves[0].dtype)
+    if len(leaves) == 1 and leaves[0] is y:
+        if value.shape == y.shape:
+            return value.sum(-1)
+        good = value.shape == y.shape[:-1]
+    else:  # rows are what all outputs have in common
+        good = value.ndim > 0 and all(leaf.shape[: value.ndim] == value.shape for leaf in leaves)
+    if not good:
+        rows = y.shape[:-1] if len(leaves) == 1 and leaves[0] is y else leaves[0].shape[:1]
+        raise InputError(who, f"a rule whose value is one for each row, {rows}", describe(value), FIX)
+    return value
+
+
+def _check_real(who: object, value: Any, what: str) -> None:
+    kind = getattr(value, "dtype", None) if not isinstance(value, (bool, int, float)) else jnp.float32
+    if kind is None or jnp.issubdtype(kind, jnp.complexfloating):
+        raise InputError(who, f"a rule that returns {what} of real numbers", describe(value), FIX)
