@@ -11,6 +11,8 @@ import numpy as np
 
 from fnn.check import algebra
 from fnn.check.arguments import Arguments
+from fnn.check.arguments import exact as exactly
+from fnn.check.jaxprs import every
 from fnn.check.judge import SAFETY, Margin, exact_margin, judge, margin, worst
 from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, wide_rule
 from fnn.check.report import Finding, Leaf, Verdict
@@ -63,7 +65,7 @@ class Bench:
     @cached_property
     def has_kinks(self) -> bool:
         """Whether the primal has an operation with a kink or a jump."""
-        return _contains(self.traced.jaxpr.jaxpr, KINKED)
+        return any(q.primitive.name in KINKED for q in every(self.traced.jaxpr.jaxpr))
 
     @cached_property
     def exact(self) -> Callable[[Sequence[Any], Sequence[Any]], Arrays] | None:
@@ -145,7 +147,7 @@ class Bench:
         """Whether a sum differs on which all sides of the kinks agree: each of several equal maxima may get
         a share, but no more than one share in all.
         """
-        value = np.asarray(m.arguments.leaves[m.arguments.active[i]], np.float64)
+        value = exactly(m.arguments.leaves[m.arguments.active[i]])
         for weight in (np.ones_like(value), value):
             total = lambda g, w=weight: (np.asarray(g[:2]) * w).reshape(2, -1).sum(1)  # noqa: E731
             room = 1e-9 * (np.abs(m.right[i]) * np.abs(weight)).sum() + 1e-12
@@ -186,7 +188,7 @@ class Bench:
         found = algebra.linearity(self.names, m.grads, self.dtypes, self.tolerances(m))
         if not found or self.exact is None:
             return found
-        dys = [algebra.combine(np.asarray(d[0], np.float64), np.asarray(d[1], np.float64)) for d in m.dys]
+        dys = [algebra.combine(exactly(d[0]), exactly(d[1])) for d in m.dys]
         grads = self.exact(m.arguments.leaves, dys)
         size = 1e-9 * max(float(np.max(np.abs(g[:2]), initial=0)) for g in [*grads, *dys])
         dtypes = [np.dtype(np.float64)] * len(grads)
@@ -223,15 +225,3 @@ def make(subject: Subject, traced: Trace) -> Bench:
 
 def _at(slack: Any, c: int) -> Any:
     return slack[c] if isinstance(slack, np.ndarray) else slack
-
-
-def _contains(jaxpr: Any, names: frozenset[str]) -> bool:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in names:
-            return True
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns") and _contains(inner, names):
-                    return True
-    return False

@@ -10,6 +10,7 @@ import numpy as np
 
 from fnn.check import bench, intake, probes, structure, transforms
 from fnn.check.arguments import Arguments, flatten
+from fnn.check.attempt import Attempts, first_line
 from fnn.check.diagnose import diagnose
 from fnn.check.finite import differences
 from fnn.check.progress import Progress
@@ -130,7 +131,9 @@ def _with_trace(
     if not intake.is_differentiable(traced):
         differences(subject, arguments, traced, options.seed, p)
         return
-    rng = np.random.default_rng(options.seed)
+    if any(m.name == "wrong shape" for m in seen.mistakes):
+        subject = replace(subject, lenient=True)
+    rng, attempts = np.random.default_rng(options.seed), Attempts()
     stand = bench.make(subject, traced)
     dys = stand.cotangents(rng)
     try:
@@ -139,38 +142,46 @@ def _with_trace(
         text = "a rule uses a traced value from outside: hand it over in the residuals"
         return p.fail("structure", text, "leaked tracer")
     except Exception as error:  # JAX's own: a primitive that does not go with float64
-        p.notes.append(f"JAX cannot run the reference ({type(error).__name__}): it is finite differences")
+        p.notes.append(f"JAX cannot run the reference ({_said(error)}): it is finite differences")
         return differences(subject, arguments, traced, options.seed, p)
-    failing = _at_the_inputs(stand, measured, seen, p)
+    failing = _at_the_inputs(stand, measured, seen, p, attempts)
+    if failing is None:
+        p.notes += attempts.notes()
+        return differences(subject, arguments, traced, options.seed, p)
     if not p.failed and options.level != "quick":
-        failing = _sweep(stand, measured, rng, p)
+        failing = _sweep(stand, measured, rng, p, attempts)
     if not p.failed:
         names = transforms.NAMES if options.level == "deep" else options.transforms
         order = 2 if options.level == "deep" else options.order
-        transforms.check(stand, arguments, dys, names, order, p)
+        attempts.run("transforms", lambda: transforms.check(stand, arguments, dys, names, order, p))
     wrong = any(leaf.verdict is Verdict.FAIL for leaf in p.leaves)
     if wrong and failing is not None and not p.mistakes:
         stand, measured, probe, passed = failing
-        try:
-            diagnose(stand, measured, options.seed, p, probe, passed)
-        except Exception as error:  # what was found stands, whatever becomes of its name
-            text = (str(error).splitlines() or [""])[0]
-            p.notes.append(f"the search for the mistake stopped: {type(error).__name__}: {text}")
+        attempts.run(
+            "the search for the mistake", lambda: diagnose(stand, measured, options.seed, p, probe, passed)
+        )
+    p.notes += attempts.notes()
 
 
-def _at_the_inputs(stand: bench.Bench, m: bench.Measurement, seen: structure.Structure, p: Progress) -> Any:
+def _at_the_inputs(
+    stand: bench.Bench, m: bench.Measurement, seen: structure.Structure, p: Progress, attempts: Attempts
+) -> Any:
+    """Judge everything at the inputs given, each check by itself; give what failed, None without numbers."""
     p.checks += ["forward", "repeatability", "linearity", "leaves"]
-    p.findings += (forward := stand.forward(m))
+    p.findings += (forward := attempts.run("forward", lambda: stand.forward(m), []))
     if forward:
         p.mistakes.append(Mistake("forward differs", forward[0].text))
-    if not _repeats(stand, m):
+    if not attempts.run("repeatability", lambda: _repeats(stand, m), True):
         text = (
             "the same inputs give another gradient on a second run: the rule draws at random or keeps state"
         )
         p.findings.append(Finding("repeatability", Verdict.FAIL, text))
         p.mistakes.append(Mistake("not repeatable", text))
-    p.findings += stand.linearity(m)
-    p.leaves += stand.leaves(m)
+    p.findings += attempts.run("linearity", lambda: stand.linearity(m), [])
+    leaves = attempts.run("leaves", lambda: stand.leaves(m))
+    if leaves is None:
+        return None
+    p.leaves += leaves
     passed = {leaf.name: leaf.verdict is Verdict.PASS for leaf in p.leaves}
     for name, mistake in seen.repairs:
         if mistake.name != "missing gradient":
@@ -192,13 +203,16 @@ def _repeats(stand: bench.Bench, m: bench.Measurement) -> bool:
     )
 
 
-def _sweep(stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generator, p: Progress) -> Any:
+def _sweep(
+    stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generator, p: Progress, attempts: Attempts
+) -> Any:
+    """Run the probes until one shows a mistake; one that cannot be run leaves a note."""
     arguments = passed.arguments
     p.checks.append("other inputs")
     for probe in probes.same_shape(arguments, rng):
-        measured = stand.measure(probe.arguments, passed.dys)
-        if _note_failure(stand, measured, probe.name, p):
-            return stand, measured, probe.name, (stand, passed)
+        failing = attempts.run(probe.name, lambda probe=probe: _at_probe(stand, probe, passed.dys, p))
+        if failing is not None:
+            return *failing, (stand, passed)
     p.checks.append("other shapes")
     shapes = [stand.traced.shapes[i].shape for i in stand.traced.outputs]
     batch = next((x.shape[0] for x in arguments.leaves if probes.is_array(x) and x.ndim > 1), None)
@@ -213,15 +227,23 @@ def _sweep(stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generat
                 continue
             other = bench.make(stand.subject, traced)
             try:
-                measured = other.measure(probe.arguments, other.cotangents(rng))
+                failing = _at_probe(other, probe, other.cotangents(rng), p)
             except Exception as error:  # the rules' own, and no silent mistake: they may be made for a size
-                text = f"the rules raise {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-                p.notes.append(f"{probe.name}, which the function takes: {text}")
+                p.notes.append(f"{probe.name}, which the function takes: the rules raise {_said(error)}")
                 continue
-            if _note_failure(other, measured, probe.name, p):
-                return other, measured, probe.name, (stand, passed)
+            if failing is not None:
+                return *failing, (stand, passed)
             break
     return None
+
+
+def _at_probe(stand: bench.Bench, probe: probes.Probe, dys: list[Any], p: Progress) -> Any:
+    measured = stand.measure(probe.arguments, dys)
+    return (stand, measured, probe.name) if _note_failure(stand, measured, probe.name, p) else None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _note_failure(stand: bench.Bench, m: bench.Measurement, probe: str, p: Progress) -> bool:

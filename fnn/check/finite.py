@@ -13,6 +13,7 @@ import numpy as np
 
 from fnn.check import algebra
 from fnn.check.arguments import Arguments, exact, is_inexact
+from fnn.check.attempt import first_line
 from fnn.check.effort import in_float64
 from fnn.check.interpret import evaluate
 from fnn.check.progress import Progress
@@ -40,7 +41,7 @@ def differences(subject: Subject, arguments: Arguments, traced: Trace | None, se
     except Exception as error:  # the rules' own
         p.fail(
             "structure",
-            f"the rules raise {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            f"the rules raise {type(error).__name__}: {first_line(error)}",
             "rule raises",
         )
         return

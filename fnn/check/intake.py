@@ -13,6 +13,7 @@ import numpy as np
 
 from fnn.check import reference, structure
 from fnn.check.arguments import Arguments
+from fnn.check.attempt import first_line
 from fnn.check.progress import Progress
 from fnn.check.reference import Trace
 from fnn.check.subject import Subject
@@ -148,7 +149,7 @@ def _run_with_values(subject: Subject, arguments: Arguments) -> None:
 
 
 def _unfit(name: str, error: Exception) -> Exception:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first = first_line(error)
     if "missing" in first and "argument" in first:
         return TypeError(
             f"{name} needs arguments that it was not given ({first}): give them by position, or close over "

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from fnn.check.jaxprs import CALLS, bind, held, opened, platform_branch
+
 Run = Callable[..., list[Any]]
 _BRANCH = 1 << 20  # sets the places in the branches of one conditional apart
 
@@ -52,6 +54,11 @@ class Operation:
     def is_call(self) -> bool:
         """Whether it stands for a whole function or loop, whose operations are visited too."""
         return self.equation.primitive.name in _INNER
+
+    def floating(self, inputs: Sequence[Any]) -> list[int]:
+        """Give the places of the floating operands; a number in the source text is none."""
+        atoms = zip(inputs, self.equation.invars, strict=True)
+        return [i for i, (x, v) in enumerate(atoms) if _is_inexact(x.dtype) and not isinstance(v, Literal)]
 
 
 Step = Callable[[Operation, Sequence[Any]], Sequence[Any]]
@@ -104,14 +111,15 @@ def widen(value: Any) -> Any:
     dtype = getattr(value, "dtype", None)
     if dtype is None or not _is_inexact(dtype) or dtype in (np.float64, np.complex128):
         return value
-    return jnp.asarray(value).astype(_wide(dtype))
+    return jnp.asarray(value).astype(wider(dtype))
 
 
 def _is_inexact(dtype: Any) -> bool:
     return not jnp.issubdtype(dtype, jax.dtypes.extended) and jnp.issubdtype(dtype, jnp.inexact)
 
 
-def _wide(dtype: Any) -> Any:
+def wider(dtype: Any) -> Any:
+    """Give the dtype of 64 bits a part for a floating or complex one."""
     return np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64
 
 
@@ -120,22 +128,11 @@ def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...]) 
     if inner is not None:
 
         def closed(closed_jaxpr: Any, *inputs: Any, part: int = 0) -> list[Any]:
-            jaxpr, constants = (
-                (closed_jaxpr.jaxpr, closed_jaxpr.consts)
-                if isinstance(closed_jaxpr, ClosedJaxpr)
-                else (closed_jaxpr, ())
-            )
+            jaxpr, constants = opened(closed_jaxpr)
             return evaluate(jaxpr, constants, inputs, step, wide, (*place, part) if part else place)
 
         return lambda *inputs: inner(closed, equation, inputs)
-    return (
-        (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: _bind(equation, inputs))
-    )
-
-
-def _bind(equation: JaxprEqn, inputs: Sequence[Any], **changed: Any) -> list[Any]:
-    outputs = equation.primitive.bind(*inputs, **(equation.params | changed))
-    return list(outputs) if equation.primitive.multiple_results else [outputs]
+    return (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: bind(equation, inputs))
 
 
 def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
@@ -148,13 +145,15 @@ def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         return [_SCATTERS[name](equation.params, *inputs)]
     if name == "custom_linear_solve":
         return _solve(equation.params, inputs)
-    if name in ("bitcast_convert_type", "pure_callback", "io_callback"):
+    if name == "reduce":
+        return _reduce(equation.params, inputs)
+    if name in _NARROW or any(held(equation)):  # a kernel, a map over devices: made for its dtypes
         return _run_narrow(equation, inputs)
-    changed = {k: _wide(v) for k, v in equation.params.items() if _is_dtype(v)}
+    changed = {k: wider(v) for k, v in equation.params.items() if _is_dtype(v)}
     if "precision" in equation.params:
         changed["precision"] = None
     try:
-        return [widen(y) for y in _bind(equation, inputs, **changed)]
+        return [widen(y) for y in bind(equation, inputs, **changed)]
     except (TypeError, NotImplementedError, ValueError):  # a kernel that knows no float64
         return _run_narrow(equation, inputs)
 
@@ -168,7 +167,10 @@ def _run_narrow(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
         jnp.asarray(x).astype(v.aval.dtype) if _is_inexact(x.dtype) else x  # pyright: ignore[reportAttributeAccessIssue]
         for x, v in zip(inputs, equation.invars, strict=True)
     ]
-    return [widen(y) for y in _bind(equation, as_traced)]
+    return [widen(y) for y in bind(equation, as_traced)]
+
+
+_NARROW = ("bitcast_convert_type", "pure_callback", "io_callback")
 
 
 def _solve(params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
@@ -183,6 +185,14 @@ def _solve(params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
 
     back = of(transpose_solve, 3) if transpose_solve is not None else None
     return lax.custom_linear_solve(of(matvec, 0), list(rest), of(solve, 2), back, vecmat is matvec)
+
+
+def _reduce(params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    """Run a reduction by a function of two, which is run in float64 as well."""
+    n = len(inputs) // 2
+    combine = lambda a, b: tuple(evaluate(*opened(params["jaxpr"]), [*a, *b]))  # noqa: E731
+    start = tuple(jnp.asarray(x) for x in inputs[n:])
+    return list(lax.reduce(tuple(inputs[:n]), start, combine, params["dimensions"]))
 
 
 def _scatter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,6 +221,9 @@ def _call(key: str) -> Callable[..., list[Any]]:
 
 
 def _cond(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    here = platform_branch(equation)
+    if here is not None:
+        return closed(equation.params["branches"][here], *inputs[1:], part=_BRANCH + here)
     branches = [
         lambda *xs, b=b, n=n: tuple(closed(b, *xs, part=_BRANCH + n))
         for n, b in enumerate(equation.params["branches"])
@@ -238,27 +251,27 @@ def _with_one_axis_more(outside: Sequence[Any], inside: Sequence[Any]) -> int:
 
 
 def _while(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    """Run a loop; under vmap its condition has an axis for the batch, and those that are done stay."""
     params = equation.params
     n, m = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    return list(
-        lax.while_loop(
-            lambda carry: closed(params["cond_jaxpr"], *inputs[:n], *carry)[0],
-            lambda carry: tuple(closed(params["body_jaxpr"], *inputs[n:m], *carry, part=-1)),
-            tuple(inputs[m:]),
-        )
-    )
+    goes_on = lambda carry: closed(params["cond_jaxpr"], *inputs[:n], *carry)[0]  # noqa: E731
+
+    def body(carry: Any) -> Any:
+        after = closed(params["body_jaxpr"], *inputs[n:m], *carry, part=-1)
+        on = goes_on(carry)
+        if not on.ndim:
+            return tuple(after)
+        return tuple(_where(on, a, c) for a, c in zip(after, carry, strict=True))
+
+    return list(lax.while_loop(lambda carry: jnp.any(goes_on(carry)), body, tuple(inputs[m:])))
+
+
+def _where(on: Any, a: Any, b: Any) -> Any:
+    return jnp.where(on.reshape(on.shape + (1,) * (jnp.ndim(a) - on.ndim)), a, b)
 
 
 _INNER: dict[str, Callable[..., list[Any]]] = {
-    "jit": _call("jaxpr"),
-    "pjit": _call("jaxpr"),
-    "checkpoint": _call("jaxpr"),
-    "remat2": _call("jaxpr"),
-    "closed_call": _call("call_jaxpr"),
-    "core_call": _call("call_jaxpr"),
-    "custom_jvp_call": _call("call_jaxpr"),
-    "custom_vjp_call": _call("call_jaxpr"),
-    "custom_vjp_call_jaxpr": _call("fun_jaxpr"),
+    **{name: _call(key) for name, key in CALLS.items()},
     "cond": _cond,
     "scan": _scan,
     "while": _while,

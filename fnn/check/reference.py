@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr
 from fnn.check.arguments import Arguments, exact, is_inexact
 from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.interpret import Step, as_is, evaluate, widen
+from fnn.check.jaxprs import every
 from fnn.check.roughness import resolve_ties, roughen
 
 Arrays = list[np.ndarray]
@@ -131,12 +132,5 @@ def wide_rule(
 
 def narrowest(jaxpr: Any) -> float:
     """Give the largest eps of the floating dtypes that a trace computes in."""
-    found = [0.0]
-    for equation in jaxpr.eqns:
-        found += [float(jnp.finfo(v.aval.dtype).eps) for v in equation.outvars if is_inexact(v.aval)]
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    found.append(narrowest(inner))
-    return max(found)
+    outputs = (v.aval for equation in every(jaxpr) for v in equation.outvars)
+    return max((float(jnp.finfo(aval.dtype).eps) for aval in outputs if is_inexact(aval)), default=0.0)

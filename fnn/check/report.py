@@ -59,14 +59,14 @@ class Mistake:
     """A mistake that reproduces the wrong gradient: its name, what it did, and where along the forward pass.
 
     `error` and `fresh` are how far its gradient is from the one given, relative, on the inputs of the check
-    and on others drawn afterwards.
+    and on others drawn afterwards; NaN where no gradients were compared.
     """
 
     name: str
     words: str
     where: str = ""
-    error: float = 0.0
-    fresh: float = 0.0
+    error: float = float("nan")
+    fresh: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def _mistake_lines(mistake: Mistake) -> list[str]:
     lines = [f"  mistake  {mistake.name}: {mistake.words}"]
     if mistake.where:
         lines.append(f"           at {mistake.where}")
-    lines.append(
-        f"           reproduces the gradient to {mistake.error:.0e}, on fresh inputs to {mistake.fresh:.0e}"
-    )
+    if mistake.error == mistake.error:
+        fresh = f", on fresh inputs to {mistake.fresh:.0e}" if mistake.fresh == mistake.fresh else ""
+        lines.append(f"           reproduces the gradient to {mistake.error:.0e}{fresh}")
     return lines
 
 

@@ -3,25 +3,42 @@
 import linecache
 import os
 import sysconfig
+from functools import cache
 from typing import Any
 
 import jax
 
-_OTHERS = tuple(
-    os.path.dirname(os.path.abspath(path)) + os.sep for path in (jax.__file__, __file__, sysconfig.__file__)
-)
+from fnn.check.jaxprs import frames
+
+_JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PYTHON = os.path.abspath(sysconfig.get_path("stdlib")) + os.sep
+_INSTALLED = ("site-packages", "dist-packages")  # below Python's own folder where there is no environment
 
 
 def source(equation: Any) -> str:
     """Give `file.py:12 (the line)` of the innermost frame that is neither JAX's nor ours, or an empty
     string.
     """
-    traceback = getattr(equation.source_info, "traceback", None)
-    for frame in getattr(traceback, "frames", None) or ():
-        path = frame.file_name
-        if path.startswith("<") or os.path.abspath(path).startswith(_OTHERS):
-            continue
-        line = getattr(frame, "start_line", 0) or frame.line_num
-        text = linecache.getline(path, line).strip()
-        return f"{os.path.basename(path)}:{line}" + (f"  {text}" if text else "")
+    for path, line in frames(equation):
+        if is_written(path):
+            text = linecache.getline(path, line).strip()
+            return f"{os.path.basename(path)}:{line}" + (f"  {text}" if text else "")
     return ""
+
+
+@cache
+def is_written(path: str) -> bool:
+    """Whether a file is neither JAX's, nor ours, nor Python's own; what it is decides, not its name."""
+    if path.startswith("<"):
+        return False
+    path = os.path.abspath(path)
+    own = path.startswith(_PYTHON) and not path[len(_PYTHON) :].startswith(_INSTALLED)
+    return not own and not path.startswith((_JAX, _OURS))
+
+
+@cache
+def within_jax(path: str) -> str:
+    """Give the path of a file inside of JAX's own folder, or an empty string for any other file."""
+    path = os.path.abspath(path)
+    return os.sep + path[len(_JAX) :] if path.startswith(_JAX) else ""

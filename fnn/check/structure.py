@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.check.arguments import Arguments, is_inexact
+from fnn.check.attempt import first_line
 from fnn.check.reference import Trace
 from fnn.check.report import Finding, Mistake, Verdict
 from fnn.check.subject import Subject, cotangent, match
@@ -142,7 +143,7 @@ def _describe(x: Any) -> str:
 
 
 def _raised(error: Exception) -> Structure:
-    kind, first = type(error).__name__, (str(error).strip().splitlines() or [""])[0]
+    kind, first = type(error).__name__, first_line(error)
     name, words = "wrong tree", first
     if isinstance(error, jax.errors.UnexpectedTracerError):
         name, words = (

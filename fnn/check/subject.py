@@ -12,6 +12,7 @@ from jax import lax
 
 from fnn.check.arguments import Arguments, exact, is_inexact
 from fnn.check.effort import compile_quickly
+from fnn.check.jaxprs import rules
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Subject:
     strict: bool = True  # whether `backward` is the bare rule, not yet brought into shape by JAX
     traceable: bool = True
     written: tuple[Callable[..., Any], ...] = ()  # the rules as their author wrote them
+    lenient: bool = False  # whether a cotangent of a wrong shape is NaN, so that the others can be judged
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
         """Give `run(leaves, dys)`: the forward rule's floating outputs, and gradients stacked over `dys`."""
@@ -36,7 +38,7 @@ class Subject:
             args = arguments.unflatten(leaves)
             out, residuals = self.forward(*args)
             flat, tree = jax.tree.flatten(out)
-            one = lambda dy: conform(self.backward(residuals, cotangent(flat, tree, dy)), args, arguments)  # noqa: E731
+            one = lambda dy: self._conformed(residuals, cotangent(flat, tree, dy), args, arguments)  # noqa: E731
             ys = [y for y in flat if is_inexact(y)]
             if self.traceable:
                 return ys, lax.map(one, list(dys))
@@ -58,9 +60,12 @@ class Subject:
             args = arguments.unflatten(leaves)
             out, residuals = self.forward(*args)
             flat, tree = jax.tree.flatten(out)
-            return conform(self.backward(residuals, cotangent(flat, tree, dy)), args, arguments)
+            return self._conformed(residuals, cotangent(flat, tree, dy), args, arguments)
 
         return run
+
+    def _conformed(self, residuals: Any, dy: Any, args: tuple[Any, ...], arguments: Arguments) -> list[Any]:
+        return conform(self.backward(residuals, dy), args, arguments, self.lenient)
 
 
 def cotangent(outputs: Sequence[Any], tree: Any, dy: Sequence[Any]) -> Any:
@@ -70,16 +75,16 @@ def cotangent(outputs: Sequence[Any], tree: Any, dy: Sequence[Any]) -> Any:
     return jax.tree.unflatten(tree, flat)
 
 
-def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments) -> list[Any]:
+def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenient: bool = False) -> list[Any]:
     """Give the cotangents of the active leaves in the shape and dtype of their leaves; None counts as zero.
 
     A shape that a sum over leading axes or a transposition would make right is made right here: what was
     given is reported all the same, and the numbers then tell whether that is the whole mistake.
-    Raises ValueError where trees or shapes cannot be brought together.
+    Raises ValueError where trees cannot be brought together, or shapes, unless it is `lenient`: then NaN.
     """
     flat = match(cotangents, args)
     leaves = jax.tree.leaves(args)
-    return [_fit(flat[i], leaves[i]) for i in arguments.active]
+    return [_fit(flat[i], leaves[i], lenient) for i in arguments.active]
 
 
 def match(cotangents: Any, args: tuple[Any, ...]) -> list[Any]:
@@ -106,7 +111,7 @@ def match(cotangents: Any, args: tuple[Any, ...]) -> list[Any]:
     return flat
 
 
-def _fit(ct: Any, x: Any) -> Any:
+def _fit(ct: Any, x: Any, lenient: bool) -> Any:
     if ct is None or ct.dtype == jax.dtypes.float0:
         return jnp.zeros(x.shape, x.dtype)
     ct, extra = jnp.asarray(ct), np.ndim(ct) - np.ndim(x)
@@ -115,6 +120,8 @@ def _fit(ct: Any, x: Any) -> Any:
             ct = ct.sum(range(extra))
         elif ct.shape == x.shape[::-1]:
             ct = ct.T
+        elif lenient:
+            return jnp.full(x.shape, jnp.nan, x.dtype)
         else:
             raise ValueError(f"expected a cotangent of shape {x.shape}, got {ct.shape}")
     return ct.astype(x.dtype)
@@ -132,7 +139,7 @@ def of_function(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Subject, 
         return Subject(
             name, primal, lambda *a: jax.vjp(f, *a), lambda pull, dy: pull(dy), f, strict=False
         ), args
-    fwd, bwd = getattr(f, "fwd", None), getattr(f, "bwd", None)
+    fwd, bwd = rules(f)
     if fwd is None or bwd is None:
         raise TypeError(
             f"expected a custom_vjp function with its rules, got none: call `{name}.defvjp(fwd, bwd)`"

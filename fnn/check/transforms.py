@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnn.check.arguments import Arguments, exact, is_inexact
+from fnn.check.attempt import first_line
 from fnn.check.bench import Bench
 from fnn.check.effort import in_float64
 from fnn.check.interpret import evaluate
@@ -43,7 +44,7 @@ def check(
         except Exception as error:  # the user's function under a transform
             p.fail(
                 name,
-                f"under {name} it raises {type(error).__name__}: {_first_line(error)}",
+                f"under {name} it raises {type(error).__name__}: {first_line(error)}",
                 f"wrong under {name}",
             )
     if order == 2 and not p.failed:
@@ -186,7 +187,7 @@ def _second_order(bench: Bench, run: Run, p: Progress) -> None:
     except Exception as error:  # the user's rule
         p.fail(
             "second order",
-            f"the backward pass cannot be differentiated: {_first_line(error)}",
+            f"the backward pass cannot be differentiated: {first_line(error)}",
             "second order undefined",
         )
         return
@@ -251,7 +252,3 @@ def _rows(x: Any, rows: int) -> Any:
     if not is_inexact(x):
         return x
     return jnp.stack([(x * (1 + 0.25 * k)).astype(x.dtype) for k in range(rows)])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -34,12 +34,31 @@ def test_wrong_lines_fit_where_all_sizes_are_equal_and_spoil_what_lies_below(let
     assert off == ([False] * 4 + [True, False] if letter == "c" else [i < SPOILED[letter] for i in range(6)])
 
 
+NAMED = {
+    "a": "another value",
+    "b": "function for its derivative",
+    "c": "cotangent for a value",
+    "d": "function for its derivative",
+    "e": "rule of the other operand",
+}
+
+
+@pytest.mark.slow  # (c) is asked about below
+@pytest.mark.parametrize("letter", NAMED)
+@pytest.mark.filterwarnings("ignore:core.Jaxpr is missing a DebugInfo")
+def test_each_is_named_where_all_sizes_are_equal(letter):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        said = wrong.ask(*wrong.problem((4, 4, 4, 4), 4, seed=0), letter)
+    assert said.mistake == NAMED[letter], str(said)
+    assert said.mistakes[0].error < 1e-5 and said.mistakes[0].fresh < 1e-5
+
+
 @pytest.mark.filterwarnings("ignore:core.Jaxpr is missing a DebugInfo")
 def test_checker_is_asked_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wrong, "WRONG", {"c": wrong.WRONG["c"]})
     found = wrong.main(Options(results=tmp_path))
     assert found["verdicts"]["right"] == ["PASS", "PASS"]
-    assert found["verdicts"]["c"] == ["FAIL: wrong shape", "FAIL"]
+    assert found["verdicts"]["c"] == ["FAIL: wrong shape", "FAIL: cotangent for a value"]
     assert found["scalar verdicts"] == {"z - d": "PASS", "d - z": "FAIL: sign"}
     assert found["scalar"]["dw1"] == pytest.approx(0.023287, abs=1e-6)
     assert found["gradient at a logit of -120"] == {"long": "nan", "short": -1.0}

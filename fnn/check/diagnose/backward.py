@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 
-from fnn.check.arguments import is_inexact
 from fnn.check.interpret import Operation
 
 
@@ -29,7 +28,7 @@ class Back:
     def pull(self, dy: Any, **replaced: Any) -> list[Any]:
         """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`."""
         inputs = [replaced.get(f"at{i}", x) for i, x in enumerate(self.inputs)]
-        floating = [i for i, x in enumerate(inputs) if is_inexact(x)]
+        floating = self.operation.floating(inputs)
 
         def run(*xs: Any) -> Any:
             full = list(inputs)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fnn.check.arguments import exact
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis
 from fnn.check.diagnose.scale import parallel
 
@@ -31,10 +32,15 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
             )
 
 
-def nonlinear(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
-    """Give the name of a rule that is not linear: clipped, where it is right for tiny cotangents and
-    stays behind for large ones.
-    """
+def nonlinear(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
+    """Give the name of a rule that is not linear, if it is none."""
+    found = _bent(e, wrong)
+    if found is not None:
+        yield found
+
+
+def _bent(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
+    """Name it: clipped, where it is right for tiny cotangents and stays behind for large ones."""
     tiny, plain, large, at_zero = (_along(e, s) for s in (2.0**-30, 1.0, 2.0**10, 0.0))
     if tiny is None or plain is None or large is None or at_zero is None:
         return None
@@ -48,9 +54,7 @@ def nonlinear(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
     )
     if behind and all(_gap(t, r) <= 1e-6 for t, r in zip(tiny, e.right, strict=True)):
         text = "the gradient is right for small cotangents and does not grow with large ones"
-        return Hypothesis(
-            "cotangent clipped", text, 1.2, lambda e: e.given if nonlinear(e, wrong) else e.right
-        )
+        return Hypothesis("cotangent clipped", text, 1.2, lambda e: e.given if _bent(e, wrong) else e.right)
     text = "the gradient does not grow in proportion to the cotangent"
     return Hypothesis("cotangent not linear", text, 6.0, lambda e: e.given)
 
@@ -58,7 +62,7 @@ def nonlinear(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
 def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) -> Hypothesis | None:
     """Give the name of what is added whatever the cotangent: a multiple of the parameter, where it is one."""
     for i in wrong:
-        value = np.asarray(e.measurement.arguments.leaves[e.measurement.arguments.active[i]], np.float64)
+        value = exact(e.measurement.arguments.leaves[e.measurement.arguments.active[i]])
         k = parallel(at_zero[i][0], value)
         if k and _gap(at_zero[i][0], k * value) <= 1e-5:
             name = e.bench.names[i]
@@ -71,7 +75,7 @@ def _along(e: Evidence, scale: float) -> list[np.ndarray] | None:
     """Give the rule's gradients for scaled cotangents, scaled back."""
     if e.bench.exact is None:
         return None
-    dys = [np.asarray(d, np.float64) * scale for d in e.measurement.dys]
+    dys = [exact(d) * scale for d in e.measurement.dys]
     return [g[:2] / (scale or 1.0) for g in e.bench.exact(e.measurement.arguments.leaves, dys)]
 
 
@@ -144,7 +148,7 @@ def _predict(
     change: Callable[[list[np.ndarray]], list[np.ndarray]],
 ) -> Callable[[Evidence], list[np.ndarray]]:
     def predict(e: Evidence) -> list[np.ndarray]:
-        dys = [np.asarray(d, np.float64) for d in e.measurement.pair]
+        dys = [exact(d) for d in e.measurement.pair]
         return e.bench.reference.wide(e.measurement.arguments.leaves, change(dys))[1]
 
     return predict

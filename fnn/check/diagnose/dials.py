@@ -15,17 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.check.arguments import exact
+from fnn.check.attempt import Attempts
 from fnn.check.diagnose.altered import alterations, altered
 from fnn.check.diagnose.backward import Fault
 from fnn.check.diagnose.faults import faults
 from fnn.check.diagnose.mistaken import Mistaken, mistaken
 from fnn.check.diagnose.operate import RegionFaults, with_region, with_rules
-from fnn.check.diagnose.regions import Region, region_faults, regions
+from fnn.check.diagnose.regions import Region, formula_faults, region_faults, regions
 from fnn.check.diagnose.repeats import Key, Repeats
 from fnn.check.diagnose.spans import span_faults, spans
 from fnn.check.diagnose.statistic import Statistic, statistic, statistic_faults
 from fnn.check.effort import compile_quickly, in_float64
-from fnn.check.interpret import Operation
+from fnn.check.interpret import Operation, wider
 from fnn.check.reference import Arrays, Trace, pull
 from fnn.check.source import source
 
@@ -81,17 +82,19 @@ class _Notes:
 
 
 class Panel:
-    """All dials of a trace, and the gradients that they set."""
+    """All dials of a trace, and the gradients that they set: those for `formulas` of activations apart."""
 
-    def __init__(self, traced: Trace):
+    def __init__(self, traced: Trace, formulas: bool = False):
         self.dials: list[Dial] = []
         self._boards: dict[tuple[int, ...], Board] = {}
         self._numbers: dict[Any, int] = {}
         self._keys: dict[tuple[int, ...], Key] = {}
         self._notes: dict[int, _Notes] = {}
-        self._traced = traced
+        self._traced, self._formulas = traced, formulas
+        self.attempts = Attempts()
+        outputs = [traced.shapes[i] for i in traced.outputs]
         with in_float64():
-            shapes = [jax.ShapeDtypeStruct((1, *traced.shapes[i].shape), np.float64) for i in traced.outputs]
+            shapes = [jax.ShapeDtypeStruct((1, *s.shape), wider(s.dtype)) for s in outputs]
             jax.eval_shape(
                 lambda x, dys: pull(traced, x, dys, self._enumerate), list(traced.arguments.leaves), shapes
             )
@@ -129,16 +132,23 @@ class Panel:
 
     def _at(self, theta: np.ndarray, leaves: Sequence[Any], dys: Sequence[Any]) -> Arrays:
         with in_float64():
-            return [
-                exact(g)
-                for g in self._run(theta, tuple(leaves), tuple(np.asarray(d, np.float64) for d in dys))
-            ]
+            return [exact(g) for g in self._run(theta, tuple(leaves), tuple(exact(d) for d in dys))]
 
     def _enumerate(self, operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
         notes = self._noted(operation.program)
         key = (*self._outer(operation.place), notes.repeats.key(operation.equation))
         self._keys[operation.place] = key
         outputs = operation.run(*inputs)
+        self.attempts.run(
+            f"{operation.name}: its mistakes", lambda: self._offer(operation, inputs, key, notes)
+        )
+        return outputs
+
+    def _offer(self, operation: Operation, inputs: Sequence[Any], key: Key, notes: _Notes) -> None:
+        if self._formulas:
+            board = Board()
+            self._end(board, operation, key, notes)
+            return
         values = list(alterations(operation))
         board = Board(
             rules=() if operation.is_call else tuple(faults(operation, inputs)),
@@ -146,21 +156,31 @@ class Panel:
             values=[(i, v) for i, v, _ in values],
             statistic=statistic(operation.equation, notes.made),
         )
+        board.statistic_rules = tuple(statistic_faults(board.statistic)) if board.statistic else ()
+        turns: Counter[Any] = Counter()
+        for fault in [*(f for _, _, f in values), *board.statistic_rules, *board.rules]:
+            self._add(board, operation, fault, key, turns, (fault.name, fault.words))
+        for m in board.mistakes:
+            self._add(board, operation, m.fault, key, turns, m.tag)
+        self._end(board, operation, key, notes, turns)
+
+    def _end(
+        self, board: Board, operation: Operation, key: Key, notes: _Notes, turns: Counter[Any] | None = None
+    ) -> None:
+        """Add the dials of what ends at an operation, and keep its board."""
+        turns = Counter() if turns is None else turns
         ends = notes.ends.get(operation.equation.outvars[0], []) if operation.equation.outvars else []
         named = [(r, f, tuple(f(r, lambda x: x))) for r, f in ends]
         board.regions = [(r, f, len(found)) for r, f, found in named]
-        board.statistic_rules = tuple(statistic_faults(board.statistic)) if board.statistic else ()
-        ordinary = [*(f for _, _, f in values), *board.statistic_rules, *board.rules]
-        turns = Counter()
-        for fault in [*ordinary, *board.mistakes, *(f for _, _, found in named for f in found)]:
-            tag = fault.tag if isinstance(fault, Mistaken) else (fault.name, fault.words)
-            fault = fault.fault if isinstance(fault, Mistaken) else fault
-            turns[tag] += 1
-            self._add(board, operation, fault, key, (*tag, turns[tag]))
+        for fault in (fault for _, _, found in named for fault in found):
+            self._add(board, operation, fault, key, turns, (fault.name, fault.words))
         self._boards[operation.place] = board
-        return outputs
 
-    def _add(self, board: Board, operation: Operation, fault: Fault, key: Key, tag: Key) -> None:
+    def _add(
+        self, board: Board, operation: Operation, fault: Fault, key: Key, turns: Counter[Any], tag: Key
+    ) -> None:
+        turns[tag] += 1
+        tag = (*tag, turns[tag])
         repeated = len(self._noted(operation.program).repeats.groups[key[-1]]) > 1
         board.shared.append(self._number((key, tag), fault, operation, key, repeated))
         alone = repeated and fault.name == DROP
@@ -187,33 +207,44 @@ class Panel:
         if id(program) not in self._notes:
             ends: dict[Any, list[tuple[Region, RegionFaults]]] = {}
             for region in regions(program):
-                ends.setdefault(region.target, []).append((region, region_faults))
-            for span in spans(program):
+                rules = formula_faults if self._formulas else region_faults
+                ends.setdefault(region.target, []).append((region, rules))
+            for span in spans(program) if not self._formulas else ():
                 ends.setdefault(span.target, []).append((span, span_faults))
             made = {v: q for q in program.eqns for v in q.outvars}
             self._notes[id(program)] = _Notes(program, Repeats(program), ends, made)
         return self._notes[id(program)]
 
     def _turned(self, theta: Any) -> Callable[[Operation, Sequence[Any]], Sequence[Any]]:
+        tried = self.attempts.run
+
         def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
             board = self._boards.get(operation.place)
             if board is None or not board.shared:
                 return operation.run(*inputs)
-            take, shortcut, outputs = board.settings(theta), None, None
+            take, shortcut, outputs, name = board.settings(theta), None, None, operation.name
             if board.values:
                 inputs, shortcut = altered(operation, inputs, board.values, take(len(board.values)))
             if board.statistic is not None:
-                turned = take(len(board.statistic_rules))
-                inputs, wide = board.statistic.hook(operation, inputs, board.statistic_rules, turned)
+                turned, hook = take(len(board.statistic_rules)), board.statistic.hook
+                hooked = lambda: hook(operation, inputs, board.statistic_rules, turned)  # noqa: E731
+                inputs, wide = tried(f"{name}: sums over other axes", hooked, (inputs, None))
                 outputs = None if wide is None else [wide]
             own = take(len(board.rules) + len(board.mistakes))
             if len(own):
-                outputs = with_rules(operation, board.rules, board.mistakes, own, inputs)
+                dialled = lambda: with_rules(  # noqa: E731
+                    operation, board.rules, board.mistakes, own, inputs, self.attempts
+                )
+                outputs = tried(f"{name}: its rules", dialled, outputs)
             outputs = operation.run(*inputs) if outputs is None else outputs
             if shortcut is not None:
                 outputs = [jnp.where(shortcut[0] != 0, shortcut[1], outputs[0])]
             for region, rules, n in board.regions:
-                outputs = [with_region(operation, region, rules, take(n), outputs[0])]
+                dials, end = take(n), outputs[0]
+                whole = lambda r=region, f=rules, t=dials, y=end: with_region(  # noqa: E731
+                    operation, r, f, t, y, self.attempts
+                )
+                outputs = [tried(f"{name}: what ends there", whole, end)]
             return outputs
 
         return step

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fnn.check.arguments import exact
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis
 from fnn.check.diagnose.scale import name_scale, parallel
 
@@ -205,7 +206,7 @@ def _without(which: np.ndarray, axis: int) -> Change:
 
 def _value(e: Evidence, i: int) -> np.ndarray:
     leaf = e.measurement.arguments.leaves[e.measurement.arguments.active[i]]
-    return np.asarray(leaf, np.float64)
+    return exact(leaf)
 
 
 def _names(e: Evidence, members: Sequence[int]) -> str:

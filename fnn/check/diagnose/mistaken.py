@@ -2,6 +2,7 @@
 round.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +16,7 @@ from fnn.check.diagnose.backward import Fault
 from fnn.check.diagnose.regions import CURVED
 from fnn.check.diagnose.repeats import Repeats
 from fnn.check.interpret import Operation
+from fnn.check.source import source
 
 BEFORE = 10  # values that an operand may be mistaken for
 BEHIND = 5  # and such that come after it
@@ -80,15 +82,26 @@ def _values(
     behind = [v for v in later if v in kept or v in curved][:BEHIND]
     read = _read_with_others(program) | kept
     made = [v for v in found if v not in given and v not in program.constvars and v in read][-BEFORE:]
-    text = f"operand {position} is not what the forward pass had there"
+    makers = {v: q for q in program.eqns for v in q.outvars}
     for k, v in enumerate([*given[:BEFORE], *made, *behind]):
+        text = f"operand {position} is not what the forward pass had there, but {_described(v, makers)}"
         yield repeats.relation(equation, v), _fault("another value", text, 3.8 + k / 100), v
 
 
+def _described(v: Any, makers: dict[Any, Any]) -> str:
+    if v not in makers:
+        return "an input"
+    name = makers[v].params.get("name") or makers[v].primitive.name
+    return f"what {name} gave" + (f" at {where}" if (where := source(makers[v])) else "")
+
+
 def _read_with_others(program: Any) -> set[Any]:
-    """Give the values that a person names: those that meet another value, not the inside of a formula."""
+    """Give the values that a person names: those that meet another value, or are read twice, not the inside
+    of a formula.
+    """
     meeting = [[v for v in q.invars if not isinstance(v, Literal)] for q in program.eqns]
-    return {v for operands in meeting if len(operands) > 1 for v in operands}
+    read = Counter(v for operands in meeting for v in set(operands))
+    return {v for operands in meeting for v in operands if len(operands) > 1 or read[v] > 1}
 
 
 def _turned(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Callable[[Any], Any]]]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.check.arguments import is_inexact
+from fnn.check.attempt import Attempts
 from fnn.check.diagnose.backward import Back, Fault
 from fnn.check.diagnose.mistaken import Mistaken
 from fnn.check.diagnose.regions import Region
@@ -22,9 +23,10 @@ def with_rules(
     mistakes: Sequence[Mistaken],
     theta: Any,
     inputs: Sequence[Any],
+    attempts: Attempts,
 ) -> Sequence[Any]:
     """Run an operation whose derivative follows the rules, and reads the wrong operands, that are dialled."""
-    floating = [i for i, x in enumerate(inputs) if is_inexact(x)]
+    floating = operation.floating(inputs)
     n = len(rules)
     others = tuple(None if m.variable is None else _value(operation, m.variable) for m in mistakes)
 
@@ -48,19 +50,33 @@ def with_rules(
         back = Back(operation, xs, outputs, dys[0], right)
         total = dict(given)
         for t, fault in zip(theta, rules, strict=False):
-            for i, wrong in fault.rule(back).items():
-                wrong = _summed_to(wrong, xs[i].shape)
-                total[i] = total[i] + jnp.where(t != 0, t * (wrong - right[i]), 0)
+            what = f"{operation.name}: {fault.words}"
+            for i, wrong in attempts.run(what, lambda f=fault: _fitted(f.rule(back), given), {}).items():
+                total[i] = total[i] + jnp.where(t != 0, t * (wrong - given[i]), 0)
         for (position, target), seen in _misread(mistakes, theta[n:], others, xs).items():
-            total[target] = (
-                total[target] + back.pull(dys[0], **{f"at{position}": seen})[target] - right[target]
+            pulled = lambda p=position, s=seen, to=target: _fitted(  # noqa: E731
+                {to: back.pull(dys[0], **{f"at{p}": s})[to]}, given
             )
+            what = f"{operation.name}: another operand {position}"
+            for i, wrong in attempts.run(what, pulled, {}).items():
+                total[i] = total[i] + wrong - given[i]
         nothing = jax.tree.map(jnp.zeros_like, (theta, others))
         return (*nothing, *(total.get(i) for i in range(len(xs))))
 
     operate = jax.custom_vjp(run)
     operate.defvjp(forward, backward)
     return list(operate(theta, others, *inputs))
+
+
+def _fitted(wrong: dict[int, Any], right: dict[int, Any]) -> dict[int, Any]:
+    """Bring wrong cotangents to the shapes and dtypes of the right ones; raises where they do not fit."""
+    return {i: _like(_summed_to(w, right[i].shape), right[i]) for i, w in wrong.items()}
+
+
+def _like(x: Any, right: Any) -> Any:
+    if jnp.iscomplexobj(x) and not jnp.iscomplexobj(right):
+        raise TypeError("a complex cotangent for a real value")
+    return jnp.broadcast_to(x, right.shape).astype(right.dtype)
 
 
 def _misread(
@@ -78,7 +94,9 @@ def _misread(
     return seen
 
 
-def with_region(operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any) -> Any:
+def with_region(
+    operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any, attempts: Attempts
+) -> Any:
     """Give the end of a region, whose cotangent goes to the region's source as the dials say."""
     source_value = operation.values[region.source]
     others = tuple(operation.values[v] for v in region.others)
@@ -93,11 +111,16 @@ def with_region(operation: Operation, region: Region, faults: RegionFaults, thet
         theta, others, x, y = saved
         f = region.function(others)
         back = Back(operation, (x,), (y,), dy, (dy,))
-        dx = jnp.zeros_like(x)
-        for t, fault in zip(theta, faults(region, f), strict=True):
-            dx = dx + jnp.where(t != 0, t * fault.rule(back)[0], 0)
+        dx, kept = jnp.zeros_like(x), jnp.ones_like(theta)
+        for n, (t, fault) in enumerate(zip(theta, faults(region, f), strict=True)):
+            what = f"{operation.name}: {fault.words}"
+            wrong = attempts.run(what, lambda r=fault.rule: _like(r(back)[0], x))
+            if wrong is None:
+                kept = kept.at[n].set(0)
+            else:
+                dx = dx + jnp.where(t != 0, t * wrong, 0)
         nothing = [jnp.zeros_like(o) if is_inexact(o) else None for o in others]
-        return jnp.zeros_like(theta), tuple(nothing), dx, dy * (1 - theta.sum())
+        return jnp.zeros_like(theta), tuple(nothing), dx, dy * (1 - (theta * kept).sum())
 
     operate = jax.custom_vjp(run)
     operate.defvjp(forward, backward)
@@ -112,7 +135,7 @@ def _value(operation: Operation, variable: Any) -> Any:
 
 def _summed_to(x: Any, shape: tuple[int, ...]) -> Any:
     """Sum over the axes along which an operand of this shape was broadcast."""
-    if x.shape == shape:
+    if x.shape == shape or x.ndim < len(shape):
         return x
     x = x.sum(range(x.ndim - len(shape)))
     return x.sum([a for a, n in enumerate(shape) if n == 1 and x.shape[a] > 1], keepdims=True).reshape(shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ from jax.extend.core import JaxprEqn, Literal
 from fnn.check.arguments import is_inexact
 from fnn.check.diagnose.backward import Fault
 from fnn.check.interpret import Program, as_is, evaluate
+from fnn.check.jaxprs import CALLS, every, held, platform_branch
 
 ELEMENTWISE = frozenset(
     (
         "tanh logistic erf erfc erf_inv exp exp2 expm1 log log1p sin cos tan sinh cosh atan asin acos abs "
         "sign neg sqrt rsqrt cbrt integer_pow pow square mul add sub div max min select_n clamp "
         "gt ge lt le eq ne and or not xor is_finite convert_element_type stop_gradient copy add_any "
-        "custom_jvp_call jit pjit"
+        "bitcast_convert_type cond " + " ".join(CALLS)
     ).split()
 )
 
@@ -84,10 +86,12 @@ def is_elementwise(equation: JaxprEqn) -> bool:
     """Whether an operation makes each element of its output from the same element of its inputs."""
     if equation.primitive.name not in ELEMENTWISE or len(equation.outvars) != 1:
         return False
-    inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-    if inner is not None and not all(
-        is_elementwise(q) or q.primitive.name == "broadcast_in_dim" for q in inner.jaxpr.eqns
+    inner = (q for jaxpr in held(equation) for q in jaxpr.eqns)
+    if not all(
+        is_elementwise(q) or q.primitive.name in ("broadcast_in_dim", "platform_index") for q in inner
     ):
+        return False
+    if equation.primitive.name == "cond" and platform_branch(equation) is None:
         return False
     shape = equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
     return all(isinstance(v, Literal) or v.aval.shape in (shape, ()) for v in equation.invars)  # pyright: ignore[reportAttributeAccessIssue]
@@ -124,9 +128,12 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
     """Give the mistakes that an activation invites; operand 0 is its source."""
     yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
     slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
-    yield Fault(
-        "derivative missing", "the derivative of the activation is left out", 2.4, lambda b: {0: b.dy}
-    )
+    if region.source.aval.dtype == region.target.aval.dtype:
+        yield Fault(
+            "derivative missing", "the derivative of the activation is left out", 2.4, lambda b: {0: b.dy}
+        )
+    if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
+        return  # what follows are functions of real numbers
     yield Fault(
         "derivative at the output", "the derivative is taken at the output, not at the input", 2.4,
         lambda b: {0: b.dy * slope(f, b.outputs[0])},
@@ -138,6 +145,14 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
             2.5,
             lambda b: {0: b.dy * (1 - slope(f, b.inputs[0]))},
         )
+
+
+def formula_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
+    """Give the derivatives of other functions that may stand there: many, and asked for last."""
+    yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
+    if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
+        return
+    slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
     for name, g in ACTIVATIONS.items():
         yield Fault(
             "another formula",
@@ -156,9 +171,8 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
 
 def _contains(equations: Sequence[JaxprEqn], names: Collection[str]) -> bool:
-    inner = [q.params.get("jaxpr") or q.params.get("call_jaxpr") for q in equations]
-    here = any(q.primitive.name in names for q in equations)
-    return here or any(_contains(j.jaxpr.eqns, names) for j in inner if j is not None)
+    inside = (q for outer in equations for jaxpr in held(outer) for q in every(jaxpr))
+    return any(q.primitive.name in names for q in chain(equations, inside))
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {

@@ -8,6 +8,9 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from fnn.check.jaxprs import instructions
+from fnn.check.source import within_jax
+
 Key = tuple[Any, ...]
 _HELPERS = ("/numpy/", "/nn/", "/scipy/", "/lax/")  # JAX's own lines that tell operations apart
 
@@ -64,13 +67,11 @@ def _variable(atom: Any) -> Any:
 
 
 def _key(equation: Any) -> Key:
-    traceback = getattr(equation.source_info, "traceback", None)
-    if traceback is None:
-        return ()
-    frames = [
-        (code.co_filename, at)
-        for code, at in zip(*traceback.raw_frames(), strict=True)
-        if "/jax/" not in code.co_filename or any(part in code.co_filename for part in _HELPERS)
-    ]
+    at = [frame for frame in instructions(equation) if _tells_apart(frame[0])]
     shapes = tuple(str(v.aval) for v in (*equation.invars, *equation.outvars))
-    return (*frames, equation.primitive.name, shapes) if frames else ()
+    return (*at, equation.primitive.name, shapes) if at else ()
+
+
+def _tells_apart(path: str) -> bool:
+    inside = within_jax(path)
+    return not inside or any(part in inside for part in _HELPERS)

@@ -6,6 +6,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from fnn.check.arguments import Arguments
+from fnn.check.jaxprs import every
 from fnn.check.reference import Trace
 
 
@@ -19,26 +20,26 @@ def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]
     """Name a factor: a sign, a size of some axis (a mean for a sum, or the reverse), or just a number."""
     if _near(k, -1):
         return "sign", "that of the opposite sign"
-    sizes = _sizes(arguments, traced)
+    lengths = sizes(arguments, traced)
     sign = "minus " if k < 0 else ""
-    for n, what in sizes:
+    for n, what in lengths:
         if _near(abs(k), 1 / n):
             return "mean for sum", f"{sign}the right one divided by {n}, {what}: a mean where a sum is meant"
         if _near(abs(k), n):
             return "sum for mean", f"{sign}the right one times {n}, {what}: a sum where a mean is meant"
-    for c in _constants(traced.jaxpr.jaxpr):
+    for c in constants(traced.jaxpr.jaxpr):
         if _near(abs(k), 1 / c):
             return "constant left out", f"{sign}the right one without the constant {c:.6g}"
         if _near(abs(k), c):
             return "constant applied twice", f"{sign}the right one with the constant {c:.6g} once more"
-    for n, what in sizes:
-        for m, _ in sizes:
+    for n, what in lengths:
+        for m, _ in lengths:
             if n != m and _near(abs(k), m / n) and abs(k) not in (0.5, 2.0):
                 return (
                     "mean over the wrong axis",
                     f"{sign}the right one times {m}/{n}: divided by {n}, {what}, not by {m}",
                 )
-    for n, what in sizes:
+    for n, what in lengths:
         if _near(abs(k), 1 / n**2) or _near(abs(k), n**2):
             name = "mean for sum" if abs(k) < 1 else "sum for mean"
             return name, f"{sign}off by the square of {n}, {what}"
@@ -47,15 +48,13 @@ def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]
     return "factor", f"the right one times {k:.6g}"
 
 
-def _constants(jaxpr: Any) -> list[float]:
+def constants(jaxpr: Any) -> list[float]:
     """Give the constants that a forward pass multiplies or divides by."""
     found = []
-    for q in jaxpr.eqns:
+    for q in every(jaxpr):
         if q.primitive.name in ("mul", "div"):
             values = [v.val for v in q.invars if isinstance(v, Literal) and np.ndim(v.val) == 0]
             found += [abs(float(np.real(v))) for v in values]
-        inner = (getattr(v, "jaxpr", v) for v in q.params.values())
-        found += [c for j in inner if hasattr(j, "eqns") for c in _constants(j)]
     return [c for c in dict.fromkeys(found) if c not in (0.0, 0.5, 1.0, 2.0)]
 
 
@@ -63,7 +62,7 @@ def _near(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-5 * abs(b)
 
 
-def _sizes(arguments: Arguments, traced: Trace) -> list[tuple[int, str]]:
+def sizes(arguments: Arguments, traced: Trace) -> list[tuple[int, str]]:
     """Give the sizes by which a mean divides, each with what it is the size of; the output's rows first."""
     found: dict[int, str] = {}
     shapes = [("the output", s.shape) for s in traced.shapes]

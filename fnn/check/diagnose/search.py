@@ -4,9 +4,11 @@ inputs.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from fnn.check.attempt import Attempts
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis
 from fnn.check.report import Mistake
 
@@ -40,7 +42,7 @@ def matched(
 
 
 def cover(
-    matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence]
+    matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence], attempts: Attempts
 ) -> tuple[list[Mistake], bool]:
     """Choose, again and again, the match that explains most of what is left, the plainest first; give
     whether that explains all.
@@ -58,10 +60,14 @@ def cover(
             continue  # what is left over is not to be explained at the cost of what is right
         h = best.hypothesis
         able = [trial for trial in trials if h.anywhere or trial.bench is trials[0].bench]
-        again = [match(h, trial, sorted(best.explains)) for trial in able]
+        again = [
+            attempts.run(f"{h.name} on other inputs", partial(match, h, trial, sorted(best.explains)))
+            for trial in able
+        ]
         if any(a is None or not best.explains <= a.explains for a in again):
             continue
-        chosen.append(Mistake(h.name, h.words, h.where, best.error, again[0].error if again[0] else 0.0))
+        fresh = again[0].error if again else float("nan")
+        chosen.append(Mistake(h.name, h.words, h.where, best.error, fresh))
         sources.append(h)
         left -= best.explains
     plain = [c for c, h in zip(chosen, sources, strict=True) if h.anywhere]  # a fact about one gradient

@@ -65,6 +65,8 @@ def _is_plain(equations: list[Any]) -> bool:
 def span_faults(span: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
     """Give the mistakes that a whole function invites; operand 0 is its source."""
     yield Fault("term dropped", "the path through it is left out", 3.0, lambda b: {0: 0 * b.dy})
+    if span.source.aval.dtype != span.target.aval.dtype:
+        return  # complex numbers on one side alone
     yield Fault("derivative missing", "its derivative is left out", 3.05, lambda b: {0: b.dy})
     text = "it is applied to the cotangent as on the way forward, where its transpose is meant"
     yield Fault("transpose missing", text, 2.9, lambda b: {0: jax.jvp(f, (b.inputs[0],), (b.dy,))[1]})
