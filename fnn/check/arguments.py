@@ -31,17 +31,14 @@ class Arguments:
         return replace(self, leaves=tuple(leaves))
 
 
-def flatten(f: Callable[..., Any], args: Sequence[Any], wrt: int | Sequence[int] | None) -> Arguments:
+def flatten(f: Callable[..., Any], args: Sequence[Any], wanted: Sequence[int]) -> Arguments:
     """Flatten `args`, as JAX arrays, and name each leaf after the parameter of `f`: `params['w']`.
 
-    Raises TypeError for a leaf that is no array, and where no leaf can have a gradient; ValueError for a
-    `wrt` that names no argument, and where there is not one element.
+    `wanted` numbers the arguments to differentiate by. Raises TypeError for a leaf that is no array, and
+    where no leaf can have a gradient; ValueError where there is not one element.
     """
-    wanted = _wanted(wrt, len(args))
     labels = _parameter_names(f, len(args))
-    paths, tree = jax.tree_util.tree_flatten_with_path(tuple(args), is_leaf=lambda x: x is None)
-    if any(x is None for _, x in paths):
-        paths, tree = jax.tree_util.tree_flatten_with_path(tuple(args))
+    paths, tree = jax.tree_util.tree_flatten_with_path(tuple(args))
     names = tuple(labels[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in paths)
     leaves = tuple(_array(name, x) for name, (_, x) in zip(names, paths, strict=True))
     owners = tuple(path[0].idx for path, _ in paths)
@@ -64,17 +61,6 @@ def exact(x: Any) -> np.ndarray:
     """Give an array of any floating dtype in float64, on the host."""
     x = np.asarray(x)
     return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-
-
-def _wanted(wrt: int | Sequence[int] | None, count: int) -> set[int]:
-    if wrt is None:
-        return set(range(count))
-    wanted = {wrt} if isinstance(wrt, int) else set(wrt)
-    if not wanted <= set(range(count)):
-        raise ValueError(
-            f"expected wrt to number some of the {count} arguments (0 to {count - 1}), got {wrt!r}"
-        )
-    return wanted
 
 
 def _array(name: str, x: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from fnn.check import bench, intake, probes, structure, transforms
 from fnn.check.arguments import Arguments, flatten
 from fnn.check.attempt import Attempts, first_line
+from fnn.check.binding import Binding, bind, bind_all
 from fnn.check.diagnose import diagnose
 from fnn.check.finite import differences
 from fnn.check.progress import Progress
@@ -50,9 +51,9 @@ def gradient(
     'sign'
     """
     intake.require_callable(f)
-    subject, args = of_function(f, args)
-    options = _Options(wrt, order, level, _names(transforms), intake.seed(key))
-    return _examine(subject, args, reference, options)
+    options = _Options(order, level, _names(transforms), intake.seed(key))
+    binding = bind(f, args, wrt)
+    return _examine(of_function(f, binding), binding, reference, options)
 
 
 def pair(
@@ -76,9 +77,16 @@ def pair(
     intake.require_callable(backward)
     name = getattr(forward, "__name__", "forward")
     primal = intake.first_of(forward)
-    options = _Options(wrt, order, level, _names(transforms), intake.seed(key))
-    subject = Subject(name, primal, forward, backward, written=(forward, backward))
-    return _examine(subject, args, reference, options)
+    options = _Options(order, level, _names(transforms), intake.seed(key))
+    binding = bind_all(args, wrt)
+    subject = Subject(
+        name,
+        binding.bound(primal),
+        binding.bound(forward),
+        backward,
+        written=(forward, backward),
+    )
+    return _examine(subject, binding, reference, options)
 
 
 def _names(transforms: Sequence[str]) -> tuple[str, ...]:
@@ -87,7 +95,6 @@ def _names(transforms: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Options:
-    wrt: int | Sequence[int] | None
     order: int
     level: str
     transforms: tuple[str, ...]
@@ -101,17 +108,17 @@ class _Options:
 
 
 def _examine(
-    subject: Subject, args: tuple[Any, ...], other: Callable[..., Any] | None, options: _Options
+    subject: Subject, binding: Binding, other: Callable[..., Any] | None, options: _Options
 ) -> Report:
     start = time.perf_counter()
-    arguments = flatten(subject.primal, args, options.wrt)
+    arguments = flatten(subject.primal, binding.free_args, binding.wanted)
     if other is not None:
         intake.require_callable(other)
-    target = subject if other is None else replace(subject, primal=other)
+    target = subject if other is None else replace(subject, primal=binding.bound(other))
     traced, notes = intake.traced(target, arguments)
     progress = Progress(notes)
     if traced is None:
-        differences(replace(target, traceable=False), arguments, None, options.seed, progress)
+        differences(replace(target, traceable=False), arguments, options.seed, progress)
         intake.require_derivative(target, None, progress)
     else:
         _with_trace(target, arguments, traced, options, progress)
@@ -129,7 +136,7 @@ def _with_trace(
     if seen.fatal:
         return intake.require_derivative(subject, traced, p)
     if not intake.is_differentiable(traced):
-        differences(subject, arguments, traced, options.seed, p)
+        differences(subject, arguments, options.seed, p)
         return
     if any(m.name == "wrong shape" for m in seen.mistakes):
         subject = replace(subject, lenient=True)
@@ -143,11 +150,11 @@ def _with_trace(
         return p.fail("structure", text, "leaked tracer")
     except Exception as error:  # JAX's own: a primitive that does not go with float64
         p.notes.append(f"JAX cannot run the reference ({_said(error)}): it is finite differences")
-        return differences(subject, arguments, traced, options.seed, p)
+        return differences(subject, arguments, options.seed, p)
     failing = _at_the_inputs(stand, measured, seen, p, attempts)
     if failing is None:
         p.notes += attempts.notes()
-        return differences(subject, arguments, traced, options.seed, p)
+        return differences(subject, arguments, options.seed, p)
     if not p.failed and options.level != "quick":
         failing = _sweep(stand, measured, rng, p, attempts)
     if not p.failed:

@@ -1,10 +1,12 @@
-"""Finite differences with an error estimate, for a primal that cannot be differentiated.
+"""Finite differences with an error estimate, for a primal that cannot be differentiated: it is run as it is.
 
 Central differences along random unit directions of each leaf, with steps h and h/2, combined by Richardson's
 rule; what the two steps disagree by bounds the error (W. H. Press et al., Numerical Recipes, section 5.7).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,11 +15,9 @@ import numpy as np
 
 from fnn.check import algebra
 from fnn.check.arguments import Arguments, exact, is_inexact
-from fnn.check.attempt import first_line
-from fnn.check.effort import in_float64
-from fnn.check.interpret import evaluate
+from fnn.check.attempt import Attempts, first_line
+from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.progress import Progress
-from fnn.check.reference import Trace
 from fnn.check.report import Finding, Leaf, Verdict
 from fnn.check.subject import Subject
 
@@ -25,10 +25,9 @@ DIRECTIONS = 4
 Function = Callable[[Sequence[Any]], list[np.ndarray]]
 
 
-def differences(subject: Subject, arguments: Arguments, traced: Trace | None, seed: int, p: Progress) -> None:
+def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) -> None:
     """Compare the slopes that the backward pass claims with measured ones, leaf by leaf."""
     p.checks.append("finite differences")
-    run = _in_float64(subject, arguments, traced)
     rng = np.random.default_rng(seed)
     try:
         shapes = [
@@ -45,6 +44,12 @@ def differences(subject: Subject, arguments: Arguments, traced: Trace | None, se
             "rule raises",
         )
         return
+    try:
+        run, eps = _plainly(subject, arguments, p)
+    except Exception as error:  # the function's own
+        text = f"the function raises {type(error).__name__} when it is run: {first_line(error)}"
+        p.findings.append(Finding("finite differences", Verdict.INCONCLUSIVE, text))
+        return
     names = [arguments.names[i] for i in arguments.active]
     dtypes = [arguments.leaves[i].dtype for i in arguments.active]
     p.findings += algebra.linearity(
@@ -52,7 +57,7 @@ def differences(subject: Subject, arguments: Arguments, traced: Trace | None, se
     )
     ratios = []
     for position, i in enumerate(arguments.active):
-        leaf, ratio = _leaf(run, arguments, i, grads[position][0], [d[0] for d in dys], rng)
+        leaf, ratio = _leaf(run, arguments, i, grads[position][0], [d[0] for d in dys], rng, eps)
         p.leaves.append(leaf)
         ratios.append(ratio)
     rates = ", ".join(f"{r:.2g}" for r in ratios)
@@ -67,9 +72,11 @@ def _leaf(
     grad: np.ndarray,
     dy: Sequence[np.ndarray],
     rng: np.random.Generator,
+    eps: float,
 ) -> tuple[Leaf, float]:
     value, dtype = exact(arguments.leaves[i]), arguments.leaves[i].dtype
     claimed, measured, errors, rates = [], [], [], []
+    reach = sum(float(np.sum(np.abs(exact(d) * y))) for d, y in zip(dy, run(arguments.leaves), strict=True))
     for n in range(DIRECTIONS):
         v = rng.standard_normal(value.shape) if n % 2 == 0 else _one_hot(value.shape, rng)
         v = v / np.linalg.norm(v)
@@ -80,11 +87,11 @@ def _leaf(
                 2 * h
             )
 
-        h = 1e-3 * max(1.0, float(np.sqrt(np.mean(np.abs(value) ** 2))))
+        h = max(1e-3, eps**0.2) * max(1.0, float(np.sqrt(np.mean(np.abs(value) ** 2))))
         slopes = [slope(h), slope(h / 2), slope(h / 4)]
         best = (4 * slopes[2] - slopes[1]) / 3
         measured.append(best)
-        errors.append(abs(slopes[2] - slopes[1]))
+        errors.append(max(abs(slopes[2] - slopes[1]), eps * reach / h))
         rates.append(abs(slopes[0] - best) / max(abs(slopes[1] - best), 1e-300))
         claimed.append(float(np.real(np.vdot(grad, v))))
     size = max(float(np.linalg.norm(measured)) / DIRECTIONS**0.5, 1e-300)
@@ -100,9 +107,8 @@ def _leaf(
     if wrong or not np.all(np.isfinite(distance)):
         verdict = Verdict.FAIL if sure or not np.all(np.isfinite(claimed)) else Verdict.INCONCLUSIVE
     ratio = float(np.vdot(measured, claimed) / np.vdot(measured, measured)) if any(measured) else float("nan")
-    straight = (
-        float(np.linalg.norm(np.subtract(claimed, np.multiply(ratio, measured)))) <= 1e-4 * abs(ratio) * size
-    )
+    apart = float(np.linalg.norm(np.subtract(claimed, np.multiply(ratio, measured))))
+    straight = apart <= max(1e-4 * abs(ratio) * size, min(float(np.linalg.norm(allowed)), 0.01 * size))
     leaf = Leaf(
         arguments.names[i],
         verdict,
@@ -119,7 +125,7 @@ def _name(p: Progress) -> None:
     for leaf in wrong:
         text = f"{leaf.name} has slopes off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"
         p.findings.append(Finding("finite differences", Verdict.FAIL, text, leaf.name))
-    if wrong and all(leaf.angle == 0 and abs(leaf.ratio + 1) < 1e-4 for leaf in wrong):
+    if wrong and all(leaf.angle == 0 and abs(leaf.ratio + 1) < max(1e-4, leaf.tolerance) for leaf in wrong):
         names = ", ".join(leaf.name for leaf in wrong)
         p.fail(
             "finite differences",
@@ -132,7 +138,7 @@ def _name(p: Progress) -> None:
     elif (
         wrong
         and all(leaf.angle == 0 for leaf in wrong)
-        and len({round(leaf.ratio, 4) for leaf in wrong}) == 1
+        and all(abs(leaf.ratio - wrong[0].ratio) < max(1e-4, leaf.tolerance) for leaf in wrong)
     ):
         names = ", ".join(leaf.name for leaf in wrong)
         p.fail(
@@ -142,25 +148,37 @@ def _name(p: Progress) -> None:
         )
 
 
-def _in_float64(subject: Subject, arguments: Arguments, traced: Trace | None) -> Function:
-    if traced is not None:
-        jitted = jax.jit(lambda leaves: evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, leaves))
+def _plainly(subject: Subject, arguments: Arguments, p: Progress) -> tuple[Function, float]:
+    """Give the primal as it was written, in float64 where it runs there, and the eps that it rounds by."""
+    wide = partial(_run, _compiled(subject), arguments, True)
+    attempts = Attempts()
+    ys = attempts.run("float64", lambda: wide(arguments.leaves))
+    if ys is not None and all(y.dtype.itemsize >= 8 for y in ys):
+        return lambda leaves: [exact(y) for y in wide(leaves)], float(np.finfo(np.float64).eps)
+    narrow = partial(_run, _compiled(subject), arguments, False)
+    ys = narrow(arguments.leaves)
+    eps = max(float(jnp.finfo(y.dtype).eps) for y in ys)
+    p.notes.append("the function does not run in float64, so the differences are as coarse as its dtype")
+    return lambda leaves: [exact(y) for y in narrow(leaves)], eps
 
-        def run(leaves: Sequence[Any]) -> list[np.ndarray]:
-            with in_float64():
-                ys = jitted(tuple(leaves))
-                return [exact(ys[i]) for i in traced.outputs]
 
-        return run
+def _compiled(subject: Subject) -> Callable[..., Any]:
+    return compile_quickly(subject.primal) if subject.traceable else subject.primal
 
-    def run_plainly(leaves: Sequence[Any]) -> list[np.ndarray]:
-        with in_float64():
-            wide = [exact(x) if is_inexact(x) else x for x in leaves]
-            return [
-                exact(y) for y in jax.tree.leaves(subject.primal(*arguments.unflatten(wide))) if _floats(y)
-            ]
 
-    return run_plainly
+def _run(
+    primal: Callable[..., Any], arguments: Arguments, wide: bool, leaves: Sequence[Any]
+) -> list[np.ndarray]:
+    with in_float64() if wide else nullcontext():
+        given = [
+            jnp.asarray(np.asarray(x), None if wide else own.dtype) if is_inexact(own) else own
+            for x, own in zip(map(_widened, leaves), arguments.leaves, strict=True)
+        ]
+        return [np.asarray(y) for y in jax.tree.leaves(primal(*arguments.unflatten(given))) if _floats(y)]
+
+
+def _widened(x: Any) -> Any:
+    return exact(x) if is_inexact(x) else x
 
 
 def _floats(y: Any) -> bool:

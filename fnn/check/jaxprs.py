@@ -79,5 +79,17 @@ def instructions(equation: Any) -> list[tuple[str, int]]:
 
 
 def rules(f: Any) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
-    """Give the forward and backward rule of a `custom_vjp` function, None where it has none."""
+    """Give the forward and backward rule of a `custom_vjp` function; None where it has none of this kind."""
+    if not isinstance(f, jax.custom_vjp) or f.symbolic_zeros:
+        return None, None
     return getattr(f, "fwd", None), getattr(f, "bwd", None)
+
+
+def fixed_positions(f: Any) -> tuple[int, ...]:
+    """Give the `nondiff_argnums` of a function with a rule of its own, none for any other."""
+    return tuple(f.nondiff_argnums) if isinstance(f, jax.custom_vjp | jax.custom_jvp) else ()
+
+
+def primal(f: Any) -> Callable[..., Any]:
+    """Give a function with a rule of its own without the rule, any other as it is."""
+    return f.fun if isinstance(f, jax.custom_vjp | jax.custom_jvp) else f

@@ -1,8 +1,8 @@
 """What is checked, in one form: a primal, and a rule that pulls cotangents back."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +11,9 @@ import numpy as np
 from jax import lax
 
 from fnn.check.arguments import Arguments, exact, is_inexact
+from fnn.check.binding import Binding
 from fnn.check.effort import compile_quickly
+from fnn.check.jaxprs import primal as primal_of
 from fnn.check.jaxprs import rules
 
 
@@ -29,6 +31,7 @@ class Subject:
     strict: bool = True  # whether `backward` is the bare rule, not yet brought into shape by JAX
     traceable: bool = True
     written: tuple[Callable[..., Any], ...] = ()  # the rules as their author wrote them
+    own: Callable[..., Any] | None = None  # a function whose derivative is JAX's work, as it was given
     lenient: bool = False  # whether a cotangent of a wrong shape is NaN, so that the others can be judged
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
@@ -98,17 +101,24 @@ def match(cotangents: Any, args: tuple[Any, ...]) -> list[Any]:
         raise ValueError(f"expected a tuple of {len(args)} cotangents, one for each argument, got {got}")
     flat: list[Any] = []
     for i, (arg, ct) in enumerate(zip(args, cotangents, strict=True)):
-        leaves, tree = jax.tree.flatten(arg)
-        if ct is None:
-            flat += [None] * len(leaves)
-            continue
-        got = jax.tree.structure(ct, is_leaf=lambda x: x is None)
-        if got != tree:
+        found: list[Any] = []
+        try:
+            jax.tree.map(partial(_put, found), ct, arg, is_leaf=lambda x: x is None)
+        except ValueError:
+            got, tree = jax.tree.structure(ct, is_leaf=lambda x: x is None), jax.tree.structure(arg)
             raise ValueError(
                 f"expected the cotangent of argument {i} to be a tree like it, {tree}, got {got}"
-            )
-        flat += jax.tree.leaves(ct, is_leaf=lambda x: x is None)
+            ) from None
+        flat += found
     return flat
+
+
+def _put(found: list[Any], ct: Any, arg: Any) -> None:
+    """Add the cotangent of a leaf, or None for every leaf of what has none."""
+    leaves, tree = jax.tree.flatten(arg)
+    if ct is not None and not jax.tree_util.treedef_is_leaf(tree):
+        raise ValueError("a cotangent for a whole tree")
+    found += [ct] * len(leaves)
 
 
 def _fit(ct: Any, x: Any, lenient: bool) -> Any:
@@ -127,52 +137,51 @@ def _fit(ct: Any, x: Any, lenient: bool) -> Any:
     return ct.astype(x.dtype)
 
 
-def of_function(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
-    """Take a function apart: give the subject, and the args that it is differentiated by.
+def of_function(f: Callable[..., Any], binding: Binding) -> Subject:
+    """Take a function apart, as one of the arguments that the binding leaves free.
 
-    A `custom_vjp` function is its three parts; `nondiff_argnums` are bound to the values given. Any other
-    function is differentiated by JAX, with the rules that it meets on the way.
+    A `custom_vjp` function is its three parts. Any other function is differentiated by JAX, by the wanted
+    arguments alone, with the rules that it meets on the way.
     """
     name = getattr(f, "__name__", type(f).__name__)
-    if not isinstance(f, jax.custom_vjp) or f.symbolic_zeros:
-        primal = f.fun if isinstance(f, jax.custom_vjp | jax.custom_jvp) else f
-        return Subject(
-            name, primal, lambda *a: jax.vjp(f, *a), lambda pull, dy: pull(dy), f, strict=False
-        ), args
     fwd, bwd = rules(f)
-    if fwd is None or bwd is None:
+    primal = binding.bound(primal_of(f), f)
+    if fwd is not None and bwd is not None:
+        return Subject(
+            name,
+            primal=primal,
+            forward=lambda *a: fwd(*binding.whole(a)),
+            backward=lambda residuals, dy: bwd(*binding.static, residuals, dy),
+            written=(fwd, bwd),
+            function=binding.bound(f),
+        )
+    if isinstance(f, jax.custom_vjp) and not _has_derivative(f, binding):
         raise TypeError(
             f"expected a custom_vjp function with its rules, got none: call `{name}.defvjp(fwd, bwd)`"
         )
-    if len(f.nondiff_argnums) and max(f.nondiff_argnums) >= len(args):
-        raise TypeError(f"expected all arguments of {name} by position, got {len(args)}")
-    fixed = sorted(i % len(args) for i in f.nondiff_argnums)
-    free = [i for i in range(len(args)) if i not in fixed]
 
-    def whole(free_args: Sequence[Any]) -> list[Any]:
-        full = list(args)
-        for i, x in zip(free, free_args, strict=True):
-            full[i] = x
-        return full
+    def forward(*args: Any) -> tuple[Any, Any]:
+        def of_wanted(*some: Any) -> Any:
+            full = list(args)
+            for i, x in zip(binding.wanted, some, strict=True):
+                full[i] = x
+            return f(*binding.whole(full))
 
-    static = [args[i] for i in fixed]
-    subject = Subject(
-        name,
-        primal=_signed(f.fun, free, lambda *a: f.fun(*whole(a))),
-        forward=lambda *a: fwd(*whole(a)),
-        backward=lambda residuals, dy: bwd(*static, residuals, dy),
-        written=(fwd, bwd),
-    )
-    return subject, tuple(args[i] for i in free)
+        return jax.vjp(of_wanted, *[args[i] for i in binding.wanted])
+
+    def backward(pull: Any, dy: Any) -> tuple[Any, ...]:
+        given = dict(zip(binding.wanted, pull(dy), strict=True))
+        return tuple(given.get(i) for i in range(len(binding.free)))
+
+    return Subject(name, primal, forward, backward, binding.bound(f), strict=False, own=f)
 
 
-def _signed(f: Callable[..., Any], free: Sequence[int], wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `wrapper` the signature of `f` without its fixed parameters, so that leaves keep their names."""
+def _has_derivative(f: Callable[..., Any], binding: Binding) -> bool:
+    """Whether JAX can differentiate it: it may have been given its rule in another way than by `defvjp`."""
     try:
-        signature = inspect.signature(f)
-        parameters = list(signature.parameters.values())
-        if all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[: max(free) + 1]):
-            wrapper.__signature__ = signature.replace(parameters=[parameters[i] for i in free])  # pyright: ignore[reportFunctionMemberAccess]
-    except (TypeError, ValueError):
-        pass
-    return wrapper
+        jax.eval_shape(lambda *a: jax.vjp(f, *binding.whole(a))[0], *binding.free_args)
+    except AttributeError:
+        return False
+    except Exception:  # its own, and said elsewhere
+        return True
+    return True

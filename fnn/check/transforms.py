@@ -17,7 +17,7 @@ from fnn.check.bench import Bench
 from fnn.check.effort import in_float64
 from fnn.check.interpret import evaluate
 from fnn.check.progress import Progress
-from fnn.check.subject import Subject, conform
+from fnn.check.subject import Subject, cotangent
 
 NAMES = ("jit", "vmap", "scan", "checkpoint", "devices")
 Gradients = list[np.ndarray]
@@ -60,12 +60,15 @@ class Run:
 
     def pull(self, f: Callable[..., Any], leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
         """Give the gradients of `f`, differentiated by JAX with its own rule."""
-        args = self.arguments.unflatten(leaves)
-        out, pullback = jax.vjp(f, *args)
-        flat, tree = jax.tree.flatten(out)
-        rest = iter(dy)
-        ct = [next(rest) if is_inexact(y) else np.zeros(y.shape, jax.dtypes.float0) for y in flat]
-        return conform(pullback(jax.tree.unflatten(tree, ct)), args, self.arguments)
+
+        def chosen(*some: Any) -> Any:
+            full = list(leaves)
+            for i, x in zip(self.arguments.active, some, strict=True):
+                full[i] = x
+            return f(*self.arguments.unflatten(full))
+
+        out, pullback = jax.vjp(chosen, *[leaves[i] for i in self.arguments.active])
+        return list(pullback(cotangent(*jax.tree.flatten(out), dy)))
 
     def gradients(self, f: Callable[..., Any] | None = None) -> Gradients:
         """Give them at the arguments, on the host."""
