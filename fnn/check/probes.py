@@ -42,7 +42,10 @@ def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe
 
 def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
     """Give other values of the same kind: what explains a mistake must explain it here too."""
-    leaves = [_redrawn(x, x.shape, rng) if is_inexact(x) else _permuted(x, rng) for x in arguments.leaves]
+    leaves = [
+        _permuted(x, rng) if not is_inexact(x) else _redrawn(x, x.shape, rng) if i in arguments.active else x
+        for i, x in enumerate(arguments.leaves)
+    ]
     return Probe("fresh inputs", arguments.with_leaves(leaves))
 
 
@@ -109,12 +112,13 @@ def is_array(x: Any) -> bool:
 
 
 def _mapped(arguments: Arguments, change: Any) -> Arguments:
+    """Change what is differentiated by; what is held fixed may have a meaning that this would break."""
     with np.errstate(all="ignore"):
         leaves = [
             jnp.asarray(np.asarray(change(_wide(x)))).astype(x.dtype)
-            if is_inexact(x) and not _is_constrained(x)
+            if i in arguments.active and not _is_constrained(x)
             else x
-            for x in arguments.leaves
+            for i, x in enumerate(arguments.leaves)
         ]
     return arguments.with_leaves(leaves)
 

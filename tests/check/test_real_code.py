@@ -94,7 +94,9 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     "a composite": (ruled(named, lambda x: (named(x), x), lambda x, dy: (jnp.sin(2 * x) * dy,)), X),
     "a loop under vmap": (
         ruled(
-            counted, lambda x, n: (counted(x, n), n), lambda n, dy: (counted(dy, n), np.zeros(3, jax.dtypes.float0))
+            counted,
+            lambda x, n: (counted(x, n), n),
+            lambda n, dy: (counted(dy, n), np.zeros(3, jax.dtypes.float0)),
         ),
         X,
         np.array([1, 3, 2], np.int32),
