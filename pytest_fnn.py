@@ -4,7 +4,11 @@ It stands beside the package because importing anything of fnn imports JAX, and 
 every project of the environment; what is heavy is imported when a test first asks for the fixture.
 """
 
+from __future__ import annotations  # names that an old pytest does not have are read by people alone
+
 import json
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,21 @@ from typing import Any
 import pytest
 
 LEVELS = ("quick", "standard", "deep")
+INCONCLUSIVE = ("warn", "fail", "pass")
+MARKED = ("level", "transforms", "order", "surrogate", "reference", "wrt", "seconds", "inconclusive")
 _PROPERTY = "fnn_gradcheck"
 
 
 class GradCheck:
     """What the fixture gives: `gradcheck(f, *args)` and `gradcheck.pair(forward, backward, *args)`.
 
-    Both take what `fnn.check.gradient` and `fnn.check.pair` take; level, transforms and key have the
-    defaults of the marker and the command line. They raise GradientError on FAIL, and else give the report.
+    Both take what `fnn.check.gradient` and `fnn.check.pair` take, with the defaults of the marker and the
+    command line. They raise GradientError on FAIL, and else give the report; they warn where that is
+    INCONCLUSIVE.
     """
 
-    def __init__(self, defaults: dict[str, Any], keep: Callable[[Any], None]):
-        self._defaults, self._keep = defaults, keep
+    def __init__(self, defaults: dict[str, Any], keep: Callable[[Any], None], inconclusive: str = "warn"):
+        self._defaults, self._keep, self._inconclusive = defaults, keep, inconclusive
 
     def __call__(self, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Check a `custom_vjp` function, or any function that calls one."""
@@ -43,12 +50,16 @@ class GradCheck:
         """Check every layer of a network."""
         from fnn.check import layers
 
-        return self._judged(layers(net, params, x, **(self._defaults | options)))
+        given = {k: v for k, v in self._defaults.items() if k in ("level", "key")}
+        return self._judged(layers(net, params, x, **(given | options)))
 
     def _judged(self, report: Any) -> Any:
         self._keep(report)
         __tracebackhide__ = True
-        return report.raise_if_failed()
+        report.raise_if_failed(inconclusive=self._inconclusive == "fail")
+        if self._inconclusive == "warn" and report.verdict == "INCONCLUSIVE":
+            warnings.warn(pytest.PytestWarning(str(report)), stacklevel=3)
+        return report
 
 
 @pytest.fixture
@@ -59,17 +70,21 @@ def gradcheck(request: pytest.FixtureRequest) -> GradCheck:
         "level": config.getoption("gradcheck_level"),
         "key": config.getoption("gradcheck_seed"),
     }
+    inconclusive = config.getoption("gradcheck_inconclusive")
     marker = request.node.get_closest_marker("gradcheck")
     if marker is not None:
-        unknown = set(marker.kwargs) - {"level", "transforms", "order"}
+        unknown = set(marker.kwargs) - set(MARKED)
         if marker.args or unknown:
             raise pytest.UsageError(
-                "expected @pytest.mark.gradcheck(level=..., transforms=..., order=...), got "
+                f"expected @pytest.mark.gradcheck with some of {'=..., '.join(MARKED)}=..., got "
                 f"{', '.join(map(repr, marker.args)) or ', '.join(sorted(unknown))}"
             )
         defaults |= marker.kwargs
+        inconclusive = defaults.pop("inconclusive", inconclusive)
     return GradCheck(
-        defaults, lambda report: request.node.user_properties.append((_PROPERTY, report.to_json()))
+        defaults,
+        lambda report: request.node.user_properties.append((_PROPERTY, report.to_json())),
+        inconclusive,
     )
 
 
@@ -81,26 +96,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--gradcheck-seed", type=int, default=0, help="seed of the cotangents")
     group.addoption(
+        "--gradcheck-inconclusive",
+        choices=INCONCLUSIVE,
+        default="warn",
+        help="what a gradient that cannot be judged does to its test",
+    )
+    group.addoption(
         "--gradcheck-json", type=Path, default=None, help="write all gradient reports to this file"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and collect reports where they are asked for."""
-    line = "gradcheck(level, transforms, order): how the fixture gradcheck checks in this test"
+    line = f"gradcheck({', '.join(MARKED)}): how the fixture gradcheck checks in this test"
     config.addinivalue_line("markers", line)
     path = config.getoption("gradcheck_json")
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Writer(path), "gradcheck-json")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)  # the form that every pytest knows
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     """Let a failed gradient check show its report in the place of a traceback."""
     outcome = yield
-    if call.excinfo is not None and type(call.excinfo.value).__name__ == "GradientError":
-        outcome.longrepr = str(call.excinfo.value)
-    return outcome
+    reports = sys.modules.get("fnn.check.report")  # not loaded: no exception is of it
+    if reports is not None and call.excinfo is not None:
+        if isinstance(call.excinfo.value, reports.GradientError):
+            outcome.get_result().longrepr = str(call.excinfo.value)
 
 
 class _Writer:

@@ -1,11 +1,14 @@
 """`python -m fnn.check module:function "f32[6,5], f32[5,4], i32[6]<4"`: a check without a test suite.
 
 Each argument is a dtype and a shape: f32[6,5] is drawn from the normal distribution, i32[6]<4 from the
-integers 0 to 3, bool[6] by tossing a coin. `module` may be a path, as in `layers/dense.py:dense`. The
-exit status is 0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE and 3 where nothing could be checked.
+integers 0 to 3, bool[6] by tossing a coin. A word after it names where the values lie: f32[6]:positive,
+f32[6]:unit (0 to 1) and f32[6]:sorted (rising along the last axis). `module` may be a path, as in
+`layers/dense.py:dense`. The exit status is 0 for PASS, 1 for FAIL, 2 for a command line that does not read
+as one, 3 where nothing could be checked, and 4 for INCONCLUSIVE.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -15,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,34 +27,49 @@ from fnn.check.report import Verdict
 
 _DTYPES = {
     "f16": jnp.float16, "bf16": jnp.bfloat16, "f32": jnp.float32, "f64": jnp.float64,
-    "i8": jnp.int8, "i32": jnp.int32, "u32": jnp.uint32, "bool": jnp.bool_, "c64": jnp.complex64,
+    "i8": jnp.int8, "i32": jnp.int32, "i64": jnp.int64, "u32": jnp.uint32, "bool": jnp.bool_,
+    "c64": jnp.complex64, "c128": jnp.complex128,
 }  # fmt: skip
-_ARGUMENT = re.compile(r"\s*(\w+)\[([\d,\s]*)\](?:<(\d+))?\s*(?:,|$)")
+_WIDE = ("f64", "i64", "c128")
+_DOMAINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "": lambda x: x,
+    "positive": lambda x: np.exp(0.5 * x),
+    "unit": lambda x: 1 / (1 + np.exp(-x)),
+    "sorted": lambda x: np.sort(x, -1) if x.ndim else x,
+}
+_ARGUMENT = re.compile(r"\s*(\w+)\[([\d,\s]*)\](?:<(\d+))?(?::(\w+))?\s*(?:,|$)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; give the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fnn.check", description="Check a hand-written gradient.")
     parser.add_argument("function", help="module:function or path.py:function")
-    parser.add_argument("arguments", help='their dtypes and shapes: "f32[6,5], i32[6]<4"')
+    parser.add_argument("arguments", help='their dtypes and shapes: "f32[6,5], i32[6]<4, f32[3]:positive"')
     parser.add_argument("--level", choices=("quick", "standard", "deep"), default="standard")
     parser.add_argument(
         "--transforms", default="", help="comma-separated: jit, vmap, scan, checkpoint, devices"
     )
+    parser.add_argument("--surrogate", help="the function whose gradient the backward is meant to give")
+    parser.add_argument("--reference", help="a function with the right values and the right gradient")
+    parser.add_argument("--seconds", type=float, help="start no further part of the check after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args(argv)
     transforms = tuple(filter(None, (t.strip() for t in given.transforms.split(","))))
+    others = {name: getattr(given, name) for name in ("surrogate", "reference")}
+    wide = any(name in _WIDE for name in re.findall(r"\w+", given.arguments))
     try:
-        args = arguments(given.arguments, given.seed)
-        report = gradient(
-            load(given.function), *args, level=given.level, transforms=transforms, key=given.seed
-        )
+        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+            args = arguments(given.arguments, given.seed)
+            report = gradient(
+                load(given.function), *args, level=given.level, transforms=transforms, key=given.seed,
+                seconds=given.seconds, **{name: load(f) for name, f in others.items() if f},
+            )  # fmt: skip
     except (TypeError, ValueError) as error:
         print(f"python -m fnn.check: {error}", file=sys.stderr)
         return 3
     print(json.dumps(report.to_json(), indent=1) if given.json else report)
-    return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}[report.verdict]
+    return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 4}[report.verdict]
 
 
 def arguments(text: str, seed: int = 0) -> list[Any]:
@@ -58,20 +77,24 @@ def arguments(text: str, seed: int = 0) -> list[Any]:
     rng, found, at = np.random.default_rng(seed), [], 0
     while at < len(text):
         match = _ARGUMENT.match(text, at)
-        if match is None or match[1] not in _DTYPES:
+        if match is None or match[1] not in _DTYPES or (match[4] or "") not in _DOMAINS:
             raise ValueError(
-                f'expected arguments like "f32[6,5], i32[6]<4" ({", ".join(_DTYPES)}), got {text[at:]!r}'
+                f'expected arguments like "f32[6,5], i32[6]<4, f32[3]:positive" ({", ".join(_DTYPES)}; '
+                f"domains {', '.join(filter(None, _DOMAINS))}), got {text[at:]!r}"
             )
         shape = tuple(int(n) for n in match[2].split(",") if n.strip())
-        found.append(_draw(rng, _DTYPES[match[1]], shape, int(match[3] or 2)))
+        found.append(_draw(rng, _DTYPES[match[1]], shape, int(match[3] or 2), match[4] or ""))
         at = match.end()
     return found
 
 
-def _draw(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...], below: int) -> Any:
-    if jnp.issubdtype(dtype, jnp.inexact):
-        return jnp.asarray(rng.standard_normal(shape), dtype)
-    return jnp.asarray(rng.integers(0, below, shape), dtype)
+def _draw(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...], below: int, domain: str) -> Any:
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.asarray(rng.integers(0, below, shape), dtype)
+    drawn = _DOMAINS[domain](rng.standard_normal(shape))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        drawn = drawn + 1j * rng.standard_normal(shape)
+    return jnp.asarray(drawn).astype(dtype)
 
 
 def load(name: str) -> Callable[..., Any]:

@@ -12,9 +12,10 @@ import numpy as np
 from fnn.check import algebra
 from fnn.check.arguments import Arguments
 from fnn.check.arguments import exact as exactly
-from fnn.check.jaxprs import every
+from fnn.check.attempt import Budget
+from fnn.check.jaxprs import RULED, every
 from fnn.check.judge import SAFETY, Margin, exact_margin, judge, margin, worst
-from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, wide_rule
+from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, trace, wide_rule
 from fnn.check.report import Finding, Leaf, Verdict
 from fnn.check.roughness import KINKED
 from fnn.check.subject import Subject
@@ -51,6 +52,8 @@ class Bench:
     traced: Trace
     reference: Reference
     run: Callable[..., tuple[Arrays, Arrays]]
+    budget: Budget
+    outputs: Reference | None = None  # of the primal, where the backward is that of a surrogate
 
     @property
     def names(self) -> list[str]:
@@ -66,6 +69,11 @@ class Bench:
     def has_kinks(self) -> bool:
         """Whether the primal has an operation with a kink or a jump."""
         return any(q.primitive.name in KINKED for q in every(self.traced.jaxpr.jaxpr))
+
+    @cached_property
+    def has_rules(self) -> bool:
+        """Whether the gradient is declared by a rule, and not by a function alone."""
+        return self.traced.ruled and any(q.primitive.name in RULED for q in every(self.traced.jaxpr.jaxpr))
 
     @cached_property
     def exact(self) -> Callable[[Sequence[Any], Sequence[Any]], Arrays] | None:
@@ -90,7 +98,10 @@ class Bench:
     def measure(self, arguments: Arguments, dys: list[Any]) -> Measurement:
         """Run the subject on all cotangents, and the reference on the first two."""
         outputs, grads = self.run(arguments.leaves, dys)
-        right_outputs, right = self.reference.wide(arguments.leaves, [d[:2] for d in dys])
+        pair = [d[:2] for d in dys]
+        right_outputs, right = self.reference.wide(arguments.leaves, pair)
+        if self.outputs is not None:
+            right_outputs, _ = self.outputs.wide(arguments.leaves, [d[:0] for d in pair])
         return Measurement(arguments, dys, outputs, right_outputs, grads, right)
 
     def leaves(self, m: Measurement, probe: str = "") -> list[Leaf]:
@@ -184,7 +195,12 @@ class Bench:
         return judge(self.names[i], m.grads[i][c], right, allowed, dtype, probe)
 
     def linearity(self, m: Measurement) -> list[Finding]:
-        """Test the rule's algebra, and again in float64 what rounding could explain."""
+        """Test the rule's algebra, and again in float64 what rounding could explain.
+
+        A surrogate with rules of its own may be anything, and is not asked to be linear.
+        """
+        if self.has_rules:
+            return []
         found = algebra.linearity(self.names, m.grads, self.dtypes, self.tolerances(m))
         if not found or self.exact is None:
             return found
@@ -202,7 +218,7 @@ class Bench:
             leaf = judge(f"output {i}", got, right, margin(right, [], dtype), dtype)
             if leaf.verdict is not Verdict.FAIL:
                 continue
-            working = self.reference.working(m.arguments.leaves, m.pair)[0][i]
+            working = (self.outputs or self.reference).working(m.arguments.leaves, m.pair)[0][i]
             leaf = judge(leaf.name, got, right, Margin(margin(right, [working], dtype).tolerance), dtype)
             if leaf.verdict is Verdict.FAIL:
                 text = f"the forward rule's output is off by {leaf.error:.1e}, the primal's by rounding alone"
@@ -218,9 +234,22 @@ class Bench:
         ]
 
 
-def make(subject: Subject, traced: Trace) -> Bench:
-    """Set a subject up at the shapes of its trace."""
-    return Bench(subject, traced, reference(traced), subject.compiled(traced.arguments))
+def make(subject: Subject, traced: Trace, budget: Budget) -> Bench:
+    """Set a subject up at the shapes of its trace. Raises ValueError for a surrogate of another shape."""
+    run = subject.compiled(traced.arguments)
+    if subject.surrogate is None:
+        return Bench(subject, traced, reference(traced), run, budget)
+    declared = trace(subject.surrogate, traced.arguments, ruled=True)
+    if declared.shapes != traced.shapes:
+        raise ValueError(
+            f"expected a surrogate that returns what {subject.name} does, {_listed(traced)}, "
+            f"got {_listed(declared)}"
+        )
+    return Bench(subject, declared, reference(declared), run, budget, reference(traced))
+
+
+def _listed(traced: Trace) -> str:
+    return ", ".join(f"{s.dtype}[{','.join(map(str, s.shape))}]" for s in traced.shapes)
 
 
 def _at(slack: Any, c: int) -> Any:

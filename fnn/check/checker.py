@@ -10,10 +10,11 @@ import numpy as np
 
 from fnn.check import bench, intake, probes, structure, transforms
 from fnn.check.arguments import Arguments, flatten
-from fnn.check.attempt import Attempts, first_line
+from fnn.check.attempt import Attempts, Budget, OutOfTime, first_line
 from fnn.check.binding import Binding, bind, bind_all
 from fnn.check.diagnose import diagnose
-from fnn.check.finite import differences
+from fnn.check.doubts import doubts
+from fnn.check.finite import attested, differences
 from fnn.check.progress import Progress
 from fnn.check.reference import Trace
 from fnn.check.report import Finding, Mistake, Report, Verdict
@@ -26,19 +27,26 @@ def gradient(
     f: Callable[..., Any],
     *args: Any,
     reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     wrt: int | Sequence[int] | None = None,
     order: int = 1,
     level: Level = "standard",
     transforms: Sequence[str] = (),
     key: Any = 0,
+    seconds: float | None = None,
 ) -> Report:
     """Check the hand-written derivative of `f` at `args` (pytrees of arrays of any shape and dtype).
 
     The reference is autodiff in float64 of the function as if it had no rule: of a `custom_vjp` function's
     primal, with the rules of all that it calls left out too; or of `reference`, which takes the same args.
-    Where neither can be differentiated it is finite differences. `wrt` numbers the arguments to look at,
-    `order=2` adds the second derivative, `transforms` are some of "jit", "vmap", "scan", "checkpoint",
-    "devices" (level "deep": all, and order 2), and `key` (an int or a random key) draws the cotangents.
+    Where neither can be differentiated it is finite differences. A backward pass that is meant to be another
+    function's (a straight-through estimator, a clipped cotangent) is compared with the gradient that JAX
+    gives `surrogate`, its rules included; the outputs still with the primal's.
+
+    `wrt` numbers the arguments to look at, `order=2` adds the second derivative, `transforms` are some of
+    "jit", "vmap", "scan", "checkpoint", "devices" (level "deep": all, and order 2), and `key` (an int or a
+    random key) draws the cotangents. After `seconds` no further part is begun, always in the same order: the
+    report says what was not tried.
 
     Raises TypeError or ValueError for a function or arguments that have no gradient to check.
 
@@ -51,9 +59,9 @@ def gradient(
     'sign'
     """
     intake.require_callable(f)
-    options = _Options(order, level, _names(transforms), intake.seed(key))
+    options = _Options(order, level, _names(transforms), intake.seed(key), intake.require_seconds(seconds))
     binding = bind(f, args, wrt)
-    return _examine(of_function(f, binding), binding, reference, options)
+    return _examine(of_function(f, binding), binding, reference, surrogate, options)
 
 
 def pair(
@@ -61,11 +69,13 @@ def pair(
     backward: Callable[[Any, Any], Any],
     *args: Any,
     reference: Callable[..., Any] | None = None,
+    surrogate: Callable[..., Any] | None = None,
     wrt: int | Sequence[int] | None = None,
     order: int = 1,
     level: Level = "standard",
     transforms: Sequence[str] = (),
     key: Any = 0,
+    seconds: float | None = None,
 ) -> Report:
     """Check a pair: `forward(*args)` gives `(out, residuals)`, `backward(residuals, dy)` a tuple of
     cotangents.
@@ -77,7 +87,7 @@ def pair(
     intake.require_callable(backward)
     name = getattr(forward, "__name__", "forward")
     primal = intake.first_of(forward)
-    options = _Options(order, level, _names(transforms), intake.seed(key))
+    options = _Options(order, level, _names(transforms), intake.seed(key), intake.require_seconds(seconds))
     binding = bind_all(args, wrt)
     subject = Subject(
         name,
@@ -86,7 +96,7 @@ def pair(
         backward,
         written=(forward, backward),
     )
-    return _examine(subject, binding, reference, options)
+    return _examine(subject, binding, reference, surrogate, options)
 
 
 def _names(transforms: Sequence[str]) -> tuple[str, ...]:
@@ -99,6 +109,7 @@ class _Options:
     level: str
     transforms: tuple[str, ...]
     seed: int
+    seconds: float | None
 
     def __post_init__(self) -> None:
         intake.require_choice("level", self.level, ("quick", "standard", "deep"))
@@ -108,12 +119,19 @@ class _Options:
 
 
 def _examine(
-    subject: Subject, binding: Binding, other: Callable[..., Any] | None, options: _Options
+    subject: Subject,
+    binding: Binding,
+    other: Callable[..., Any] | None,
+    surrogate: Callable[..., Any] | None,
+    options: _Options,
 ) -> Report:
-    start = time.perf_counter()
+    budget = Budget(options.seconds)
     arguments = flatten(subject.primal, binding.free_args, binding.wanted)
     if other is not None:
         intake.require_callable(other)
+    if surrogate is not None:
+        intake.require_callable(surrogate)
+        subject = replace(subject, surrogate=binding.bound(surrogate))
     target = subject if other is None else replace(subject, primal=binding.bound(other))
     traced, notes = intake.traced(target, arguments)
     progress = Progress(notes)
@@ -121,13 +139,13 @@ def _examine(
         differences(replace(target, traceable=False), arguments, options.seed, progress)
         intake.require_derivative(target, None, progress)
     else:
-        _with_trace(target, arguments, traced, options, progress)
-    seconds = time.perf_counter() - start
+        _with_trace(target, arguments, traced, options, progress, budget)
+    seconds = time.perf_counter() - budget.start
     return progress.report(f"{subject.name}({', '.join(arguments.names)})", seconds)
 
 
 def _with_trace(
-    subject: Subject, arguments: Arguments, traced: Trace, options: _Options, p: Progress
+    subject: Subject, arguments: Arguments, traced: Trace, options: _Options, p: Progress, budget: Budget
 ) -> None:
     p.checks.append("structure")
     seen = structure.inspect_rule(subject, arguments, traced)
@@ -135,13 +153,13 @@ def _with_trace(
     p.mistakes += seen.mistakes
     if seen.fatal:
         return intake.require_derivative(subject, traced, p)
-    if not intake.is_differentiable(traced):
+    if subject.surrogate is None and not intake.is_differentiable(traced):
         differences(subject, arguments, options.seed, p)
         return
     if any(m.name == "wrong shape" for m in seen.mistakes):
         subject = replace(subject, lenient=True)
-    rng, attempts = np.random.default_rng(options.seed), Attempts()
-    stand = bench.make(subject, traced)
+    rng, attempts = np.random.default_rng(options.seed), Attempts(budget)
+    stand = bench.make(subject, traced, budget)
     dys = stand.cotangents(rng)
     try:
         measured = stand.measure(arguments, dys)
@@ -151,9 +169,10 @@ def _with_trace(
     except Exception as error:  # JAX's own: a primitive that does not go with float64
         p.notes.append(f"JAX cannot run the reference ({_said(error)}): it is finite differences")
         return differences(subject, arguments, options.seed, p)
-    failing = _at_the_inputs(stand, measured, seen, p, attempts)
+    first = Attempts()  # what was asked for first is run however long it takes
+    failing = _at_the_inputs(stand, measured, seen, p, first)
+    p.notes += first.notes()
     if failing is None:
-        p.notes += attempts.notes()
         return differences(subject, arguments, options.seed, p)
     if not p.failed and options.level != "quick":
         failing = _sweep(stand, measured, rng, p, attempts)
@@ -161,8 +180,7 @@ def _with_trace(
         names = transforms.NAMES if options.level == "deep" else options.transforms
         order = 2 if options.level == "deep" else options.order
         attempts.run("transforms", lambda: transforms.check(stand, arguments, dys, names, order, p))
-    wrong = any(leaf.verdict is Verdict.FAIL for leaf in p.leaves)
-    if wrong and failing is not None and not p.mistakes:
+    if p.failed and failing is not None and not p.mistakes and not stand.has_rules:
         stand, measured, probe, passed = failing
         attempts.run(
             "the search for the mistake", lambda: diagnose(stand, measured, options.seed, p, probe, passed)
@@ -185,10 +203,11 @@ def _at_the_inputs(
         p.findings.append(Finding("repeatability", Verdict.FAIL, text))
         p.mistakes.append(Mistake("not repeatable", text))
     p.findings += attempts.run("linearity", lambda: stand.linearity(m), [])
-    leaves = attempts.run("leaves", lambda: stand.leaves(m))
+    leaves = attempts.run("leaves", lambda: attested(stand, m, stand.leaves(m), p))
     if leaves is None:
         return None
     p.leaves += leaves
+    p.findings += doubts(stand, m, leaves)
     passed = {leaf.name: leaf.verdict is Verdict.PASS for leaf in p.leaves}
     for name, mistake in seen.repairs:
         if mistake.name != "missing gradient":
@@ -221,9 +240,7 @@ def _sweep(
         if failing is not None:
             return *failing, (stand, passed)
     p.checks.append("other shapes")
-    shapes = [stand.traced.shapes[i].shape for i in stand.traced.outputs]
-    batch = next((x.shape[0] for x in arguments.leaves if probes.is_array(x) and x.ndim > 1), None)
-    batch = shapes[0][0] if shapes[0] else batch
+    batch = probes.batch_size(arguments, stand.traced.shapes[stand.traced.outputs[0]].shape)
     fixed = probes.fixed_sizes(arguments, *stand.subject.written)
     if fixed:
         p.notes.append(f"sizes that the rules close over, not varied: {', '.join(map(str, sorted(fixed)))}")
@@ -232,9 +249,13 @@ def _sweep(
             traced, _ = intake.traced_quietly(stand.subject, probe.arguments)
             if traced is None:
                 continue
-            other = bench.make(stand.subject, traced)
             try:
+                stand.budget.tick()
+                other = bench.make(stand.subject, traced, stand.budget)
                 failing = _at_probe(other, probe, other.cotangents(rng), p)
+            except OutOfTime as over:
+                attempts.failed.setdefault(probe.name, str(over))
+                break
             except Exception as error:  # the rules' own, and no silent mistake: they may be made for a size
                 p.notes.append(f"{probe.name}, which the function takes: the rules raise {_said(error)}")
                 continue
@@ -255,7 +276,7 @@ def _said(error: Exception) -> str:
 
 def _note_failure(stand: bench.Bench, m: bench.Measurement, probe: str, p: Progress) -> bool:
     found = stand.forward(m, probe)
-    leaves = stand.leaves(m, probe)
+    leaves = attested(stand, m, stand.leaves(m, probe), p, probe)
     failed = {leaf.name: leaf for leaf in leaves if leaf.verdict is Verdict.FAIL}
     for name, leaf in failed.items():
         text = f"{name} is off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"

@@ -6,6 +6,7 @@ rule; what the two steps disagree by bounds the error (W. H. Press et al., Numer
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from fnn.check import algebra
 from fnn.check.arguments import Arguments, exact, is_inexact
 from fnn.check.attempt import Attempts, first_line
+from fnn.check.bench import Bench, Measurement
 from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.progress import Progress
 from fnn.check.report import Finding, Leaf, Verdict
@@ -28,6 +30,7 @@ Function = Callable[[Sequence[Any]], list[np.ndarray]]
 def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) -> None:
     """Compare the slopes that the backward pass claims with measured ones, leaf by leaf."""
     p.checks.append("finite differences")
+    subject = replace(subject, primal=subject.surrogate or subject.primal)
     rng = np.random.default_rng(seed)
     try:
         shapes = [
@@ -60,9 +63,48 @@ def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) 
         leaf, ratio = _leaf(run, arguments, i, grads[position][0], [d[0] for d in dys], rng, eps)
         p.leaves.append(leaf)
         ratios.append(ratio)
+    for leaf in p.leaves:
+        if leaf.verdict is Verdict.INCONCLUSIVE:
+            text = f"differences tell the slope of {leaf.name} to {leaf.tolerance:.1e} of it only"
+            p.findings.append(Finding("finite differences", Verdict.INCONCLUSIVE, text, leaf.name))
     rates = ", ".join(f"{r:.2g}" for r in ratios)
     p.notes.append(f"halving the step divides the differences' error by {rates} (4 for a smooth function)")
     _name(p)
+
+
+def attested(
+    stand: Bench, m: Measurement, leaves: Sequence[Leaf], p: Progress, probe: str = ""
+) -> list[Leaf]:
+    """Ask finite differences about the leaves that failed: where they agree with the rule, and not with
+    autodiff, the rule is right (`where(w != 0, 3 * w, 0)` has the slope 3 at zero, autodiff says 0).
+    """
+    failed = [leaf.name for leaf in leaves if leaf.verdict is Verdict.FAIL]
+    if not failed or stand.subject.surrogate is not None:
+        return list(leaves)
+    attempts = Attempts()
+    mended = attempts.run("finite differences", lambda: _mended(stand, m, failed), [])
+    if mended:
+        text = f"{', '.join(mended)}: differences agree with the rule, and not with autodiff of the function"
+        if not any(note.startswith(text) for note in p.notes):
+            p.notes.append(text + (f" ({probe})" if probe else ""))
+    return [replace(leaf, verdict=Verdict.PASS) if leaf.name in mended else leaf for leaf in leaves]
+
+
+def _mended(stand: Bench, m: Measurement, failed: Sequence[str]) -> list[str]:
+    run, eps = _plainly(stand.subject, m.arguments, Progress())
+    dy = [d[0] for d in m.dys]
+    found = []
+    for n, i in enumerate(m.arguments.active):
+        name = m.arguments.names[i]
+        if name not in failed or not np.all(np.isfinite(m.grads[n])):
+            continue
+        verdicts = [
+            _leaf(run, m.arguments, i, grad, dy, np.random.default_rng(0), eps)[0].verdict
+            for grad in (m.grads[n][0], m.right[n][0])
+        ]
+        if verdicts == [Verdict.PASS, Verdict.FAIL]:
+            found.append(name)
+    return found
 
 
 def _leaf(

@@ -33,6 +33,13 @@ def require_choice(what: str, got: Any, allowed: Sequence[Any]) -> None:
         raise ValueError(f"expected {what} to be one of {', '.join(map(repr, allowed))}, got {got!r}")
 
 
+def require_seconds(seconds: Any) -> float | None:
+    """Give a time in seconds, or None; raises ValueError for anything else."""
+    if seconds is None or (isinstance(seconds, int | float) and seconds > 0):
+        return seconds
+    raise ValueError(f"expected seconds to be a positive number, as in `seconds=10`, got {seconds!r}")
+
+
 def seed(key: Any) -> int:
     """Turn a random key into a seed; an int is one."""
     if isinstance(key, int):

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from fnn.check.jaxprs import CALLS, bind, held, opened, platform_branch
+from fnn.check.jaxprs import CALLS, RULED, bind, held, opened, platform_branch
 
 Run = Callable[..., list[Any]]
 _BRANCH = 1 << 20  # sets the places in the branches of one conditional apart
@@ -76,8 +76,12 @@ def evaluate(
     step: Step = as_is,
     wide: bool = True,
     place: tuple[int, ...] = (),
+    ruled: bool = False,
 ) -> list[Any]:
-    """Run `jaxpr` on `inputs`, every operation through `step`; `wide` runs all of it in float64."""
+    """Run `jaxpr` on `inputs`, every operation through `step`; `wide` runs all of it in float64.
+
+    Where it is to be `ruled`, functions keep the derivatives that were written for them.
+    """
     start = dict(zip(jaxpr.constvars, map(widen, constants) if wide else constants, strict=True))
     start |= dict(zip(jaxpr.invars, map(widen, inputs) if wide else inputs, strict=True))
 
@@ -85,7 +89,7 @@ def evaluate(
         values = dict(start)
         for i, equation in enumerate(jaxpr.eqns):
             here = (*place, i)
-            runner = _runner(equation, step, wide, here)
+            runner = _runner(equation, step, wide, here, ruled)
             operation = Operation(here, equation, runner, jaxpr, values, complete)
             outputs = step(operation, [_read(values, v, wide) for v in equation.invars])
             values.update(zip(equation.outvars, outputs, strict=True))
@@ -123,13 +127,17 @@ def wider(dtype: Any) -> Any:
     return np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64
 
 
-def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...]) -> Run:
-    inner = _INNER.get(equation.primitive.name)
+def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...], ruled: bool) -> Run:
+    name = equation.primitive.name
+    inner = _INNER.get(name)
+    if ruled and name in RULED:
+        return lambda *inputs: list(map(widen if wide else jnp.asarray, bind(equation, inputs)))
     if inner is not None:
 
         def closed(closed_jaxpr: Any, *inputs: Any, part: int = 0) -> list[Any]:
             jaxpr, constants = opened(closed_jaxpr)
-            return evaluate(jaxpr, constants, inputs, step, wide, (*place, part) if part else place)
+            here = (*place, part) if part else place
+            return evaluate(jaxpr, constants, inputs, step, wide, here, ruled)
 
         return lambda *inputs: inner(closed, equation, inputs)
     return (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: bind(equation, inputs))

@@ -22,6 +22,8 @@ CALLS = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }  # the primitives that only run a jaxpr, and where they keep it
 
+RULED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")  # those that have a rule of their own
+
 
 def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
     """Run one equation on other inputs, a call of any kind as a whole."""
@@ -83,6 +85,11 @@ def rules(f: Any) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]
     if not isinstance(f, jax.custom_vjp) or f.symbolic_zeros:
         return None, None
     return getattr(f, "fwd", None), getattr(f, "bwd", None)
+
+
+def lacks_rule(f: Any) -> bool:
+    """Whether `f` is a `custom_jvp` function that was never given a rule."""
+    return isinstance(f, jax.custom_jvp) and getattr(f, "jvp", None) is None
 
 
 def fixed_positions(f: Any) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """The inputs that a check runs on: those given, and others that bring rare mistakes to light."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,31 @@ def _closed_over(functions: tuple[Any, ...]) -> set[int]:
     return found
 
 
+def batch_size(arguments: Arguments, output: tuple[int, ...]) -> int | None:
+    """Give the size of the batch: the rows of the output, or those that most arguments of a loss have."""
+    if output:
+        return output[0]
+    rows = {
+        (x.shape[0], owner) for x, owner in _leaves(arguments) if x.ndim > 1 or x.ndim and not is_inexact(x)
+    }
+    counts = Counter(size for size, _ in rows)
+    wide = [x.shape[0] for x, _ in _leaves(arguments) if x.ndim > 1]
+    return max(wide, key=lambda size: counts[size], default=None)
+
+
+def _leaves(arguments: Arguments) -> list[tuple[Any, int]]:
+    both = zip(arguments.leaves, arguments.owners, strict=True)
+    return [(x, owner) for x, owner in both if is_array(x)]
+
+
+def _indexed_sizes(arguments: Arguments) -> frozenset[int]:
+    """Give the sizes that indices may point into: made smaller, they would leave those out of range."""
+    largest = [int(x.max()) for x, _ in _leaves(arguments) if jnp.issubdtype(x.dtype, jnp.integer) and x.size]
+    own = {n for x, _ in _leaves(arguments) if jnp.issubdtype(x.dtype, jnp.integer) for n in x.shape}
+    sizes = {n for x, _ in _leaves(arguments) for n in x.shape}
+    return frozenset(n for n in sizes - own if any(1 <= top < n for top in largest))
+
+
 def other_shapes(
     arguments: Arguments, batch: int | None, fixed: frozenset[int], rng: np.random.Generator
 ) -> Iterator[list[Probe]]:
@@ -102,7 +128,7 @@ def other_shapes(
     if moved:
         maps = [primes, *sorted(moved, key=lambda m: batch not in m)]
         yield [Probe("prime sizes", _resized(arguments, m, rng)) for m in maps]
-    if batch is not None and batch > 1 and batch not in fixed:
+    if batch is not None and batch > 1 and batch not in fixed | _indexed_sizes(arguments):
         yield [Probe("batch of one", _resized(arguments, {batch: 1}, rng))]
 
 

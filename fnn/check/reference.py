@@ -32,15 +32,16 @@ class Trace:
     shapes: tuple[jax.ShapeDtypeStruct, ...]
     out_tree: Any
     outputs: tuple[int, ...]
+    ruled: bool = False  # whether the rules of what it calls are followed
 
 
-def trace(primal: Callable[..., Any], arguments: Arguments) -> Trace:
+def trace(primal: Callable[..., Any], arguments: Arguments, ruled: bool = False) -> Trace:
     """Trace `primal` at the shapes of `arguments`."""
     flat = lambda *leaves: primal(*arguments.unflatten(leaves))  # noqa: E731
     jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*arguments.leaves)
     shapes, tree = jax.tree.flatten(shape)
     outputs = tuple(i for i, s in enumerate(shapes) if is_inexact(s))
-    return Trace(jaxpr, arguments, tuple(shapes), tree, outputs)
+    return Trace(jaxpr, arguments, tuple(shapes), tree, outputs, ruled)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def pull(
         full = list(leaves)
         for i, x in zip(active, chosen, strict=True):
             full[i] = x
-        ys = evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, full, step, wide)
+        ys = evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, full, step, wide, (), traced.ruled)
         return [ys[i] for i in traced.outputs]
 
     ys, pullback = jax.vjp(run, *[change(leaves[i]) for i in active])

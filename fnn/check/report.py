@@ -65,6 +65,7 @@ class Mistake:
     name: str
     words: str
     where: str = ""
+    leaves: tuple[str, ...] = ()  # whose gradients it explains
     error: float = float("nan")
     fresh: float = float("nan")
 
@@ -109,7 +110,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}  {self.subject}"]
-        lines += [line for m in self.mistakes for line in _mistake_lines(m)]
+        wrong = {leaf.name for leaf in self.leaves if leaf.verdict is Verdict.FAIL}
+        lines += [line for m in self.mistakes for line in _mistake_lines(m, wrong)]
         if self.where:
             lines.append(f"  where    {self.where}")
         lines += [f"  detail   {text}" for text in self.details]
@@ -122,10 +124,12 @@ class Report:
         return "\n".join(lines)
 
 
-def _mistake_lines(mistake: Mistake) -> list[str]:
+def _mistake_lines(mistake: Mistake, wrong: set[str]) -> list[str]:
     lines = [f"  mistake  {mistake.name}: {mistake.words}"]
     if mistake.where:
         lines.append(f"           at {mistake.where}")
+    if mistake.leaves and not wrong <= set(mistake.leaves):
+        lines.append(f"           explains {', '.join(mistake.leaves)}, not all that is wrong")
     if mistake.error == mistake.error:
         fresh = f", on fresh inputs to {mistake.fresh:.0e}" if mistake.fresh == mistake.fresh else ""
         lines.append(f"           reproduces the gradient to {mistake.error:.0e}{fresh}")

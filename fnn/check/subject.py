@@ -13,8 +13,8 @@ from jax import lax
 from fnn.check.arguments import Arguments, exact, is_inexact
 from fnn.check.binding import Binding
 from fnn.check.effort import compile_quickly
+from fnn.check.jaxprs import lacks_rule, rules
 from fnn.check.jaxprs import primal as primal_of
-from fnn.check.jaxprs import rules
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Subject:
     traceable: bool = True
     written: tuple[Callable[..., Any], ...] = ()  # the rules as their author wrote them
     own: Callable[..., Any] | None = None  # a function whose derivative is JAX's work, as it was given
+    surrogate: Callable[..., Any] | None = (
+        None  # whose gradient the backward is to give, where not the primal's
+    )
     lenient: bool = False  # whether a cotangent of a wrong shape is NaN, so that the others can be judged
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
@@ -155,6 +158,8 @@ def of_function(f: Callable[..., Any], binding: Binding) -> Subject:
             written=(fwd, bwd),
             function=binding.bound(f),
         )
+    if lacks_rule(f):
+        raise TypeError(f"expected a custom_jvp function with its rule, got none: call `{name}.defjvp(rule)`")
     if isinstance(f, jax.custom_vjp) and not _has_derivative(f, binding):
         raise TypeError(
             f"expected a custom_vjp function with its rules, got none: call `{name}.defvjp(fwd, bwd)`"

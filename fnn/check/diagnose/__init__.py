@@ -78,7 +78,7 @@ class _Search:
 
     def __init__(self, e: Evidence, wrong: list[int], trials: list[Evidence], p: Progress):
         self.e, self.wrong, self.trials, self.p = e, wrong, trials, p
-        self.attempts, self.matches, self.panels = Attempts(), [], []
+        self.attempts, self.matches, self.panels = Attempts(e.bench.budget), [], []
 
     def run(self, probe: str) -> list[Mistake]:
         """Go on until all that is wrong is explained; give what explains most of it."""
@@ -111,7 +111,7 @@ class _Search:
         return found
 
     def _panel(self, what: str, formulas: bool) -> tuple[Any, Any]:
-        panel = self.attempts.run(what, lambda: Panel(self.e.bench.traced, formulas))
+        panel = self.attempts.run(what, lambda: Panel(self.e.bench.traced, self.e.bench.budget, formulas))
         at_one = panel and self.attempts.run(what, lambda: turned(panel, self.e))
         if panel is not None:
             self.panels.append(panel)
@@ -124,7 +124,10 @@ class _Search:
 
     def cover(self, matches: list[Match]) -> tuple[list[Mistake], bool]:
         """Choose among the matches; see `search.cover`."""
-        return cover(matches, self.wrong, self.trials, self.attempts)
+        attempts = Attempts()  # what was found is tried on the other inputs, however late it is
+        found = cover(matches, self.wrong, self.e.bench.names, self.trials, attempts)
+        self.attempts.failed |= attempts.failed
+        return found
 
 
 def _plain(e: Evidence, wrong: list[int]) -> Iterator[tuple[str, Callable[[], Iterator[Hypothesis]]]]:

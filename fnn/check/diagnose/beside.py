@@ -61,6 +61,7 @@ def explanations(e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
     yield from _applied(stage, e, wrong)
     given = stage.cotangents(e)
     for n, site in enumerate(stage.sites):
+        e.bench.budget.tick()
         nothing = stage.gradients(e, n, [np.zeros((1, *site.shape))] * len(given))
         later = [v for v, value in enumerate(stage.values) if value.place >= site.place[0]]
         for v in [v for v in later if stage.values[v].shape == site.shape][:NEAREST]:

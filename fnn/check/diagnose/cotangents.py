@@ -66,6 +66,9 @@ def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) ->
         k = parallel(at_zero[i][0], value)
         if k and _gap(at_zero[i][0], k * value) <= 1e-5:
             name = e.bench.names[i]
+            if not np.any(e.right[i]) and abs(k - 1) <= 1e-5:
+                text = f"the value of {name} is handed back as its cotangent: leave it out by `wrt=`"
+                return Hypothesis("state for a gradient", text, 2.0, lambda e: e.given)
             text = f"{k:.3g} times the parameter is added to the gradient of {name}, whatever the cotangent"
             return Hypothesis("regulariser added", text, 2.1, lambda e: e.given)
     return None

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.check.arguments import exact
-from fnn.check.attempt import Attempts
+from fnn.check.attempt import Attempts, Budget
 from fnn.check.diagnose.altered import alterations, altered
 from fnn.check.diagnose.backward import Fault
 from fnn.check.diagnose.faults import faults
@@ -84,13 +84,13 @@ class _Notes:
 class Panel:
     """All dials of a trace, and the gradients that they set: those for `formulas` of activations apart."""
 
-    def __init__(self, traced: Trace, formulas: bool = False):
+    def __init__(self, traced: Trace, budget: Budget, formulas: bool = False):
         self.dials: list[Dial] = []
         self._boards: dict[tuple[int, ...], Board] = {}
         self._numbers: dict[Any, int] = {}
         self._keys: dict[tuple[int, ...], Key] = {}
         self._notes: dict[int, _Notes] = {}
-        self._traced, self._formulas = traced, formulas
+        self._traced, self._formulas, self.budget = traced, formulas, budget
         self.attempts = Attempts()
         outputs = [traced.shapes[i] for i in traced.outputs]
         with in_float64():
@@ -108,6 +108,14 @@ class Panel:
         theta = self._idle.copy()
         theta[number] = to
         return self._at(theta, leaves, dys)
+
+    def each(self, leaves: Sequence[Any], dys: Sequence[Any]) -> list[Arrays]:
+        """Give the gradients with each dial turned to 1 by itself. Raises OutOfTime."""
+        found = []
+        for number in range(len(self.dials)):
+            self.budget.tick()
+            found.append(self.gradients(number, leaves, dys))
+        return found
 
     def absent(self, place: Key) -> int:
         """Give the first dial at a place that leaves a path out."""

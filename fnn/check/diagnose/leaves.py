@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fnn.check.arguments import exact
+from fnn.check.arguments import exact, is_inexact
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis
 from fnn.check.diagnose.scale import name_scale, parallel
 
@@ -42,10 +42,32 @@ def _scales(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
             name, 2.95 if _is_simple(k) else 4.0
         )
         yield Hypothesis(name, text, cost, _only(members, lambda r, k=k: k * r))
+        yield from _by_argument(e, k, members)
     members = next(iter(groups.values()), [])
     if len(members) == len(wrong) and sum(e.right[i][0].size for i in members) > 3:  # one number always fits
         text = f"the gradient of {_names(e, members)} is right but for a factor that depends on the inputs"
         yield Hypothesis("factor", text, 4.6, _by_own_factor(members))
+
+
+def _by_argument(e: Evidence, k: float, members: Sequence[int]) -> Iterator[Hypothesis]:
+    """Give the arguments that are one number, where the factor is theirs or its inverse."""
+    arguments = e.measurement.arguments
+    for n, (name, x) in enumerate(zip(arguments.names, arguments.leaves, strict=True)):
+        if not is_inexact(x) or x.size != 1 or float(np.abs(exact(x)).item()) in (0.0, 1.0):
+            continue
+        for power, label, words in (
+            (1, "constant applied twice", "times"),
+            (-1, "constant left out", "without"),
+        ):
+            if abs(k - exact(x).item() ** power) <= 1e-5 * abs(k):
+
+                def predict(e: Evidence, n: int = n, power: int = power) -> list[np.ndarray]:
+                    factor = exact(e.measurement.arguments.leaves[n]).item() ** power
+                    return [factor * r if i in members else r for i, r in enumerate(e.right)]
+
+                text = f"the gradient of {_names(e, members)} is the right one {words} the argument {name}"
+                text += " once more" if power == 1 else ""
+                yield Hypothesis(label, text, 2.9, predict)
 
 
 def _by_own_factor(members: Sequence[int]) -> Callable[[Evidence], list[np.ndarray]]:

@@ -46,6 +46,12 @@ def _while_time(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     return itertools.takewhile(lambda _: time.perf_counter() - start < SECONDS, pairs)
 
 
+def _some(panel: Panel, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for pair in itertools.islice(pairs, PAIRS):
+        panel.budget.tick()
+        yield pair
+
+
 def _on_one_path(fault: Arrays, drop: Arrays, both: Arrays, right: Arrays, through: bool) -> Arrays:
     parts = zip(fault, drop, both, right, strict=True)
     return [d + f - b if through else b + r - d for f, d, b, r in parts]

@@ -42,12 +42,16 @@ def matched(
 
 
 def cover(
-    matches: Iterable[Match], wrong: Sequence[int], trials: Sequence[Evidence], attempts: Attempts
+    matches: Iterable[Match],
+    wrong: Sequence[int],
+    names: Sequence[str],
+    trials: Sequence[Evidence],
+    attempts: Attempts,
 ) -> tuple[list[Mistake], bool]:
     """Choose, again and again, the match that explains most of what is left, the plainest first; give
     whether that explains all.
 
-    Every one is tried again on the `trials`, fresh inputs first.
+    `names` are those of all leaves. Every one is tried again on the `trials`, fresh inputs first.
     """
     left, chosen, sources = set(wrong), [], []
     ranked = list(matches)
@@ -67,7 +71,8 @@ def cover(
         if any(a is None or not best.explains <= a.explains for a in again):
             continue
         fresh = again[0].error if again else float("nan")
-        chosen.append(Mistake(h.name, h.words, h.where, best.error, fresh))
+        explained = tuple(names[i] for i in sorted(best.explains))
+        chosen.append(Mistake(h.name, h.words, h.where, explained, best.error, fresh))
         sources.append(h)
         left -= best.explains
     plain = [c for c, h in zip(chosen, sources, strict=True) if h.anywhere]  # a fact about one gradient

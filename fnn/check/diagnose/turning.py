@@ -17,11 +17,11 @@ _SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise k
 def turned(panel: Panel, e: Evidence) -> list[Arrays]:
     """Give the gradients with each dial at 1, the paths that carry nothing left out for good."""
     leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-    at_one = [panel.gradients(n, leaves, dys) for n in range(len(panel.dials))]
+    at_one = panel.each(leaves, dys)
     still = [_same(g, e.right) for g in at_one]
     idle = [n for n, d in enumerate(panel.dials) if d.fault.name == DROP and still[n]]
     if idle and panel.set_idle(idle, leaves, dys, e.right):
-        at_one = [panel.gradients(n, leaves, dys) for n in range(len(panel.dials))]
+        at_one = panel.each(leaves, dys)
     return at_one
 
 
