@@ -51,3 +51,54 @@ def test_the_plugin_is_light():
     code = "import sys, pytest_fnn; print([m for m in ('jax', 'numpy', 'fnn') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], env=HERE, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]", ran.stderr
+
+
+STRANGERS = """
+import pytest
+
+class GradientError(Exception):
+    pass
+
+def test_of_another_library():
+    raise GradientError("not ours")
+"""
+
+
+def test_an_error_of_another_library_keeps_its_traceback(tmp_path):
+    (tmp_path / "test_theirs.py").write_text(STRANGERS)
+    ran = run(tmp_path)
+    assert "def test_of_another_library" in ran.stdout and "not ours" in ran.stdout, ran.stdout + ran.stderr
+
+
+UNSURE = """
+import jax, jax.numpy as jnp, numpy as np, pytest
+
+f = jax.custom_vjp(lambda x: jnp.round(x))
+f.defvjp(lambda x: (jnp.round(x), None), lambda _, dy: (dy,))
+X = np.linspace(-1, 1, 6, dtype=np.float32)
+
+def test_flat(gradcheck):
+    gradcheck(f, X, level="quick")
+
+@pytest.mark.gradcheck(level="quick", inconclusive="fail")
+def test_strict(gradcheck):
+    gradcheck(f, X)
+
+@pytest.mark.gradcheck(level="quick", inconclusive="fail", surrogate=lambda x: x)
+def test_declared(gradcheck):
+    gradcheck(f, X)
+"""
+
+
+def test_what_cannot_be_judged_is_warned_of_or_fails(tmp_path):
+    (tmp_path / "test_mine.py").write_text(UNSURE)
+    ran = run(tmp_path)
+    assert "1 failed, 2 passed, 1 warning" in ran.stdout, ran.stdout + ran.stderr
+    assert "PytestWarning: INCONCLUSIVE" in ran.stdout and "the function is flat in x" in ran.stdout
+
+
+def test_the_plugin_asks_of_pytest_only_what_every_pytest_has():
+    import pytest_fnn
+
+    options = getattr(pytest_fnn.pytest_runtest_makereport, "pytest_impl")  # noqa: B009
+    assert options["hookwrapper"] and not options.get("wrapper")
