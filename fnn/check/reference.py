@@ -106,27 +106,28 @@ def pull(
 
 
 def wide_rule(
-    rule: Callable[..., Any], arguments: Arguments, dys: Sequence[Any]
-) -> Callable[[Sequence[Any], Sequence[Any]], Arrays] | None:
+    rule: Callable[..., Any], arguments: Arguments, dys: Sequence[Any], rough: bool = False
+) -> Callable[..., Arrays] | None:
     """Give a backward rule in float64, to tell a wrong formula from rounding; None where it cannot be traced.
 
-    `rule(leaves, dy)` gives the gradients for one cotangent; what comes back takes stacked ones.
+    `rule(leaves, dy)` gives the gradients for one cotangent; what comes back takes stacked ones and, where
+    it is to be `rough`, a seed for rounding errors of the dtypes traced.
     """
     try:
         jaxpr = jax.make_jaxpr(rule)(arguments.leaves, [d[0] for d in dys])
     except Exception:  # the rule's own; said elsewhere
         return None
 
-    def one(leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
-        return evaluate(jaxpr.jaxpr, jaxpr.consts, [*leaves, *dy])
+    def run(leaves: Sequence[Any], dys: Sequence[Any], seed: Any) -> list[Any]:
+        step = roughen(seed) if rough else as_is
+        one = lambda dy: evaluate(jaxpr.jaxpr, jaxpr.consts, [*leaves, *dy], step)  # noqa: E731
+        return jax.lax.map(one, [widen(d) for d in dys])
 
-    run = compile_quickly(
-        lambda leaves, dys: jax.lax.map(lambda dy: one(leaves, dy), [widen(d) for d in dys])
-    )
+    compiled = compile_quickly(run)
 
-    def call(leaves: Sequence[Any], dys: Sequence[Any]) -> Arrays:
+    def call(leaves: Sequence[Any], dys: Sequence[Any], seed: int = 0) -> Arrays:
         with in_float64():
-            return [exact(g) for g in run(tuple(leaves), tuple(dys))]
+            return [exact(g) for g in compiled(tuple(leaves), tuple(dys), seed)]
 
     return call
 

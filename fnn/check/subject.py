@@ -70,6 +70,15 @@ class Subject:
 
         return run
 
+    def outputs(self, arguments: Arguments) -> Callable[[Sequence[Any], Sequence[Any]], list[Any]]:
+        """Give `outputs(leaves, dy)`: the floating outputs of the forward rule, whatever the cotangent."""
+
+        def run(leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+            out, _ = self.forward(*arguments.unflatten(leaves))
+            return [y for y in jax.tree.leaves(out) if is_inexact(y)]
+
+        return run
+
     def _conformed(self, residuals: Any, dy: Any, args: tuple[Any, ...], arguments: Arguments) -> list[Any]:
         return conform(self.backward(residuals, dy), args, arguments, self.lenient)
 

@@ -172,3 +172,28 @@ def test_the_folder_of_a_file_decides_nothing(tmp_path, folder):
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     ran = subprocess.run([sys.executable, path], env=env, capture_output=True, text=True)
     assert ran.stdout.startswith("derivative missing here.py:6  return jnp.tanh(x @ w) ** 2"), ran.stderr
+
+
+def attention(x):
+    return jax.nn.softmax(x * np.float32(3.3)) @ jnp.arange(12.0).reshape(4, 3)
+
+
+def kept(x):
+    """Keep the logarithm of the sum, as flash attention does: at logits of 1000 it rounds the scores away."""
+    z = x * np.float32(3.3)
+    lse = jax.nn.logsumexp(z, -1, keepdims=True)
+    return jnp.exp(z - lse) @ jnp.arange(12.0).reshape(4, 3), (x, lse)
+
+
+def made_again(saved, dy, mean=1.0):
+    x, lse = saved
+    p = jnp.exp(x / np.float32(1 / 3.3) - lse)  # the same scale, rounded another way
+    dp = dy @ jnp.arange(12.0).reshape(4, 3).T
+    return (p * (dp - mean * (dp * p).sum(-1, keepdims=True)) * np.float32(3.3),)
+
+
+def test_saturated_attention_is_right_however_it_rounds():
+    x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    assert pair(kept, made_again, x, reference=attention).verdict is Verdict.PASS
+    wrong = pair(kept, lambda saved, dy: made_again(saved, dy, 0.0), x, reference=attention, level="quick")
+    assert wrong.verdict is Verdict.FAIL
