@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check import algebra
+from fnn.check import algebra, kinks
 from fnn.check.arguments import Arguments
 from fnn.check.arguments import exact as exactly
 from fnn.check.attempt import Budget
 from fnn.check.jaxprs import RULED, every
 from fnn.check.judge import SAFETY, Margin, exact_margin, judge, margin, worst
+from fnn.check.measurement import Measurement as Measurement
 from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, trace, wide_rule
 from fnn.check.report import Finding, Leaf, Verdict
 from fnn.check.roughness import KINKED
@@ -22,25 +23,6 @@ from fnn.check.subject import Subject
 
 SHRUNK = 1e-5  # of an error in the working precision: what is left of it in float64 if it was rounding
 SAMPLES = 3  # of rounding errors, for a second opinion
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What the subject gave and what is right, on one set of arguments; gradients are stacked over
-    cotangents.
-    """
-
-    arguments: Arguments
-    dys: list[Any]
-    outputs: Arrays
-    right_outputs: Arrays
-    grads: Arrays
-    right: Arrays
-
-    @property
-    def pair(self) -> list[Any]:
-        """The two random cotangents, on which everything is compared."""
-        return [d[:2] for d in self.dys]
 
 
 @dataclass(frozen=True)
@@ -128,8 +110,8 @@ class Bench:
         failed = [i for i, leaf in enumerate(judged) if leaf.verdict is Verdict.FAIL]
         if not failed:
             return judged
-        sides = self._sides(m, made_up=bool(probe))
-        slack = self._slack(m, sides)
+        sides = kinks.sides(self.reference, m, made_up=bool(probe)) if self.has_kinks else []
+        slack = kinks.slack(m, sides)
         exact = self.exact(m.arguments.leaves, m.dys) if self.exact else None
         # at inputs that nobody gave, a rule may round as it likes: logits of 1000 make much of one constant
         own = self._own_rounding(m, exact) if probe and exact is not None else []
@@ -138,7 +120,7 @@ class Bench:
             others = [m.right[i] + r[i] for r in own]
             if exact is not None and self._is_wrong(i, m, exact[i], slack[i], others):
                 continue
-            if exact is not None and sides and not probe and self._breaks_a_sum(i, m, exact[i], sides):
+            if exact is not None and sides and not probe and kinks.breaks_a_sum(i, m, exact[i], sides):
                 continue
             rough = rough or self._rough(m)
             second = self._judge(i, m, [working[i], *(r[1][i] for r in rough)], probe, slack[i])
@@ -194,34 +176,6 @@ class Bench:
         return any(
             judge(name, exact[c], m.right[i][c], allowed[c], dtype).verdict is Verdict.FAIL for c in range(2)
         )
-
-    def _breaks_a_sum(self, i: int, m: Measurement, exact: np.ndarray, sides: Sequence[Arrays]) -> bool:
-        """Whether a sum differs on which all sides of the kinks agree: each of several equal maxima may get
-        a share, but no more than one share in all.
-        """
-        value = exactly(m.arguments.leaves[m.arguments.active[i]])
-        for weight in (np.ones_like(value), value):
-            total = lambda g, w=weight: (np.asarray(g[:2]) * w).reshape(2, -1).sum(1)  # noqa: E731
-            room = 1e-9 * (np.abs(m.right[i]) * np.abs(weight)).sum() + 1e-12
-            agreed = all(np.all(np.abs(total(s[i]) - total(m.right[i])) <= room) for s in sides)
-            if agreed and np.any(np.abs(total(exact) - total(m.right[i])) > 1e4 * room):
-                return True
-        return False
-
-    def _sides(self, m: Measurement, made_up: bool) -> list[Arrays]:
-        """Give the gradients with one side taken at every kink, then the other.
-
-        Where the ties are `made_up`, as all are at zero, each of them may get the whole cotangent.
-        """
-        if not self.has_kinks:
-            return []
-        others = 2 if made_up else 1
-        return [self.reference.tied(m.arguments.leaves, m.pair, side)[1] for side in (0, others)]
-
-    def _slack(self, m: Measurement, sides: Sequence[Arrays]) -> list[Any]:
-        if not sides:
-            return [0.0] * len(m.right)
-        return [2 * np.maximum(np.abs(a - r), np.abs(b - r)) for a, b, r in zip(*sides, m.right, strict=True)]
 
     def _judge(
         self, i: int, m: Measurement, others: Sequence[np.ndarray], probe: str, slack: Any = 0.0

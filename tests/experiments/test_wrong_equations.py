@@ -10,7 +10,7 @@ import pytest
 from experiments.library.answer import Options
 from experiments.questions import wrong_equations as wrong
 
-SPOILED = {"a": 6, "bias": 6, "c": 1, "d": 4, "e": 2}  # the last layers' gradients come first on the way back
+SPOILED = {"a": 6, "b": 6, "c": 1, "d": 4, "e": 2}  # the last layers' gradients come first on the way back
 
 
 @pytest.mark.parametrize("sizes", [((5, 4, 3, 1), 7), ((4, 4, 4, 4), 4)], ids=str)
