@@ -116,7 +116,7 @@ class Bench:
         rough: list[tuple[Arrays, Arrays]] = []
         for i in failed:
             if exact is not None and self._is_wrong(i, m, exact[i], slack[i], []):
-                # at inputs that nobody gave a rule may round as it likes: large logits make much of a constant
+                # at inputs that nobody gave a rule may round as it likes: large logits do
                 own = self._own_rounding(m, exact) if probe else []
                 if not own or self._is_wrong(i, m, exact[i], slack[i], [m.right[i] + r[i] for r in own]):
                     continue
