@@ -54,10 +54,10 @@ def mlp(
     def dense(inputs: int, features: int, init: Initializer) -> Dense:
         return Dense(features, bias=bias, inputs=inputs, dtype=dtype, kernel_init=init)
 
-    def activated(activation: Layer) -> dict[str, Layer]:
+    def activated(activation: Layer) -> dict[str, Any]:
         return {"activation": activation} | ({"dropout": Dropout(dropout)} if dropout else {})
 
-    output = dense(*sizes[-2:], lecun_normal())
+    output = dense(sizes[-2], sizes[-1], lecun_normal())
     if not hidden:
         return Serial(output=output)
     # A block is an activation and then a dense layer, not a dense layer and its activation: the boundary
@@ -70,7 +70,7 @@ def mlp(
         wanted, got = "hidden layers that are alike, to scan over", f"{sizes}, {activations}"
         raise InputError("mlp", wanted, got, f"fnn.mlp({sizes}, {activations}, scan=False)")
     inner = {"hidden": Repeat(blocks[0], len(blocks)) if scan else Serial(*blocks)} if blocks else {}
-    first = dense(*sizes[:2], kernel_init)
+    first = dense(sizes[0], sizes[1], kernel_init)
     return Serial(first=first, **inner, **activated(activations[-1]), output=output)
 
 

@@ -83,9 +83,11 @@ class Select(Leaf):
         if not set(keys) <= set(known):
             fix = f"fnn.Select({known[0]!r})" if known else f"x = {{{', '.join(f'{k!r}: x' for k in keys)}}}"
             raise InputError(self, f"x with {' and '.join(map(repr, keys))}", describe(x), fix)
+        entries: Any = x
         if not isinstance(self.key, tuple):
-            return x[self.key]
-        return {key: x[key] for key in keys} if isinstance(x, dict) else tuple(x[key] for key in keys)
+            return entries[self.key]
+        picked = {key: entries[key] for key in keys}
+        return picked if isinstance(x, dict) else tuple(picked.values())
 
 
 def _couples(axis: int) -> bool | None:

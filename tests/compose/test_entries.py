@@ -1,5 +1,7 @@
 """Trees as inputs and outputs: what is kept, who is refused and how, and mistakes that the proof must see."""
 
+# pyright: reportArgumentType=false
+
 from typing import Any
 
 import jax

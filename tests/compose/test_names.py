@@ -1,5 +1,7 @@
 """Chains with names, and params that depend on no spelling: depth, dropout, scanned or not."""
 
+# pyright: reportArgumentType=false, reportIndexIssue=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np
