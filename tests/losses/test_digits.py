@@ -17,9 +17,6 @@ SURE = 1 / (1 + np.exp(20.0))
 def test_a_sure_row_keeps_the_digits_of_its_gradient(target):
     y = jnp.array([[20.0, 0.0]], jnp.float32)
     np.testing.assert_allclose(SOFTMAX.value_and_grad(y, target)[1], [[-SURE, SURE]], rtol=1e-6)
-    tied = jnp.array([[20.0, 20.0, 0.0]], jnp.float32)
-    _, dy = SOFTMAX.value_and_grad(tied, jnp.array([[0.5, 0.5, 0.0]], jnp.float32))
-    np.testing.assert_allclose(dy, [[-SURE / 4, -SURE / 4, SURE / 2]], rtol=0.02)
 
 
 @pytest.mark.parametrize("loss", [SOFTMAX, KL], ids=repr)
