@@ -4,7 +4,9 @@ A codec is a frozen dataclass with two methods. `encode(x, key)` gives a pytree 
 array like x; `key` is the randomness of stochastic rounding, without one numbers go to the nearest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -74,7 +76,9 @@ class Bits:
     Bytes: bits / 8 for each element, and two numbers of x's dtype for each block (a last one is filled up).
     Rounding is stochastic, so what comes back is `x` on the average over keys, with an error below one step,
     (high - low) / (2^bits - 1). A block of one value, or of two with 1 bit, comes back exactly: so does
-    the derivative of a relu. A block with an infinity or NaN comes back as NaN. Source: Chen et al. 2021.
+    the derivative of a relu. A block with an infinity or NaN comes back as NaN. Of a backward that reads what
+    was stored there is no derivative, so no second one of the network (`Rounded` passes them on).
+    Source: Chen et al. 2021.
     """
 
     bits: int = 8
@@ -110,7 +114,10 @@ class Bits:
         return Packed(words, low, high, x.shape)
 
     def decode(self, stored: Packed) -> Any:
-        """Unpack the bytes."""
+        """Unpack the bytes. Raises InputError where a derivative is taken: a step of a rounding has none."""
+        return _once(self._unpack, stored)
+
+    def _unpack(self, stored: Packed) -> Any:
         shifts = jnp.arange(0, 8, self.bits, dtype=jnp.uint8)
         top = 2**self.bits - 1
         codes = (stored.words[..., None] >> shifts[None, None]) & jnp.uint8(top)
@@ -124,6 +131,17 @@ class Bits:
         """Return the dtype to compute in, each block's start, and the length of its steps."""
         wide = accumulator(low.dtype)
         return wide, low.astype(wide), (high.astype(wide) - low.astype(wide)) / (2**self.bits - 1)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _once(unpack: Callable[[Packed], Any], stored: Packed) -> Any:
+    return unpack(stored)
+
+
+@_once.defjvp
+def _(unpack: Any, at: Any, along: Any) -> Any:
+    wanted = "first derivatives alone of a network that is stored in bits"
+    raise InputError("Bits", wanted, "a derivative of its backward", "fnn.memory.Rounded()")
 
 
 @dataclass(frozen=True)

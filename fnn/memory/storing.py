@@ -51,7 +51,9 @@ class Stored(Leaf):
         """Return the layer's output, and what is stored beside its extras."""
         y, extras = self.layer.forward(params, x, key)
         if isinstance(self.layer, Activation):
-            read = (self.layer.slope(x, y), None)
+            slope = self.layer.slope(x, y)
+            # one of two values has no derivative, and says so to what refuses to lose one
+            read = (jax.lax.stop_gradient(slope) if _two_valued(self.layer) else slope, None)
         else:
             read = sides(self.layer, x, y)
         keys = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, 1))

@@ -30,7 +30,12 @@ def check_leafwise(who: str, optimizer: Any, params: Params) -> None:
             beside = _updates(optimizer, probe, first, second)
             alone = jax.tree.map(lambda *leaf: _updates(optimizer, *leaf), probe, first, second)
         except Exception as error:
-            raise _refusal(who, f"{type(error).__name__}: {error}") from error
+            wanted = (
+                "an optimizer that can update a param alone; a tree of masks or labels wants one for each"
+            )
+            fix = f"fnn.train.{who}(net, loss, jax.tree.map(lambda label: optimizers[label], labels))"
+            got = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(who, wanted, got, fix) from error
     together = jax.tree.map(lambda _, *steps: steps, probe, *beside)
     pairs = zip(*(structure.flatten_up_to(tree) for tree in (together, alone)), strict=True)
     for (path, _), (a, b) in zip(jax.tree.leaves_with_path(probe), pairs, strict=True):
@@ -56,4 +61,4 @@ def _close(a: Any, b: Any) -> bool:
 
 def _refusal(who: str, got: str) -> InputError:
     wanted = "an optimizer that updates each param beside the others as it does alone"
-    return InputError(who, wanted, got, f"fnn.{who}(net, loss, optax.adam(1e-3), clip=1.0)")
+    return InputError(who, wanted, got, f"fnn.train.{who}(net, loss, optax.adam(1e-3), clip=1.0)")

@@ -12,13 +12,14 @@ from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
-from fnn.errors import InputError, describe
+from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
 from fnn.objective import Objective, as_objective, warn_without_key
 from fnn.reader import Reader, gradient, sum_over_params, unzip
 from fnn.readers.examples import squared_norm
 from fnn.reading import Reading, Stacked
 from fnn.train.leafwise import check_leafwise
+from fnn.train.several import Own, chosen, distinct, is_optimizer, numbered
 
 
 class Update(NamedTuple):
@@ -42,7 +43,9 @@ def update_in_backward(
     A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
     `state` are then pairs. The gradient of the head's weight is the one that is whole for a while.
 
-    `optimizer` is any of optax that treats every param by itself. `init` gives a state with the optimizer's
+    `optimizer` is any of optax that treats every param by itself, or a tree like the params with such a one
+    in the place of each, or of a subtree. That stands for `optax.masked` and `optax.multi_transform` with a
+    tree: `jax.tree.map(lambda label: optimizers[label], labels)`. `init` gives a state with the optimizer's
     own in the place of each param, for inputs like `x` (an array or a `jax.ShapeDtypeStruct`). Each layer of
     a `Repeat` has a state of its own, scalars too, stacked: an optimizer that looks at whole params, such as
     adafactor or lamb, sees layers, not their stack.
@@ -71,9 +74,7 @@ def update_in_backward(
     >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
     """
     loss = as_objective("update_in_backward", loss)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        fix = "fnn.train.update_in_backward(net, loss, optax.adam(1e-3))"
-        raise InputError("update_in_backward", "an optax optimizer", describe(optimizer), fix)
+    optimizers = distinct(optimizer)
     if clip is not None and not clip > 0:
         fix = "fnn.train.update_in_backward(net, loss, optimizer, clip=1.0)"
         raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
@@ -86,19 +87,24 @@ def update_in_backward(
         layers = jax.tree.map(
             lambda p, axes: jax.ShapeDtypeStruct(p.shape[axes.ndim :], p.dtype), params, stacked
         )
-        check_leafwise("update_in_backward", optimizer, layers)
+        which = numbered(optimizer, optimizers, params)
+        for i, one in enumerate(optimizers):
+            check_leafwise("update_in_backward", one, chosen(layers, which, i))
 
-        def own(param: Any, axes: Any) -> Any:
-            return _over_stack(optimizer.init, axes.ndim)(param)
+        def own(param: Any, axes: Any, i: int) -> Any:
+            state = _over_stack(optimizers[i].init, axes.ndim)(param)
+            return state if is_optimizer(optimizer) else Own(state, i)
 
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
-            return jax.tree.map(own, params, stacked)
+            return jax.tree.map(own, params, stacked, which)
 
     def update(scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
         grad = gradient(held, param)
         with jax.numpy_dtype_promotion("standard"):
             grad = grad if scale is None else grad * scale.astype(grad.dtype)
-            updates, state = optimizer.update(grad, state, param)
+            i, inner = (state.which, state.state) if isinstance(state, Own) else (0, state)
+            updates, inner = optimizers[i].update(grad, inner, param)
+            state = Own(inner, i) if isinstance(state, Own) else inner
             return optax.apply_updates(param, updates), state
 
     def step(

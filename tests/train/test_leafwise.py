@@ -34,7 +34,7 @@ def masked(names: Any) -> Any:
             r"another update of params\[0\]\['kernel'\]",
         ),
         (optax.noisy_sgd(0.1, key=0), "another update of params"),
-        (optax.partition({"a": optax.sgd(0.1)}, ({"kernel": "a", "bias": "a"},)), "ValueError"),
+        (optax.partition({"a": optax.sgd(0.1)}, ({"kernel": "a", "bias": "a"},)), None),
     ],
     ids=["global norm", "finite", "mask by names", "noise", "labels"],
 )
@@ -42,7 +42,6 @@ def test_an_optimizer_that_looks_across_params_is_refused(optimizer, got):
     net, x = Serial(Dense(3)), jax.ShapeDtypeStruct((7, 5), jnp.float64)
     params = jax.eval_shape(lambda: fnn.init(net, jax.random.key(0), x))
     init, _ = fnn.train.update_in_backward(net, LOSS, optimizer)
-    with pytest.raises(
-        fnn.InputError, match="updates each param beside the others as it does alone, got.*" + got
-    ):
+    match = f"updates each param beside the others as it does alone, got.*{got}"
+    with pytest.raises(fnn.InputError, match=match if got else "can update a param alone.*got ValueError"):
         jax.eval_shape(lambda params: init(params, x), params)
