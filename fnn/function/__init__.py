@@ -1,0 +1,3 @@
+"""Any JAX function as a layer: traced, and the factors of its params found where they are used."""
+
+from fnn.function.losses import factors as factors
