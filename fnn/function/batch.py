@@ -45,24 +45,24 @@ class Sizes:
         return Batch(axis, outer, times // outer, len(axes))
 
     def reshaped(self, batch: Batch, old: tuple[int, ...], new: tuple[int, ...]) -> Batch | None:
-        """Follow the examples through a reshape; None where they do not lie in one axis of the result."""
+        """Follow the examples through a reshape, of shapes at the other size; None where they are split."""
         inner = batch.inner * math.prod(old[batch.axis + 1 :])  # the elements between two examples
         for axis, size in enumerate(new):
             after = math.prod(new[axis + 1 :])
-            if after and inner % after == 0 and size % (inner // after * self.n or 1) == 0:
-                own = inner // after
-                if size >= own * self.n and size > 1:
-                    return Batch(axis, size // (own * self.n), own, batch.axes)
+            own, rest = divmod(inner, after or 1)
+            if after and not rest and own and size >= own * self.other and size % (own * self.other) == 0:
+                return Batch(axis, size // (own * self.other), own, batch.axes)
         return None
 
-    def result(self, eqn: Any, shape: Any, other: Any, like: list[Batch | None]) -> Batch | None:
-        """Give the examples in a result of an operation whose operands have these."""
+    def result(self, eqn: Any, theirs: Any, k: int, like: list[Batch | None]) -> Batch | None:
+        """Give the examples in result `k` of an operation, of both traces, whose operands have these."""
+        shape, other = shape_of(eqn.outvars[k]), shape_of(theirs.outvars[k])
         found = self.of(shape, other, like)
         if not found or not found.whole or found.outer * found.inner == 1:
             return found
         name = eqn.primitive.name
         if name == "reshape" and like[0] and like[0].whole:
-            return self.reshaped(like[0], tuple(eqn.invars[0].aval.shape), tuple(shape)) or found
+            return self.reshaped(like[0], shape_of(theirs.invars[0]), other) or found
         if name == "concatenate" and eqn.params["dimension"] == found.axis:
             if all(b and b.whole and b.axis == found.axis and b.inner == 1 for b in like):
                 outer = sum(b.outer for b in like if b)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from fnn.factors import accumulator, gradient
+from fnn.factors import Outer, Rows, Scaled, Total, accumulator, gradient
 from fnn.function import internals
 from fnn.function.layout import Arrangement, Layout, scattered
 from fnn.readers.examples import materialised
@@ -236,7 +236,8 @@ def examples_of(factor: Any, param: Any) -> Any:
         case Several(factors):
             return sum(examples_of(own, param) for own in factors)
         case Called() | Part():
-            return factor.examples().astype(wide.dtype).reshape(-1, *shape)
+            flat = factor.examples().astype(wide.dtype)
+            return flat.reshape(flat.shape[0], *shape)
     if len(shape) > factor.rank:
         return jnp.moveaxis(jax.vmap(lambda own: examples_of(own, _one(wide)))(factor), 0, 1)
     if isinstance(factor, Convolved):
@@ -256,3 +257,6 @@ def _gradient(result: Any) -> Any:
 
 def _examples(result: Any) -> Any:
     return examples_of(result.factor, jax.ShapeDtypeStruct(result.shape, result.dtype))
+
+
+FORMS = (Outer, Total, Scaled, Rows, Examples, Viewed, Several, Part, Convolved, Called)

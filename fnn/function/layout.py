@@ -181,7 +181,7 @@ def arrangement(groups: list[list[tuple[int, int]]], size: int, offset: int = 0)
 
 def scattered(layout: Layout, g: Any, size: int) -> Any:
     """Add arrays of the view, (n, *layout.shape), up into arrays of the elements of the param, (n, size)."""
-    flat = g.reshape(g.shape[0], -1)
+    flat = g.reshape(g.shape[0], math.prod(layout.shape))
     dense = [(n, s) for n, s in zip(layout.shape, layout.strides, strict=True) if n > 1]
     if arrangement([dense], flat.shape[1]) and all(
         a[1] > b[1] for a, b in zip(dense, dense[1:], strict=False)

@@ -167,10 +167,7 @@ class Planner:
     def step(self, eqn: Any, theirs: Any, views: list, like: list, loops: tuple) -> tuple[Step, list, list]:
         """Plan one operation."""
         none = [None] * len(eqn.outvars)
-        lie = [
-            self.sizes.result(eqn, shape_of(v), shape_of(o), like)
-            for v, o in zip(eqn.outvars, theirs.outvars, strict=True)
-        ]
+        lie = [self.sizes.result(eqn, theirs, k, like) for k in range(len(eqn.outvars))]
         if not any(views) or eqn.primitive.name == "stop_gradient":
             return Step(eqn), none, lie
         if eqn.primitive.name == "optimization_barrier":
