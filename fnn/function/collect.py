@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnn.factors import Total
-from fnn.function.forms import Called, Several, Shaped, Viewed
+from fnn.function.called import Called, Owners, Shaped
+from fnn.function.forms import Several, Viewed
 from fnn.function.join import joined
 from fnn.function.layout import Arrangement, Layout, arrangement, whole
 from fnn.function.pieces import Piece, piece, stacked_loops
@@ -48,10 +49,10 @@ def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -
                 call = _called(plan, k, site, place, view, kept, dzs, of, n)
                 calls += [] if call is None else [call]
     shape = root_shape(root)
-    found = joined(pieces, shape, root.dtype) + calls
+    found = joined(pieces, shape) + calls
     if not found:
         return None if root.site is not None else unused(n, shape, root.dtype)
-    return found[0] if len(found) == 1 else Several(tuple(found))
+    return found[0] if len(found) == 1 else Several(tuple(found), shape, len(shape))
 
 
 def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -65,7 +66,7 @@ def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
 def plain(factor: Any, layout: Arrangement, shape: tuple[int, ...]) -> Any:
     """Give the factor of a param seen in this layout: itself where that changes nothing."""
     same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
-    return factor if same else Viewed(factor, layout)
+    return factor if same else Viewed(factor, layout, shape, len(shape))
 
 
 def _called(
@@ -74,23 +75,38 @@ def _called(
     """Give the factor of an operand of an operation that is not known, or is on params alone."""
     own = stacked_loops(site, view)
     by_loop = next((j for j, loop in enumerate(site.loops) if loop.examples), None)
-    masks: Any = None
     if site.kind == "made":
         by_loop = None
         results: list[Any] = [None] * len(site.eqn.outvars)
         for number, root in enumerate(plan.roots):
             if root.site == k and of(number) is not None:
-                results[root.result] = Shaped(of(number), root_shape(root), root.dtype)
+                results[root.result] = Shaped(of(number), root_shape(root))
         if all(r is None for r in results):
             return None
     else:
         results = list(dzs[k])
-        masks = tuple(None if b is None else (b.axis, b.outer, n, b.inner) for b in site.outs)
     layout = Layout(
         (*(site.loops[j].length for j in own), *view.layout.shape),
         (*own.values(), *view.layout.strides),
         view.layout.offset,
     )
-    lengths = tuple(loop.length for loop in site.loops)
-    size = math.prod(root_shape(plan.roots[view.root]))
-    return Called(kept[k], tuple(results), site.eqn, place, lengths, tuple(own), by_loop, masks, layout, size)
+    shape = root_shape(plan.roots[view.root])
+
+    def owners(batches: Any) -> tuple[Owners | None, ...]:
+        return tuple(None if b is None else Owners(b.axis, b.inner) for b in batches)
+
+    return Called(
+        kept[k],
+        tuple(results),
+        site.eqn,
+        place,
+        tuple(loop.length for loop in site.loops),
+        tuple(own),
+        by_loop,
+        n,
+        owners(site.outs) or (None,) * len(results),
+        owners(site.batches),
+        layout,
+        shape,
+        len(shape),
+    )

@@ -15,7 +15,7 @@ from fnn.function.pieces import Piece
 FEATURES = {Outer: 2, Total: 1, Scaled: 1, Rows: 2}
 
 
-def joined(pieces: list[Piece], shape: tuple[int, ...], dtype: Any) -> list[Any]:
+def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
     """Give the factors of these uses of a param of this shape: one, if there is a form for all of them."""
     size = math.prod(shape)
     whole, parts = [], []
@@ -39,19 +39,19 @@ def joined(pieces: list[Piece], shape: tuple[int, ...], dtype: Any) -> list[Any]
                 break
         else:
             groups.append([own])
-    return [_viewed(concatenated(group), shape, dtype) for group in groups]
+    return [_viewed(concatenated(group), shape) for group in groups]
 
 
-def _viewed(own: Piece, shape: tuple[int, ...], dtype: Any) -> Any:
+def _viewed(own: Piece, shape: tuple[int, ...]) -> Any:
     """Give the factor with its place in the param."""
     layout = own.arranged(math.prod(shape))
     if layout is None:
         axes = [*own.stacks, *(axis for group in own.groups for axis in group)]
         matrix = (*(n for n, _ in own.stacks), *(math.prod(n for n, _ in g) for g in own.groups))
         place = Layout(tuple(n for n, _ in axes), tuple(s for _, s in axes), own.offset)
-        return Part(own.factor, place, matrix, math.prod(shape), dtype)
+        return Part(own.factor, place, matrix, shape, len(shape))
     same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
-    return own.factor if same else Viewed(own.factor, layout)
+    return own.factor if same else Viewed(own.factor, layout, shape, len(shape))
 
 
 def _alike(parts: list[Piece]) -> list[list[Piece]]:

@@ -159,5 +159,5 @@ def _conv(site: Site, view: View, place: int, kept: tuple[Any, ...], dz: Any) ->
         "precision": p["precision"],
     }
     x, dz = images(x, d.lhs_spec, site.batches[0]), images(dz, d.out_spec, site.batch)
-    factor = Convolved(x, dz, shape, tuple(options.items()))
+    factor = Convolved(x, dz, shape, tuple(options.items()), len(shape))
     return _piece(site, view, factor, [], [[a] for a in d.rhs_spec])

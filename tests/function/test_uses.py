@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import pytest
 
 from fnn.function import factors
-from fnn.function.forms import FORMS, Viewed, examples_of, gradient_of
+from fnn.factors import is_factor
+from fnn.function.forms import Viewed
+from fnn.reader import gradient
+from fnn.readers.examples import example_gradient
 from tests.function.cases import CASES, X, draw, ruled
-
-
-def is_form(value):
-    return isinstance(value, FORMS)
 
 
 def name_of(factor):
@@ -34,14 +33,20 @@ def close(ours, theirs):
     jax.tree.map(check, ours, theirs)
 
 
+def each_of(factor, param):
+    """Give the examples' gradients, those of stacked params with the examples first."""
+    stacks = param.ndim - factor.rank
+    return jnp.moveaxis(example_gradient(factor, param), stacks, 0)
+
+
 def readings(f, params, *args):
     """Give the factors, their examples and their gradients, by one compiled program."""
 
     @jax.jit
     def run(params, *args):
         losses, found = factors(f)(params, *args)
-        each = jax.tree.map(examples_of, found, params, is_leaf=is_form)
-        return losses, found, each, jax.tree.map(gradient_of, found, params, is_leaf=is_form)
+        each = jax.tree.map(each_of, found, params, is_leaf=is_factor)
+        return losses, found, each, jax.tree.map(gradient, found, params, is_leaf=is_factor)
 
     return run(params, *args)
 
@@ -51,7 +56,7 @@ def test_each_use_has_the_gradients_of_the_examples(name):
     case = CASES[name]
     losses, found, each, total = readings(case.f, case.params, *case.args)
     close(losses, jax.jit(case.f)(case.params, *case.args))
-    assert jax.tree.map(name_of, found, is_leaf=is_form) == case.forms
+    assert jax.tree.map(name_of, found, is_leaf=is_factor) == case.forms
     expected = jax.jit(one_by_one, static_argnums=0)(case.f, case.params, case.args)
     close(each, expected)
     close(total, jax.tree.map(lambda g: g.sum(0), expected))
@@ -69,7 +74,7 @@ def test_one_example_and_none(name, n):
 def test_the_same_eagerly():
     case = CASES["scanned"]
     _, found = factors(case.f)(case.params, *case.args)
-    each = jax.tree.map(examples_of, found, case.params, is_leaf=is_form)
+    each = jax.tree.map(each_of, found, case.params, is_leaf=is_factor)
     close(each, one_by_one(case.f, case.params, case.args))
 
 
@@ -77,5 +82,5 @@ def test_the_users_own_rule_stays_in_force():
     w = draw(0, 5, 4)
     _, found = factors(ruled)({"w": w}, X)
     expected = jax.grad(lambda p: ruled(p, X).sum())({"w": w})
-    close({"w": gradient_of(found["w"], w)}, expected)
-    close({"w": examples_of(found["w"], w).sum(0)}, expected)
+    close({"w": gradient(found["w"], w)}, expected)
+    close({"w": each_of(found["w"], w).sum(0)}, expected)
