@@ -1,7 +1,7 @@
 """Which axis of a value is that of the examples: the trace at two batch sizes tells.
 
-Where an axis differs between the traces, it is made of the examples: it has n elements, or a multiple of n where
-axes were merged. Then `outer` says how many elements of the merged axis lie before the examples' own.
+Where an axis differs between the traces, it is made of the examples: it has n elements, or a multiple of n
+where axes were merged. Then `outer` says how many elements of the merged axis lie before the examples' own.
 """
 
 import math

@@ -39,8 +39,8 @@ META = ["eqn", "place", "loops", "kept", "by_loop", "n", "owners", "of_operands"
 class Called(Lazy):
     """The factor of operand `place` of an operation, at the cotangents of its results.
 
-    `operands` have the loops around the operation first. `results` are their cotangents, or the factors of the
-    results (`Shaped`) where these are made of params alone; None for a result that has none.
+    `operands` have the loops around the operation first. `results` are their cotangents, or the factors of
+    the results (`Shaped`) where these are made of params alone; None for a result that has none.
     """
 
     operands: tuple[Any, ...]
@@ -66,9 +66,7 @@ class Called(Lazy):
         elif weights is not None:
             operands = self._each(operands, self.of_operands, lambda v, a, i: counted(v, weights, a, i))
             results = self._each(results, self.owners, lambda v, a, i: weighted(v, weights, a, i))
-        sums = tuple(
-            total_of(d.factor, d.shape, weights) if isinstance(d, Shaped) else d for d in results
-        )
+        sums = tuple(total_of(d.factor, d.shape, weights) if isinstance(d, Shaped) else d for d in results)
         return self._in_param(self._over_loops(operands, sums)[None])[0]
 
     def examples(self) -> Any:

@@ -138,7 +138,7 @@ def through(eqn: Any, layout: Layout) -> list[Layout] | None:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A param as a matrix: its elements taken apart by `split`, reordered by `order`, in the shape `shape`."""
+    """A param as a matrix: its axes split into `split`, reordered by `order`, merged into `shape`."""
 
     split: tuple[int, ...]
     order: tuple[int, ...]

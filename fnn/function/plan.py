@@ -1,7 +1,7 @@
 """What is done where: a walk over a trace that finds every use of every param, before anything is computed.
 
-A value of the trace is plain, or a `View`: some elements of a param, or of a value that is made of params alone
-(a *root*), in another order. What meets a view and a plain value is a *use*. The plan is the trace again with
+A value of the trace is plain, or a `View`: some elements of a param, or of a value that is made of params
+alone (a *root*), in another order. What meets a view and a plain value is a *use*. The plan is the trace again with
 a `Step` for each operation, which says where zeros are added and what is recorded.
 """
 
@@ -51,8 +51,8 @@ class Root:
 class Site:
     """A use of one or several views by one operation.
 
-    kind: "dot", "conv", "rows", "scale", "total" (the zero is added to the operand, broadcast to its examples),
-    "call" (any operation, whose own derivative is taken), "made" (any operation on params alone).
+    kind: "dot", "conv", "rows", "scale", "total" (the zero is added to the operand, broadcast to its
+    examples), "call" (any operation, whose own derivative is taken), "made" (any operation on params alone).
     """
 
     kind: str
@@ -95,7 +95,7 @@ class Body:
     sites: list[int]  # of it and of what it runs inside
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """The plan of a whole function."""
 
@@ -103,6 +103,7 @@ class Plan:
     sites: list[Site]
     roots: list[Root]
     out: list[Batch | None]
+    inputs: Any = ()  # a tree like the first argument
 
 
 class Mismatch(Exception):

@@ -34,6 +34,10 @@ def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
 
 
 def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
+    where = layer.coupled_at(params, x)
+    if where is not None:
+        wanted, got = "layers that keep examples apart", f"{layer!r}, which couples them: {where}"
+        raise InputError(who, wanted, got, "fnn.value_and_grad(net, loss)")
     if layer.couples_examples is False:
         return
     if isinstance(layer, Composition):

@@ -27,6 +27,7 @@ def one_by_one(f, params, args):
 def close(ours, theirs):
     def check(a, b):
         assert a.shape == b.shape
+        a, b = (v.astype(jnp.float64) for v in (a, b))
         scale = max(1.0, float(jnp.abs(b).max(initial=0)))
         assert jnp.abs(a - b).max(initial=0) <= 1e-10 * scale
 
