@@ -42,7 +42,7 @@ class Lazy(Factor):
 @partial(register_dataclass, data_fields=["factor"], meta_fields=["layout", "shape", "rank"])
 @dataclass(frozen=True)
 class Viewed(Lazy):
-    """The factor of a param of this shape that is used as a matrix, whose factor is `factor`, of another layout.
+    """The factor of a param that is used as a matrix of another layout: `factor` is that of the matrix.
 
     A reader that says what its reading is like reads the matrix; what is like the param is brought back.
     """

@@ -16,10 +16,11 @@ Literal = core.Literal
 # Operations that give the shape of their operands, broadcast as lax broadcasts: element by element.
 ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj
-    convert_element_type copy copysign cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag
-    integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma
-    pow real reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta""".split()
+    convert_element_type copy copysign cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge
+    gt igamma igammac imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg
+    nextafter not or polygamma pow real reduce_precision regularized_incomplete_beta rem round rsqrt
+    select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
+    stop_gradient sub tan tanh xor zeta""".split()
 )
 CALLS = {
     "jit": "jaxpr",

@@ -40,7 +40,7 @@ class Function(Leaf):
         f: a pure function of a tree of params and of a batch, a tree of arrays with examples on axis 0. It is
             hashed by identity: make the layer once.
         init: `init(key, x) -> params`, for the shapes of a batch. Params that are made elsewhere (a Flax or
-            Equinox model's) need none.
+            Equinox model's) need none; a function that uses none gets `()`.
         batched: False where `f` takes one example, without an axis for it, and a key of its own.
         wrt: `wrt(path, leaf) -> bool` says which params are followed, path as in `jax.tree_util`; the others
             cost nothing, and every reading of them is zero.
@@ -75,11 +75,15 @@ class Function(Leaf):
         return f"Function({getattr(self.f, '__name__', type(self.f).__name__)})"
 
     def init(self, key: Any, x: Any) -> Any:
-        """Make the params by `init`."""
-        if self.make is None:
-            fix = "fnn.Function(f, init=lambda key, x: params)"
-            raise InputError(self, "an init, or params that are made elsewhere", "no init", fix)
-        return self.make(key, x)
+        """Make the params by `init`; without one, `()` for a function that takes none."""
+        if self.make is not None:
+            return self.make(key, x)
+        try:
+            jax.eval_shape(self._called, (), x, key)
+        except Exception as error:
+            fix = "fnn.function.Function(f, init=lambda key, x: params)"
+            raise InputError(self, "an init, or params that are made elsewhere", "no init", fix) from error
+        return ()
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Extras]:
         """y = f(params, x)"""

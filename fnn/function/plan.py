@@ -1,8 +1,8 @@
 """What is done where: a walk over a trace that finds every use of every param, before anything is computed.
 
 A value of the trace is plain, or a `View`: some elements of a param, or of a value that is made of params
-alone (a *root*), in another order. What meets a view and a plain value is a *use*. The plan is the trace again with
-a `Step` for each operation, which says where zeros are added and what is recorded.
+alone (a *root*), in another order. What meets a view and a plain value is a *use*. The plan is the trace
+again with a `Step` for each operation, which says where zeros are added and what is recorded.
 """
 
 import math

@@ -6,7 +6,7 @@ import pytest
 
 import fnn
 from fnn.function import Function
-from fnn.readers import losses_and_readings, squared_norm, sum_over_params
+from fnn.readers import losses_and_readings, squared_norm
 from tests.function.cases import draw
 from tests.function.test_uses import close
 
@@ -70,19 +70,20 @@ READINGS = {
 }
 
 
+def read(name, net, params):
+    return jax.jit(lambda params: READINGS[name](net, params))(params)
+
+
 @pytest.mark.parametrize("name", READINGS)
 def test_every_reader_reads_what_it_reads_of_our_layers(name, params):
-    ours = jax.jit(lambda p: READINGS[name](OURS, p))(params)
-    close(ours, jax.jit(lambda p: READINGS[name](THEIRS, p))(theirs(params)))
+    close(read(name, OURS, params), read(name, THEIRS, theirs(params)))
 
 
 def test_a_transposed_weight(params):
     net = fnn.Serial(Function(turned, init=make), fnn.tanh, fnn.Dense(3))
     own = ({"kernel": params[0]["kernel"], "bias": params[0]["bias"]}, (), params[2])
     for name in ("norms", "clipped", "variance", "ggn"):
-        close(
-            jax.jit(lambda p: READINGS[name](OURS, p))(params), jax.jit(lambda p: READINGS[name](net, p))(own)
-        )
+        close(read(name, OURS, params), read(name, net, own))
 
 
 def test_repeated_and_shared():
@@ -96,9 +97,7 @@ def test_repeated_and_shared():
         p = fnn.init(ours, jax.random.key(1), X)
         q = (p[0][0], p[1])
         for name in ("norms", "clipped"):
-            a = jax.jit(lambda p: READINGS[name](ours, p))(p)
-            b = jax.jit(lambda p: READINGS[name](other, p))(q)
-            close(jax.tree.leaves(a), jax.tree.leaves(b))
+            close(*(jax.tree.leaves(read(name, *own)) for own in ((ours, p), (other, q))))
 
 
 def test_one_example_at_a_time_with_a_key():

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fnn.function import factors
 from fnn.factors import is_factor
+from fnn.function import factors
 from fnn.function.forms import Viewed
 from fnn.reader import gradient
 from fnn.readers.examples import example_gradient
