@@ -56,8 +56,11 @@ def coupling(traced: Traced) -> str | None:
     return next((f"a result of no examples, made in {o.where}" for o in outs if o and o.of == LOST), None)
 
 
-def walk(sizes: Sizes, jaxpr: Any, other: Any, states: list[State]) -> list[State]:
-    """Follow what depends on params through a trace: return the states of its results."""
+def walk(sizes: Sizes, jaxpr: Any, other: Any, states: list[State], line: str = "") -> list[State]:
+    """Follow what depends on params through a trace: return the states of its results.
+
+    `line` is that of the operation that runs it, for the operations inside that have none of their own.
+    """
     env: dict[Any, State] = dict(zip(jaxpr.invars, states, strict=True))
 
     def read(var: Any) -> State:
@@ -65,35 +68,38 @@ def walk(sizes: Sizes, jaxpr: Any, other: Any, states: list[State]) -> list[Stat
 
     for eqn, theirs in zip(jaxpr.eqns, other.eqns, strict=True):
         own = [read(v) for v in eqn.invars]
-        env.update(zip(eqn.outvars, _step(sizes, eqn, theirs, own), strict=True))
+        env.update(
+            zip(eqn.outvars, _step(sizes, eqn, theirs, own, internals.where(eqn) or line), strict=True)
+        )
     return [read(v) for v in jaxpr.outvars]
 
 
-def _step(sizes: Sizes, eqn: Any, theirs: Any, states: list[State]) -> list[State]:
+def _step(sizes: Sizes, eqn: Any, theirs: Any, states: list[State], line: str) -> list[State]:
     none: list[State] = [None] * len(eqn.outvars)
     if not any(states) or eqn.primitive.name == "stop_gradient":
         return none
     inside = internals.called(eqn) or internals.ruled(eqn)
     if inside is not None:
         other = internals.called(theirs) or internals.ruled(theirs)
-        return walk(sizes, inside[0], other[0], states)  # pyright: ignore
+        return walk(sizes, inside[0], other[0], states, line)  # pyright: ignore
     cases = internals.branches(eqn)
     if cases is not None:
         others = internals.branches(theirs)
         found = [
-            walk(sizes, own.jaxpr, o.jaxpr, states[1:])
+            walk(sizes, own.jaxpr, o.jaxpr, states[1:], line)
             for own, o in zip(cases, others, strict=True)  # pyright: ignore
         ]
         return [_worst(*column) for column in zip(*found, strict=True)]
     scan = internals.scanned(eqn)
     if scan is not None:
-        return _scan(sizes, eqn, theirs, scan, states)
+        return _scan(sizes, eqn, theirs, scan, states, line)
     outs: list[State] = []
     for var, o in zip(eqn.outvars, theirs.outvars, strict=True):
         if not internals.differentiable(var.aval):
             outs.append(None)
         else:
-            outs.append(_result(sizes, eqn, theirs, states, sizes.of(shape_of(var), shape_of(o))))
+            batch = sizes.of(shape_of(var), shape_of(o))
+            outs.append(_result(sizes, eqn, theirs, states, batch, line))
     return outs
 
 
@@ -102,9 +108,10 @@ def _worst(*states: State) -> State:
     return max(found, key=lambda s: s.of) if found else None
 
 
-def _result(sizes: Sizes, eqn: Any, theirs: Any, states: list[State], batch: Batch | None) -> State:
+def _result(
+    sizes: Sizes, eqn: Any, theirs: Any, states: list[State], batch: Batch | None, where: str
+) -> State:
     """Return the state of one result of an operation."""
-    where = internals.where(eqn)
     worst = _worst(*states)
     assert worst is not None
     if worst.of == LOST:
@@ -171,16 +178,15 @@ def _keeps(eqn: Any, k: int, batch: Batch, sizes: Sizes) -> bool:
     return False
 
 
-def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State]) -> list[State]:
+def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State], where: str) -> list[State]:
     other: Any = internals.scanned(theirs)
     body, start = scan.body.jaxpr, scan.consts + scan.carry
-    where = internals.where(eqn)
     if other.length != scan.length:  # over the examples, one by one
         rest = [_worst(*states[: scan.consts]), _worst(*states[scan.consts : start])]
         if any(s is not None and s.of != PARAMS for s in rest):
             raise Coupled(f"a loop over the examples sees other examples in {where}")
         own = [None if s is None or s.of == ALONG else s for s in states]
-        outs = walk(sizes, body, other.body.jaxpr, own)
+        outs = walk(sizes, body, other.body.jaxpr, own, where)
         met = [Made(PARAMS)] if any(states) else []
         carried = [v for v, o in zip(body.outvars, outs, strict=True) if o][: scan.carry]
         if any(o is not None for o in outs[: scan.carry]) and carried:
@@ -188,7 +194,7 @@ def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State]) -
         differs = [internals.differentiable(v.aval) for v in eqn.outvars]
         return [Made(ALONG) if d and met else None for d in differs]
     while True:
-        outs = walk(sizes, body, other.body.jaxpr, states)
+        outs = walk(sizes, body, other.body.jaxpr, states, where)
         carried = [_worst(s, o) for s, o in zip(states[scan.consts : start], outs, strict=False)]
         again = [*states[: scan.consts], *carried, *states[start:]]
         if again == states:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fnn.arrays import bytes_of
 from fnn.factors import Factor, is_factor
-from fnn.function import collect, internals
+from fnn.function import collect
 from fnn.function.apart import coupling
 from fnn.function.called import Called
 from fnn.function.forms import Convolved, Several
@@ -133,7 +133,7 @@ def _uses(plan: Plan, root: int) -> tuple[Use, ...]:
 
 
 def _use(site: Site) -> Use:
-    return Use(site.eqn.primitive.name, KINDS[site.kind], internals.where(site.eqn), count(site))
+    return Use(site.eqn.primitive.name, KINDS[site.kind], site.where, count(site))
 
 
 def _form(factor: Factor) -> str:

@@ -6,7 +6,7 @@ again with a `Step` for each operation, which says where zeros are added and wha
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fnn.errors import InputError
@@ -66,6 +66,7 @@ class Site:
         Any, ...
     ] = ()  # (shape, dtype) of what gets the zero, without the loops; None: it needs none
     outs: tuple[Batch | None, ...] = ()  # the examples in the results
+    where: str = ""  # "model.py:12 (forward)"
 
     @property
     def by_loop(self) -> bool:
@@ -118,6 +119,7 @@ class Planner:
         self.sites: list[Site] = []
         self.roots: list[Root] = []
         self.loops = 0
+        self.lines: list[str] = [""]  # of the operations around, for those inside that have none
 
     def whole(self, closed: Any, other: Any, params: list[int], batches: list[Batch | None]) -> Plan:
         """Plan a function whose first operands are its params; `params` are those that are followed."""
@@ -156,9 +158,11 @@ class Planner:
         if [e.primitive for e in jaxpr.eqns] != [e.primitive for e in other.eqns]:
             raise Mismatch
         for eqn, theirs in zip(jaxpr.eqns, other.eqns, strict=True):
+            self.lines.append(internals.where(eqn) or self.lines[-1])
             own = [view(v) for v in eqn.invars]
             like = [batch(v) for v in eqn.invars]
             step, outs, lie = self.step(eqn, theirs, own, like, loops)
+            self.lines.pop()
             steps.append(step)
             for var, v, b in zip(eqn.outvars, outs, lie, strict=True):
                 seen[var], lying[var] = v, b
@@ -231,7 +235,7 @@ class Planner:
             raise InputError(
                 "fnn.function",
                 "loops whose number of steps is known, for a backward pass",
-                f"a while_loop that uses params in {internals.where(eqn)}",
+                f"a while_loop that uses params in {self.lines[-1]}",
                 "jax.lax.fori_loop(0, 10, body, x), or jax.lax.scan",
             )
         batch = next((b for b in lie if b), None)
@@ -343,7 +347,7 @@ class Planner:
         del self.roots[len(kept) :]
 
     def _site(self, site: Site) -> int:
-        self.sites.append(site)
+        self.sites.append(replace(site, where=self.lines[-1]))
         return len(self.sites) - 1
 
     def _root(self, root: Root) -> View:

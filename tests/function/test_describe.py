@@ -52,8 +52,8 @@ APART = {
     "statistics of the features": lambda w, x: jax.nn.softmax(x @ w, axis=1)[:, 0],
     "statistics of the data": lambda w, x: ((x - x.mean(0, keepdims=True)) @ w).sum(1),
     "constant statistics": lambda w, x: (
-        x @ w - jax.lax.stop_gradient((x @ w).mean(0, keepdims=True))
-    ).sum(1) ** 2,
+        (x @ w - jax.lax.stop_gradient((x @ w).mean(0, keepdims=True))).sum(1) ** 2
+    ),
     "a norm of the weights": lambda w, x: (x @ w).sum(1) / jnp.linalg.norm(w),
     "chosen features": lambda w, x: jnp.take_along_axis(x @ w, jnp.argmax(x, 1)[:, None] % 4, axis=1)[:, 0],
     "a loop": lambda w, x: jax.lax.map(lambda x: jnp.sort(x @ w).sum(), x),
