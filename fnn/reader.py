@@ -38,9 +38,10 @@ class Reader:
         sliced: whether axis 0 of the leaves is that of the examples.
         plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
         readers: of `zip_readers`, the readers that it runs.
-        like: what its reading is like. "param": the last axes are the param's; "order": the order of the
-            param's elements does not matter; for a reading that is a tree, a tree of these. None: not said;
-            then a param that is used in another layout than its own is read by its examples' gradients.
+        like: what its reading is like. "param": its last axes are the param's; "order": the order of the
+            param's elements does not matter, and readings of some and of the other elements add up; for a
+            reading that is a tree, a tree of these. None: not said; then a param that is used in another
+            layout than its own is read by its examples' gradients.
 
     Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of
     examples.

@@ -11,8 +11,8 @@ from fnn.function.forms import Several, Viewed
 from fnn.function.join import joined
 from fnn.function.layout import Arrangement, Layout, arrangement, whole
 from fnn.function.pieces import Piece, piece, stacked_loops
-from fnn.function.plan import Plan, Root, Site, View
 from fnn.function.run import Kept, Zeros
+from fnn.function.sites import Plan, Root, Site, View
 
 KNOWN = ("dot", "total", "scale", "rows", "conv")
 

@@ -15,8 +15,8 @@ from fnn.function.apart import coupling
 from fnn.function.called import Called
 from fnn.function.forms import Convolved, Several
 from fnn.function.losses import examples
-from fnn.function.plan import Plan, Site, count
 from fnn.function.run import run, zeros_for
+from fnn.function.sites import Plan, Site, count
 from fnn.function.trace import Traced, check_params, followed, planned
 
 KINDS = {

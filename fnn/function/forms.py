@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from fnn.arrays import accumulator
-from fnn.factors import Examples, Factor, join
+from fnn.factors import Examples, Factor, Outer, join
 from fnn.function.layout import Arrangement, Layout, scattered
 from fnn.reader import Reader, gradient, with_tokens
-from fnn.readers.examples import materialised, weighted_gradient
+from fnn.readers.examples import gram_is_cheaper, materialised, weighted_gradient
 
 
 class Lazy(Factor):
@@ -67,10 +67,9 @@ class Viewed(Lazy):
 
     def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
         """Read the matrix by the matrices of the leaves that are like the param."""
-        if reader is gradient:
-            return self.total(None, self.shape).astype(param.dtype)
-        if reader.like is None:
-            return NotImplemented
+        own = super().read(reader, param, *leaves)
+        if own is not NotImplemented or reader.like is None:
+            return own
 
         def into(leaf: Any) -> Any:
             if isinstance(leaf, Viewed):
@@ -89,9 +88,9 @@ class Viewed(Lazy):
         return jax.tree.map(self._out, reader.like, reading)
 
     def _out(self, like: str, part: Any) -> Any:
-        if like != "param":
-            return part
-        stacks = len(self.layout.shape) - getattr(self.factor, "rank", len(self.layout.shape))
+        stacks = len(self.layout.shape) - self.factor.rank
+        if like == "order":
+            return jnp.sum(part, tuple(range(stacks)))
         before = part.ndim - len(self.layout.shape)
         part = jnp.moveaxis(part, range(stacks, stacks + before), range(before))
         return self.layout.back(part, self.shape)
@@ -170,6 +169,30 @@ class Convolved(Lazy):
     def examples(self) -> Any:
         """Convolve each example."""
         return jax.vmap(self.of)(self.x, self.dz)
+
+    def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
+        """Read by products of pairs of patches where they are cheaper than the examples' gradients."""
+        own = super().read(reader, param, *leaves)
+        tokens = self.dz.shape[1] * math.prod(self.dz.shape[3:])
+        groups = dict(self.options)["feature_group_count"]
+        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
+        if own is NotImplemented and not leaves and reader.like and gram_is_cheaper(tokens, k, j):
+            return self.patches().read(reader, param)
+        return own
+
+    def patches(self) -> Viewed:
+        """Return the factor of the kernel as a matrix for each group: its patches, and their cotangents."""
+        options = dict(self.options)
+        groups, window = options.pop("feature_group_count"), self.kernel[2:]
+        n, t = self.x.shape[:2]
+        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
+        x = self.x.reshape(n * t, *self.x.shape[2:])
+        x = jax.lax.conv_general_dilated_patches(x, window, **options)  # (n t, i window, *space)
+        x = x.reshape(n, t, groups, k, math.prod(x.shape[2:]))
+        dz = self.dz.reshape(n, t, groups, j, x.shape[-1])
+        x, dz = (jnp.transpose(v, (2, 0, 1, 4, 3)) for v in (x, dz))  # (groups, n, t, space, k)
+        layout = Arrangement((groups, j, k), (0, 2, 1), (groups, k, j))
+        return Viewed(Outer(x, dz), layout, self.kernel, self.rank)
 
     def joined(self) -> Factor:
         """Put the uses among the tokens."""

@@ -14,22 +14,44 @@ from fnn.core import Leaf
 from fnn.errors import InputError, describe
 from fnn.function import collect
 from fnn.function.apart import coupling
-from fnn.function.plan import Plan
 from fnn.function.run import run, zeros_for
+from fnn.function.sites import Plan
 from fnn.function.trace import Traced, check_params, followed, planned
 
 Wrt = Callable[[Any, Any], bool]
 
 
-@partial(register_dataclass, data_fields=["pull", "kept"], meta_fields=["plan", "n"])
+@partial(register_dataclass, data_fields=["arrays"], meta_fields=["places", "structure", "plan", "n"])
 @dataclass(frozen=True)
 class Extras:
-    """What the forward of a function leaves: its transpose, what the uses of params keep, and the plan."""
+    """What the forward of a function leaves: its transpose, what the uses of params keep, and the plan.
 
-    pull: Any
-    kept: Any
-    plan: Plan | None
+    Each array once, and no params: `places` says of each leaf where it is, in params (first) or in `arrays`.
+    """
+
+    arrays: tuple[Any, ...]
+    places: tuple[int, ...]
+    structure: Any
+    plan: Plan
     n: int
+
+    def unpacked(self, params: Any) -> Any:
+        """Return the transpose, and what the uses keep."""
+        own = [*jax.tree.leaves(params), *self.arrays]
+        return jax.tree.unflatten(self.structure, [own[place] for place in self.places])
+
+
+def packed(tree: Any, params: Any, plan: Plan, n: int) -> Extras:
+    """Pack a tree of arrays, among which are params and some several times."""
+    leaves, structure = jax.tree.flatten(tree)
+    params = jax.tree.leaves(params)
+    own, seen = list(params), {id(leaf): k for k, leaf in enumerate(params)}
+    for leaf in leaves:
+        if id(leaf) not in seen:
+            seen[id(leaf)] = len(own)
+            own.append(leaf)
+    places = tuple(seen[id(leaf)] for leaf in leaves)
+    return Extras(tuple(own[len(params) :]), places, structure, plan, n)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -98,7 +120,7 @@ class Function(Leaf):
             return outs, kept
 
         outs, pull, kept = jax.vjp(whole, zeros_for(traced.plan), inputs[:count], has_aux=True)
-        return jax.tree.unflatten(traced.out, outs), Extras(pull, kept, traced.plan, n)
+        return jax.tree.unflatten(traced.out, outs), packed((pull, kept), leaves, traced.plan, n)
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         """y = f(params, x)"""
@@ -106,9 +128,9 @@ class Function(Leaf):
 
     def backward(self, params: Any, x: Any, y: Any, extras: Extras, dy: Any) -> tuple[Any, Any]:
         """dz of every use, and dx, by the transpose of the trace."""
-        dzs, dx = extras.pull(jax.tree.leaves(dy))
-        assert extras.plan is not None
-        found = iter(collect.factors(extras.plan, extras.n, extras.kept, dzs))
+        pull, kept = extras.unpacked(params)
+        dzs, dx = pull(jax.tree.leaves(dy))
+        found = iter(collect.factors(extras.plan, extras.n, kept, dzs))
         leaves, structure = jax.tree.flatten(params)
         own = [
             next(found) if one else collect.unused(extras.n, leaf.shape, leaf.dtype)

@@ -13,7 +13,7 @@ from fnn.factors import Outer, Rows, Scaled, Total
 from fnn.function.batch import Batch
 from fnn.function.forms import Convolved
 from fnn.function.layout import Arrangement, arrangement
-from fnn.function.plan import Site, View
+from fnn.function.sites import Site, View
 
 Axes = list[int]
 

@@ -1,110 +1,27 @@
 """What is done where: a walk over a trace that finds every use of every param, before anything is computed.
 
-A value of the trace is plain, or a `View`: some elements of a param, or of a value that is made of params
-alone (a *root*), in another order. What meets a view and a plain value is a *use*. The plan is the trace
-again with a `Step` for each operation, which says where zeros are added and what is recorded.
+The plan is the trace again with a `Step` for each operation, which says where zeros are added and what is kept.
 """
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from fnn.errors import InputError
 from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, is_literal, shape_of
 from fnn.function.layout import Layout, through, whole
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A scan around a use; `examples` where it runs over the examples themselves, as `lax.map` does."""
-
-    number: int
-    length: int
-    examples: bool = False
-
-
-@dataclass(frozen=True)
-class View:
-    """A view of a root; in the body of scans, of what the scans take from stacks of it."""
-
-    root: int
-    layout: Layout
-    stacks: tuple[tuple[Loop, int], ...] = ()  # each with the stride of its stack in the root
-
-
-@dataclass(frozen=True)
-class Root:
-    """A param, or (with a `site`) the result `result` of an operation on params alone.
-
-    One that is made inside of loops is taken for the stack of what all their steps make.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    loops: tuple[Loop, ...] = ()
-    site: "int | None" = None
-    result: int = 0
-
-
-@dataclass(frozen=True)
-class Site:
-    """A use of one or several views by one operation.
-
-    kind: "dot", "conv", "rows", "scale", "total" (the zero is added to the operand, broadcast to its
-    examples), "call" (any operation, whose own derivative is taken), "made" (any operation on params alone).
-    """
-
-    kind: str
-    eqn: Any
-    views: tuple[tuple[int, View], ...]  # each with its place among the operands
-    loops: tuple[Loop, ...]
-    batch: Batch | None  # the examples in what gets the zero
-    record: tuple[int, ...] = ()  # the operands that are kept
-    batches: tuple[Batch | None, ...] = ()  # the examples in the operands
-    zeros: tuple[
-        Any, ...
-    ] = ()  # (shape, dtype) of what gets the zero, without the loops; None: it needs none
-    outs: tuple[Batch | None, ...] = ()  # the examples in the results
-    where: str = ""  # "model.py:12 (forward)"
-
-    @property
-    def by_loop(self) -> bool:
-        """Whether it lies in a loop over the examples."""
-        return any(loop.examples for loop in self.loops)
-
-
-@dataclass
-class Step:
-    """One operation: which sites lie before it (by operand) and at its results, or what it runs inside."""
-
-    eqn: Any
-    before: dict[int, int] = field(default_factory=dict)  # operand -> site
-    at: int | None = None
-    bodies: tuple["Body", ...] = ()
-    how: str = ""  # "call", "scan" or "cond"
-    loop: Loop | None = None
-
-
-@dataclass
-class Body:
-    """A jaxpr with a step for each of its operations."""
-
-    jaxpr: Any
-    consts: list[Any]
-    steps: list[Step]
-    sites: list[int]  # of it and of what it runs inside
-
-
-@dataclass(eq=False)
-class Plan:
-    """The plan of a whole function."""
-
-    body: Body
-    sites: list[Site]
-    roots: list[Root]
-    out: list[Batch | None]
-    inputs: Any = ()  # a tree like the first argument
+from fnn.function.sites import (
+    Body,
+    Loop,
+    Plan,
+    Root,
+    Site,
+    Step,
+    View,
+    is_layer,
+    is_lookup,
+    rows_have_examples,
+)
 
 
 class Mismatch(Exception):
@@ -225,7 +142,7 @@ class Planner:
             if name == "mul":
                 kind, record = "scale", (1 - k,)
                 items = ((k, View(view.root, view.layout.to_shape(shape_of(out)), view.stacks)),)
-            elif name == "dot_general" and _rows_have_examples(eqn, k, like[1 - k], by_loop):
+            elif name == "dot_general" and rows_have_examples(eqn, k, like[1 - k], by_loop):
                 kind, record = "dot", (1 - k,)
             elif name == "gather" and k == 0 and is_lookup(eqn):
                 kind, record = "rows", (1,)
@@ -357,35 +274,3 @@ class Planner:
         count = len(root.loops)
         stacks = tuple(zip(root.loops, layout.strides[:count], strict=True))
         return View(len(self.roots) - 1, Layout(root.shape, layout.strides[count:]), stacks)
-
-
-def _rows_have_examples(eqn: Any, k: int, other: Batch | None, by_loop: bool) -> bool:
-    """Tell whether the operand beside operand k of a product has its examples on an axis of rows."""
-    contract, batch = eqn.params["dimension_numbers"]
-    if by_loop and other is None:
-        return True
-    return other is not None and other.axis not in (*contract[1 - k], *batch[1 - k])
-
-
-def is_lookup(eqn: Any) -> bool:
-    """Tell whether a gather takes whole rows along one axis of its operand."""
-    d, shape = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
-    if len(d.start_index_map) != 1 or d.collapsed_slice_dims != d.start_index_map or d.operand_batching_dims:
-        return False
-    axis = d.start_index_map[0]
-    wanted = tuple(1 if a == axis else n for a, n in enumerate(shape))
-    return eqn.params["slice_sizes"] == wanted and shape_of(eqn.invars[1])[-1:] == (1,)
-
-
-def is_layer(eqn: Any, batch: Batch | None, by_loop: bool) -> bool:
-    """Tell whether a convolution is one of examples with a kernel, as in a layer."""
-    spec = eqn.params["dimension_numbers"].lhs_spec
-    if batch is None:
-        return by_loop and eqn.params["batch_group_count"] == 1
-    return batch is not None and batch.axis == spec[0] and eqn.params["batch_group_count"] == 1
-
-
-def count(site: Site) -> int:
-    """Count the numbers in the zeros of a site, its loops included."""
-    steps = math.prod(loop.length for loop in site.loops)
-    return steps * sum(math.prod(zero[0]) for zero in site.zeros if zero)

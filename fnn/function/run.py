@@ -8,7 +8,7 @@ from jax import lax
 
 from fnn.function import internals
 from fnn.function.batch import is_literal
-from fnn.function.plan import Body, Plan, Site, Step
+from fnn.function.sites import Body, Plan, Site, Step
 
 Zeros = dict[int, tuple[Any, ...]]
 Kept = dict[int, tuple[Any, ...]]

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from fnn.errors import InputError, describe
 from fnn.function.batch import Batch, Sizes
-from fnn.function.plan import Mismatch, Plan, Planner
+from fnn.function.plan import Mismatch, Planner
+from fnn.function.sites import Plan
 
 WHO = "fnn.function"
 MORE = (1, 2, 5)  # how many more examples the second trace has: one of these gives the same program

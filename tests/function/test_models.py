@@ -101,7 +101,7 @@ def flax_model(name: str) -> tuple[Any, Any]:
     return model.apply, (params, x)
 
 
-KNOWN = {"Outer", "Total", "Scaled", "Rows", "Viewed"}
+KNOWN = {"Outer", "Total", "Scaled", "Rows", "Viewed", "Convolved"}
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "attention", "gru", "tied"])
