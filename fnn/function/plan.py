@@ -1,6 +1,6 @@
 """What is done where: a walk over a trace that finds every use of every param, before anything is computed.
 
-The plan is the trace again with a `Step` for each operation, which says where zeros are added and what is kept.
+The plan is the trace again, with a `Step` for each operation: where zeros are added and what is kept.
 """
 
 from dataclasses import replace

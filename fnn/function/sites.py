@@ -1,7 +1,7 @@
 """What a plan is made of: loops, views of params, the sites of their uses, and the steps of a run.
 
-A value of a trace is plain, or a `View`: some elements of a param, or of a value that is made of params alone (a
-*root*), in another order. What meets a view and a plain value is a *use*, and has a `Site`.
+A value of a trace is plain, or a `View`: some elements of a param, or of a value that is made of params
+alone (a *root*), in another order. What meets a view and a plain value is a *use*, and has a `Site`.
 """
 
 import math
