@@ -1,11 +1,11 @@
 """Solve Poisson's equation by a network, by Gauss-Newton steps without a Jacobian.
 
-u'' in two dimensions = -2 pi^2 sin(pi x) sin(pi y) on the unit square, u = 0 on its edge; a network 2-32-1 of
-float64, 256 points inside and 64 on the edge. `fnn.function.factors` gives the factors of every residual in one
-backward pass, although the residual holds derivatives of the network; their Gram matrix K, one row for each
-point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, and no Jacobian J is made.
+The Laplacian of u = -2 pi^2 sin(pi x) sin(pi y) on the unit square, u = 0 on its edge; a network 2-32-1 of
+float64, 256 points inside and 64 on the edge. `fnn.function.factors` gives the factors of every residual in
+one backward pass, although the residual holds derivatives of the network; their Gram matrix K, one row for
+each point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, and no Jacobian J is made.
 
-Run `python experiments/pinn.py`; `--steps 400` goes on. Picture and figures go to `experiments/results/pinn/`.
+Run `python experiments/pinn.py`; `--steps 400` goes on. Picture and JSON go to `experiments/results/pinn/`.
 """
 
 import argparse
