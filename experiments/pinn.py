@@ -3,7 +3,7 @@
 The Laplacian of u = -2 pi^2 sin(pi x) sin(pi y) on the unit square, u = 0 on its edge; a network 2-32-1 of
 float64, 256 points inside and 64 on the edge. `fnn.function.factors` gives the factors of every residual in
 one backward pass, although the residual holds derivatives of the network; their Gram matrix K, one row for
-each point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, and no Jacobian J is made.
+each point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, without a Jacobian J.
 
 Run `python experiments/pinn.py`; `--steps 400` goes on. Picture and JSON go to `experiments/results/pinn/`.
 """
@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
-
 from figures import COOL, INK, WARM, png
+from matplotlib.figure import Figure
+from results import as_json, machine, writable, write
+
 from fnn.factors import is_factor
 from fnn.function import factors
 from fnn.readers import gram, weighted_gradient
-from results import as_json, machine, writable, write
 
 SIZES = (2, 32, 1)
 HALVINGS = 12
