@@ -1,4 +1,4 @@
-"""Functions drawn at random: products, views, sums, loops, uses again; against a gradient for each example."""
+"""Functions drawn at random: products, views, sums, loops; against a gradient for each example."""
 
 import jax
 import jax.numpy as jnp
