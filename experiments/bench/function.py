@@ -1,9 +1,9 @@
 """What a traced function costs beside fnn's own layers, the plain gradient and `vmap(grad)`.
 
 Run `python -m experiments.bench.function`. For each network: norms and the clipped sum of a function that is
-written in plain JAX, made a layer by `fnn.function.Function`; for the MLP, of the same network of fnn's layers.
-All programs take turns; a ratio is that of the median times, with the quartiles over the rounds. Temporaries are
-what the compiler reserves. "compile" is tracing and compiling together.
+written in plain JAX, made a layer by `fnn.function.Function`; for the MLP, of the same network of our layers.
+All programs take turns; a ratio is that of the median times, with the quartiles over the rounds. Temporaries
+are what the compiler reserves. "compile" is tracing and compiling together.
 """
 
 import argparse

@@ -5,7 +5,7 @@ float64, 256 points inside and 64 on the edge. `fnn.function.factors` gives the 
 one backward pass, although the residual holds derivatives of the network; their Gram matrix K, one row for
 each point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, without a Jacobian J.
 
-Run `python experiments/pinn.py`; `--steps 400` goes on. Picture and JSON go to `experiments/results/pinn/`.
+Run `python -m experiments.readers.pinn`; `--steps 400` goes on. Picture and JSON go to `experiments/results/pinn/`.
 """
 
 import argparse
@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from figures import COOL, INK, WARM, png
 from matplotlib.figure import Figure
-from results import as_json, machine, writable, write
 
+from experiments.library.figures import COOL, INK, WARM, png
+from experiments.library.results import as_json, machine, writable, write
 from fnn.factors import is_factor
 from fnn.function import factors
 from fnn.readers import gram, weighted_gradient
