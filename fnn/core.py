@@ -52,10 +52,6 @@ class Layer(ABC):
     def forward(self, params: Params, x: Any, key: Array | None) -> tuple[Any, Any]:
         """Return `(y, extras)`: the output, and what `backward` wants beside `x` and `y`."""
 
-    def coupled_at(self, params: Params, x: Any) -> str | None:
-        """Name the place where one example's output depends on others, if that is known for params and `x`."""
-        return None
-
     def recompute(self, params: Params, x: Any, extras: Any) -> Any:
         """Return the same `y` again. Only a cheap layer is asked; one that draws noise reads its extras."""
         return self.forward(params, x, None)[0]

@@ -5,7 +5,7 @@ float64, 256 points inside and 64 on the edge. `fnn.function.factors` gives the 
 one backward pass, although the residual holds derivatives of the network; their Gram matrix K, one row for
 each point, is all that Gauss-Newton asks for: the step is J^T (K + damping I)^-1 r, without a Jacobian J.
 
-Run `python -m experiments.readers.pinn`; `--steps 400` goes on. Picture and JSON: `experiments/results/pinn/`.
+Run `python -m experiments.readers.pinn`; `--steps 400` goes on. It writes into `experiments/results/pinn/`.
 """
 
 import argparse

@@ -10,18 +10,8 @@ from fnn.errors import InputError
 from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, is_literal, shape_of
 from fnn.function.layout import Layout, through, whole
-from fnn.function.sites import (
-    Body,
-    Loop,
-    Plan,
-    Root,
-    Site,
-    Step,
-    View,
-    is_layer,
-    is_lookup,
-    rows_have_examples,
-)
+from fnn.function.sites import Body, Loop, Plan, Root, Site, Step, View
+from fnn.function.uses import kind_of
 
 
 class Mismatch(Exception):
@@ -117,8 +107,7 @@ class Planner:
         for k, view in sorted(left.items()):
             if name == "mul" and len(left) == 1 and internals.differentiable(out.aval):
                 break
-            along = like[k]
-            shape, layout, batch = shape_of(eqn.invars[k]), view.layout, along
+            shape, layout, batch = shape_of(eqn.invars[k]), view.layout, like[k]
             if elementwise and (lie[0] or by_loop):
                 shape = shape_of(out)
                 layout, batch = layout.to_shape(shape), lie[0]
@@ -135,28 +124,11 @@ class Planner:
         zeros = tuple(
             (shape_of(v), v.aval.dtype) if internals.differentiable(v.aval) else None for v in eqn.outvars
         )
-        items, everything = tuple(left.items()), tuple(range(len(eqn.invars)))
-        kind, record = "call", everything
-        if len(left) == 1:
-            ((k, view),) = items
-            if name == "mul":
-                kind, record = "scale", (1 - k,)
-                items = ((k, View(view.root, view.layout.to_shape(shape_of(out)), view.stacks)),)
-            elif name == "dot_general" and rows_have_examples(eqn, k, like[1 - k], by_loop):
-                kind, record = "dot", (1 - k,)
-            elif name == "gather" and k == 0 and is_lookup(eqn):
-                kind, record = "rows", (1,)
-            elif name == "conv_general_dilated" and k == 1 and is_layer(eqn, like[0], by_loop):
-                kind, record = "conv", (0,)
-        if name == "while":
-            raise InputError(
-                "fnn.function",
-                "loops whose number of steps is known, for a backward pass",
-                f"a while_loop that uses params in {self.lines[-1]}",
-                "jax.lax.fori_loop(0, 10, body, x), or jax.lax.scan",
-            )
+        kind, record = kind_of(eqn, tuple(left), like, by_loop)
+        if kind == "scale":
+            left = {k: replace(v, layout=v.layout.to_shape(shape_of(out))) for k, v in left.items()}
         batch = next((b for b in lie if b), None)
-        site = Site(kind, eqn, items, loops, batch, record, tuple(like), zeros, tuple(lie))
+        site = Site(kind, eqn, tuple(left.items()), loops, batch, record, tuple(like), zeros, tuple(lie))
         step.at = self._site(site)
         return step
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fnn.function.batch import Batch, shape_of
+from fnn.function.batch import Batch
 from fnn.function.layout import Layout
 
 
@@ -102,32 +102,6 @@ class Plan:
     roots: list[Root]
     out: list[Batch | None]
     inputs: Any = ()  # a tree like the first argument
-
-
-def rows_have_examples(eqn: Any, k: int, other: Batch | None, by_loop: bool) -> bool:
-    """Tell whether the operand beside operand k of a product has its examples on an axis of rows."""
-    contract, batch = eqn.params["dimension_numbers"]
-    if by_loop and other is None:
-        return True
-    return other is not None and other.axis not in (*contract[1 - k], *batch[1 - k])
-
-
-def is_lookup(eqn: Any) -> bool:
-    """Tell whether a gather takes whole rows along one axis of its operand."""
-    d, shape = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
-    if len(d.start_index_map) != 1 or d.collapsed_slice_dims != d.start_index_map or d.operand_batching_dims:
-        return False
-    axis = d.start_index_map[0]
-    wanted = tuple(1 if a == axis else n for a, n in enumerate(shape))
-    return eqn.params["slice_sizes"] == wanted and shape_of(eqn.invars[1])[-1:] == (1,)
-
-
-def is_layer(eqn: Any, batch: Batch | None, by_loop: bool) -> bool:
-    """Tell whether a convolution is one of examples with a kernel, as in a layer."""
-    spec = eqn.params["dimension_numbers"].lhs_spec
-    if batch is None:
-        return by_loop and eqn.params["batch_group_count"] == 1
-    return batch is not None and batch.axis == spec[0] and eqn.params["batch_group_count"] == 1
 
 
 def count(site: Site) -> int:
