@@ -6,6 +6,7 @@ from fnn import curvature as curvature
 from fnn import describe as describe
 from fnn import factors as factors
 from fnn import feedback as feedback
+from fnn import function as function
 from fnn import initializers as initializers
 from fnn import losses as losses
 from fnn import memory as memory

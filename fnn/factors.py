@@ -46,6 +46,13 @@ class Factor(ABC):
         """
         return jax.vmap(lambda use: use.form())(self).joined()
 
+    def read(self, reader: Any, param: Any, *leaves: Any) -> Any:
+        """Return the reading of a param, of no stacked axes, by a better way than the form.
+
+        NotImplemented where there is none, as here.
+        """
+        return NotImplemented
+
 
 @register_dataclass
 @dataclass(frozen=True)

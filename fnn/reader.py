@@ -38,6 +38,10 @@ class Reader:
         sliced: whether axis 0 of the leaves is that of the examples.
         plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
         readers: of `zip_readers`, the readers that it runs.
+        like: what its reading is like. "param": its last axes are the param's; "order": the order of the
+            param's elements does not matter, and readings of some and of the other elements add up; for a
+            reading that is a tree, a tree of these. None: not said; then a param that is used in another
+            layout than its own is read by its examples' gradients.
 
     Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of
     examples.
@@ -55,6 +59,7 @@ class Reader:
     sliced: bool = False
     plain: bool = True
     readers: tuple["Reader", ...] = ()
+    like: Any = None
 
     def __post_init__(self):
         vars(self).update(__doc__=self.rule.__doc__, __wrapped__=self.rule)
@@ -84,7 +89,8 @@ class Reader:
             return jax.vmap(self)(factor, param, *leaves)
         if isinstance(factor, Chunked) and self.joins:
             return read_chunks(self, factor, param, *leaves)
-        return self.rule(with_tokens(factor.form()), param, *leaves)
+        own = factor.read(self, param, *leaves)
+        return self.rule(with_tokens(factor.form()), param, *leaves) if own is NotImplemented else own
 
 
 Read: TypeAlias = Reader | Rule
@@ -117,10 +123,10 @@ def as_reader(read: Read) -> Reader:
 
 
 def reader(
-    joins: Joins | None = None, *, linear: bool = False, sliced: bool = False
+    joins: Joins | None = None, *, linear: bool = False, sliced: bool = False, like: Any = None
 ) -> Callable[[Rule], Reader]:
     """Make a `Reader` of the rule below: a decorator; see there for the arguments."""
-    return lambda rule: Reader(rule, joins, linear, sliced)
+    return lambda rule: Reader(rule, joins, linear, sliced, like=like)
 
 
 def zip_readers(*reads: Read) -> Reader:
@@ -206,6 +212,9 @@ def _gradient(factor: Any, param: Any) -> Any:
         return read_chunks(gradient, factor, param)
     if param.ndim > factor.rank:  # made inside `Repeat`: one factor for each of the stacked params
         return jax.vmap(gradient)(factor, param)
+    own = factor.read(gradient, param)
+    if own is not NotImplemented:
+        return own
     match factor.form():
         case Outer(x, dz):
             rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)

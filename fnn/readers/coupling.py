@@ -3,7 +3,7 @@ not.
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,15 @@ from fnn.errors import InputError, at, describe
 from fnn.objective import Objective
 from fnn.reader import as_factors
 from fnn.reading import Stacked
+
+
+@runtime_checkable
+class FindsCoupling(Protocol):
+    """A layer that finds out whether it couples examples, for its params and its input."""
+
+    def coupled_at(self, params: Params, x: Any) -> str | None:
+        """Name the place where one example's output depends on others; None where none does."""
+        ...
 
 
 def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
@@ -34,6 +43,10 @@ def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
 
 
 def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
+    where = layer.coupled_at(params, x) if isinstance(layer, FindsCoupling) else None
+    if where is not None:
+        wanted, got = "layers that keep examples apart", f"{layer!r}, which couples them: {where}"
+        raise InputError(who, wanted, got, "fnn.value_and_grad(net, loss)")
     if layer.couples_examples is False:
         return
     if isinstance(layer, Composition):

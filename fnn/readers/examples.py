@@ -17,7 +17,7 @@ from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
 from fnn.reader import reader
 
 
-@reader("concatenate", linear=True)
+@reader("concatenate", linear=True, like="param")
 def example_gradient(factor: Form, param: Any) -> Any:
     """Read the gradient of each example's loss: (n, *param.shape), in the param's dtype.
 
@@ -26,7 +26,7 @@ def example_gradient(factor: Form, param: Any) -> Any:
     return materialised(factor, param).astype(param.dtype)
 
 
-@reader("concatenate")
+@reader("concatenate", like="order")
 def squared_norm(factor: Form, param: Any) -> Any:
     """Read the squared norm of each example's gradient: (n,), float32 or wider, without the gradient.
 
@@ -47,7 +47,7 @@ def squared_norm(factor: Form, param: Any) -> Any:
     return _squares(materialised(factor, param))
 
 
-@reader("concatenate", linear=True)
+@reader("concatenate", linear=True, like="order")
 def inner_product(factor: Form, param: Any, direction: Any) -> Any:
     """Read each example's gradient times a direction of the param's shape: (n,), float32 or wider.
 
@@ -70,7 +70,7 @@ def inner_product(factor: Form, param: Any, direction: Any) -> Any:
     return jnp.sum(along * dz.astype(acc), (1, 2))
 
 
-@reader("sum", linear=True, sliced=True)
+@reader("sum", linear=True, sliced=True, like="param")
 def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
     """Read the sum of the example gradients, each with its weight (n,): as the param, x^T (c * dz).
 

@@ -17,7 +17,7 @@ from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
 
 
-@reader()
+@reader(like="param")
 def second_moment(factor: Form, param: Any) -> Any:
     """Read the mean over examples of the squared gradients, by element: as the param in shape and dtype.
 
@@ -28,7 +28,7 @@ def second_moment(factor: Form, param: Any) -> Any:
     return (sum_of_squares(factor, param) / max(n, 1)).astype(param.dtype)
 
 
-@reader()
+@reader(like="param")
 def variance(factor: Form, param: Any) -> Any:
     """Read the variance over examples of the gradients, by element: as the param in shape and dtype.
 

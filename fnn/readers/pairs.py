@@ -18,7 +18,7 @@ from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import gram_is_cheaper, materialised
 
 
-@reader()
+@reader(like="order")
 def gram(factor: Form, param: Any, *other: Factor) -> Any:
     """Read the inner products of all pairs of example gradients: (n, n), float32 or wider.
 

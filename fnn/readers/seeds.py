@@ -35,14 +35,14 @@ def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any,
     return jax.vmap(one, axis_name=AXIS, out_axes=None)(seeds)
 
 
-def seeded_reader(rule: Callable[..., Any]) -> Reader:
+def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
     """Make a reader of a rule for a factor with dz (c, n, t, j); only `backward_seeds` can run it."""
 
     @wraps(rule)
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
         return rule(with_cotangent(form, lax.all_gather(cotangent(form), AXIS)), param, *leaves)
 
-    return Reader(gathered)
+    return Reader(gathered, like=like)
 
 
 def check_fisher(who: str, loss: Objective, fisher: str) -> None:

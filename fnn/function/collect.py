@@ -1,0 +1,112 @@
+"""The uses of each param, brought into one factor."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnn.factors import Total
+from fnn.function.called import Called, Owners, Shaped
+from fnn.function.forms import Several, Viewed
+from fnn.function.join import joined
+from fnn.function.layout import Arrangement, Layout, arrangement, whole
+from fnn.function.pieces import Piece, piece, stacked_loops
+from fnn.function.run import Kept, Zeros
+from fnn.function.sites import Plan, Root, Site, View
+
+KNOWN = ("dot", "total", "scale", "rows", "conv")
+
+
+def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
+    """Give the factor of every param of the plan, in order."""
+    made: dict[int, Any] = {}
+
+    def of(number: int) -> Any:
+        if number not in made:
+            made[number] = _of_root(plan, number, n, kept, dzs, of)
+        return made[number]
+
+    return [of(number) for number, root in enumerate(plan.roots) if root.site is None]
+
+
+def root_shape(root: Root) -> tuple[int, ...]:
+    """Give the shape of a root, its loops first."""
+    return (*(loop.length for loop in root.loops), *root.shape)
+
+
+def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -> Any:
+    """Give the factor of one root; None for one that is made of params and not used."""
+    root = plan.roots[number]
+    pieces: list[Piece] = []
+    calls: list[Called] = []
+    for k, site in enumerate(plan.sites):
+        for place, view in site.views:
+            if view.root != number:
+                continue
+            if site.kind in KNOWN:
+                pieces.append(piece(site, view, place, kept[k], dzs[k]))
+            else:
+                call = _called(plan, k, site, place, view, kept, dzs, of, n)
+                calls += [] if call is None else [call]
+    shape = root_shape(root)
+    found = joined(pieces, shape) + calls
+    if not found:
+        return None if root.site is not None else unused(n, shape, root.dtype)
+    return found[0] if len(found) == 1 else Several(tuple(found), shape, len(shape))
+
+
+def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Give the factor of a param that does not enter: of no tokens, so that every reading is zero."""
+    size = math.prod(shape)
+    layout = arrangement([list(zip(shape, whole(shape).strides, strict=True))], size)
+    assert layout is not None
+    return plain(Total(jnp.zeros((n, 0, size), dtype)), layout, shape)
+
+
+def plain(factor: Any, layout: Arrangement, shape: tuple[int, ...]) -> Any:
+    """Give the factor of a param seen in this layout: itself where that changes nothing."""
+    same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
+    return factor if same else Viewed(factor, layout, shape, len(shape))
+
+
+def _called(
+    plan: Plan, k: int, site: Site, place: int, view: View, kept: Kept, dzs: Zeros, of: Any, n: int
+) -> Called | None:
+    """Give the factor of an operand of an operation that is not known, or is on params alone."""
+    own = stacked_loops(site, view)
+    by_loop = next((j for j, loop in enumerate(site.loops) if loop.examples), None)
+    if site.kind == "made":
+        by_loop = None
+        results: list[Any] = [None] * len(site.eqn.outvars)
+        for number, root in enumerate(plan.roots):
+            if root.site == k and of(number) is not None:
+                results[root.result] = Shaped(of(number), root_shape(root))
+        if all(r is None for r in results):
+            return None
+    else:
+        results = list(dzs[k])
+    layout = Layout(
+        (*(site.loops[j].length for j in own), *view.layout.shape),
+        (*own.values(), *view.layout.strides),
+        view.layout.offset,
+    )
+    shape = root_shape(plan.roots[view.root])
+
+    def owners(batches: Any) -> tuple[Owners | None, ...]:
+        return tuple(None if b is None else Owners(b.axis, b.inner) for b in batches)
+
+    return Called(
+        kept[k],
+        tuple(results),
+        site.eqn,
+        place,
+        tuple(loop.length for loop in site.loops),
+        tuple(own),
+        by_loop,
+        n,
+        owners(site.outs) or (None,) * len(results),
+        owners(site.batches),
+        layout,
+        shape,
+        len(shape),
+    )

@@ -1,0 +1,250 @@
+"""Factors that functions need beside fnn's own: views of a param, parts of it, sums of several uses."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from fnn.arrays import accumulator
+from fnn.factors import Examples, Factor, Outer, join
+from fnn.function.layout import Arrangement, Layout, scattered
+from fnn.reader import Reader, gradient, with_tokens
+from fnn.readers.examples import gram_is_cheaper, materialised, weighted_gradient
+
+
+class Lazy(Factor):
+    """A factor that is more than its form: sums over the examples take a cheaper way than by each of them."""
+
+    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """Return the sum of the examples' gradients, each times its weight where there are weights (n,)."""
+        raise NotImplementedError
+
+    def examples(self) -> Any:
+        """Return the gradients of the examples: (n, *shape of the param)."""
+        raise NotImplementedError
+
+    def form(self) -> Examples:
+        """Return the gradients of the examples."""
+        return Examples(self.examples(), self.rank)
+
+    def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
+        """Sum up the cheaper way."""
+        if reader not in (gradient, weighted_gradient):
+            return NotImplemented
+        return self.total(leaves[0] if leaves else None, tuple(param.shape)).astype(param.dtype)
+
+
+@partial(register_dataclass, data_fields=["factor"], meta_fields=["layout", "shape", "rank"])
+@dataclass(frozen=True)
+class Viewed(Lazy):
+    """The factor of a param that is used as a matrix of another layout: `factor` is that of the matrix.
+
+    A reader that says what its reading is like reads the matrix; what is like the param is brought back.
+    """
+
+    factor: Any
+    layout: Arrangement
+    shape: tuple[int, ...]
+    rank: int
+
+    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """Sum in the matrix's layout."""
+        return self.layout.back(total_of(self.factor, self.layout.shape, weights), self.shape)
+
+    def examples(self) -> Any:
+        """Bring the matrix's back."""
+        return self.layout.back(examples_of(self.factor, self.layout.shape), self.shape)
+
+    def joined(self) -> Factor:
+        """Join the matrix's uses."""
+        matrix = jax.ShapeDtypeStruct(self.layout.shape, jnp.float32)
+        return Viewed(join(self.factor, matrix), self.layout, self.shape, self.rank)
+
+    def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
+        """Read the matrix by the matrices of the leaves that are like the param."""
+        own = super().read(reader, param, *leaves)
+        if own is not NotImplemented or reader.like is None:
+            return own
+
+        def into(leaf: Any) -> Any:
+            if isinstance(leaf, Viewed):
+                return leaf.factor if leaf.layout == self.layout else None
+            if isinstance(leaf, Factor):
+                return None
+            same = jnp.shape(leaf) == self.shape and not reader.sliced
+            return self.layout.into(leaf) if same else leaf
+
+        inside = [into(leaf) for leaf in leaves]
+        if any(own is None for own in inside):
+            return NotImplemented
+        matrix = jax.ShapeDtypeStruct(self.layout.shape, param.dtype)
+        like = matrix if isinstance(param, jax.ShapeDtypeStruct) else self.layout.into(param)
+        reading = reader(self.factor, like, *inside)
+        return jax.tree.map(self._out, reader.like, reading)
+
+    def _out(self, like: str, part: Any) -> Any:
+        stacks = len(self.layout.shape) - self.factor.rank
+        if like == "order":
+            return jnp.sum(part, tuple(range(stacks)))
+        before = part.ndim - len(self.layout.shape)
+        part = jnp.moveaxis(part, range(stacks, stacks + before), range(before))
+        return self.layout.back(part, self.shape)
+
+
+@partial(register_dataclass, data_fields=["factors"], meta_fields=["shape", "rank"])
+@dataclass(frozen=True)
+class Several(Lazy):
+    """The factors of several uses of one param, which no one form holds: their gradients add up."""
+
+    factors: tuple[Any, ...]
+    shape: tuple[int, ...]
+    rank: int
+
+    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """Add the uses' sums up."""
+        return sum(total_of(own, self.shape, weights) for own in self.factors)
+
+    def examples(self) -> Any:
+        """Add the uses' gradients up."""
+        return sum(examples_of(own, self.shape) for own in self.factors)
+
+
+@partial(register_dataclass, data_fields=["factor"], meta_fields=["layout", "matrix", "shape", "rank"])
+@dataclass(frozen=True)
+class Part(Lazy):
+    """The factor of some elements of a param of this shape: `factor` is that of a matrix made of them."""
+
+    factor: Any
+    layout: Layout
+    matrix: tuple[int, ...]
+    shape: tuple[int, ...]
+    rank: int
+
+    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """Put the elements' sums into zeros."""
+        g = total_of(self.factor, self.matrix, weights)[None]
+        return scattered(self.layout, g, math.prod(self.shape)).reshape(self.shape)
+
+    def examples(self) -> Any:
+        """Put the elements' gradients into zeros."""
+        g = examples_of(self.factor, self.matrix)
+        return scattered(self.layout, g, math.prod(self.shape)).reshape(g.shape[0], *self.shape)
+
+
+@partial(register_dataclass, data_fields=["x", "dz"], meta_fields=["kernel", "options", "rank"])
+@dataclass(frozen=True)
+class Convolved(Lazy):
+    """The factor of a kernel (o, i, *window): x (n, t, i, *space) and dz (n, t, o, *space).
+
+    `options` are those of `jax.lax.conv_general_dilated`.
+    """
+
+    x: Any
+    dz: Any
+    kernel: tuple[int, ...]
+    options: tuple[tuple[str, Any], ...]
+    rank: int
+
+    def of(self, x: Any, dz: Any) -> Any:
+        """Return the gradient from images (m, i, *space), dz (m, o, *space)."""
+        acc = accumulator(dz.dtype)
+
+        def convolve(w: Any) -> Any:
+            return jax.lax.conv_general_dilated(x.astype(acc), w, **dict(self.options))
+
+        return jax.vjp(convolve, jnp.zeros(self.kernel, acc))[1](dz.astype(acc))[0]
+
+    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """Convolve over all examples at once."""
+        both = self.x, self.dz
+        if weights is not None:
+            both = counted(self.x, weights, 0), weighted(self.dz, weights, 0)
+        return self.of(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in both))
+
+    def examples(self) -> Any:
+        """Convolve each example."""
+        return jax.vmap(self.of)(self.x, self.dz)
+
+    def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
+        """Read by products of pairs of patches where they are cheaper than the examples' gradients."""
+        own = super().read(reader, param, *leaves)
+        tokens = self.dz.shape[1] * math.prod(self.dz.shape[3:])
+        groups = dict(self.options)["feature_group_count"]
+        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
+        if own is NotImplemented and not leaves and reader.like and gram_is_cheaper(tokens, k, j):
+            return self.patches().read(reader, param)
+        return own
+
+    def patches(self) -> Viewed:
+        """Return the factor of the kernel as a matrix for each group: its patches, and their cotangents."""
+        options = dict(self.options)
+        groups, window = options.pop("feature_group_count"), self.kernel[2:]
+        n, t = self.x.shape[:2]
+        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
+        x = self.x.reshape(n * t, *self.x.shape[2:])
+        x = jax.lax.conv_general_dilated_patches(x, window, **options)  # (n t, i window, *space)
+        x = x.reshape(n, t, groups, k, math.prod(x.shape[2:]))
+        dz = self.dz.reshape(n, t, groups, j, x.shape[-1])
+        x, dz = (jnp.transpose(v, (2, 0, 1, 4, 3)) for v in (x, dz))  # (groups, n, t, space, k)
+        layout = Arrangement((groups, j, k), (0, 2, 1), (groups, k, j))
+        return Viewed(Outer(x, dz), layout, self.kernel, self.rank)
+
+    def joined(self) -> Factor:
+        """Put the uses among the tokens."""
+        axis = [jnp.moveaxis(leaf, 0, 1) for leaf in (self.x, self.dz)]
+        x, dz = (leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]) for leaf in axis)
+        return Convolved(x, dz, self.kernel, self.options, self.rank)
+
+
+def by_owner(weights: Any, leaf: Any, axis: int, inner: int = 1) -> Any:
+    """Return each example's weight where its elements lie in `leaf`, on an axis made of outer, n, inner."""
+    n = weights.shape[0]
+    owner = jnp.arange(leaf.shape[axis]) // inner % max(1, n)
+    return weights[owner].reshape(-1, *(1,) * (leaf.ndim - axis - 1))
+
+
+def weighted(leaf: Any, weights: Any, axis: int, inner: int = 1) -> Any:
+    """Multiply by the examples' weights, in float32 or wider; zero where the weight is."""
+    acc = accumulator(leaf.dtype)
+    own = by_owner(weights.astype(acc), leaf, axis, inner)
+    return jnp.where(own == 0, 0, leaf.astype(acc) * own)
+
+
+def counted(leaf: Any, weights: Any, axis: int, inner: int = 1) -> Any:
+    """Return zero for the examples of weight zero, that need not be finite."""
+    return jnp.where(by_owner(weights == 0, leaf, axis, inner), jnp.zeros((), leaf.dtype), leaf)
+
+
+def total_of(factor: Any, shape: tuple[int, ...], weights: Any = None) -> Any:
+    """Return the sum of the examples' gradients, in float32 or wider, for a param of this shape."""
+    wide = jax.ShapeDtypeStruct(shape, widest(factor))
+    if weights is None:
+        return gradient(factor, wide)
+    stack = shape[: len(shape) - factor.rank]
+    if isinstance(factor, Viewed):
+        return factor.total(weights, shape)
+    return weighted_gradient(factor, wide, jnp.broadcast_to(weights, (*stack, *weights.shape)))
+
+
+def examples_of(factor: Any, shape: tuple[int, ...]) -> Any:
+    """Return the gradients of the examples, (n, *shape), in float32 or wider."""
+
+    def of(own: Any) -> Callable[[Any], Any]:
+        wide = jax.ShapeDtypeStruct(shape[len(shape) - own.rank :], widest(own))
+        return lambda one: materialised(with_tokens(one.form()), wide).astype(wide.dtype)
+
+    stacks, f = len(shape) - factor.rank, of(factor)
+    for _ in range(stacks):
+        f = jax.vmap(f)
+    return jnp.moveaxis(f(factor), stacks, 0)
+
+
+def widest(factor: Any) -> Any:
+    """Return the dtype in which to add up what a factor says."""
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(factor) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return accumulator(*leaves)

@@ -1,0 +1,111 @@
+"""All that fnn.function knows of JAX beyond its documented names: the form of a trace.
+
+A trace is a jaxpr, which JAX documents as its internal language: names of operations and of their
+parameters may change between versions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core, source_info_util
+
+Literal = core.Literal
+
+# Operations that give the shape of their operands, broadcast as lax broadcasts: element by element.
+ELEMENTWISE = frozenset(
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj
+    convert_element_type copy copysign cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge
+    gt igamma igammac imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg
+    nextafter not or polygamma pow real reduce_precision regularized_incomplete_beta rem round rsqrt
+    select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
+    stop_gradient sub tan tanh xor zeta""".split()
+)
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+}
+REMATS = ("remat2", "checkpoint")
+RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+IDENTITIES = ("copy", "copy_p", "sharding_constraint", "pvary", "pcast", "reshard")
+
+
+class Scan(NamedTuple):
+    """What a scan's equation says."""
+
+    body: Any  # a closed jaxpr
+    consts: int
+    carry: int
+    length: int
+    reverse: bool
+    unroll: Any
+
+
+def bind(eqn: Any, values: list[Any]) -> list[Any]:
+    """Run one operation of a trace on values: a list of its results."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    with eqn.ctx.manager:
+        results = eqn.primitive.bind(*values, **params)
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def called(eqn: Any) -> tuple[Any, list[Any]] | None:
+    """Give the jaxpr and the constants of an operation that only calls it; None for any other operation."""
+    name = CALLS.get(eqn.primitive.name)
+    return None if name is None else _open(eqn.params[name])
+
+
+def ruled(eqn: Any) -> tuple[Any, list[Any]] | None:
+    """Give the same of a function with a derivative of its own (`custom_jvp`, `custom_vjp`)."""
+    if eqn.primitive.name not in RULES:
+        return None
+    return _open(eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr")))
+
+
+def scanned(eqn: Any) -> Scan | None:
+    """Give what a scan says; None for any other operation."""
+    if eqn.primitive.name != "scan":
+        return None
+    p = eqn.params
+    return Scan(p["jaxpr"], p["num_consts"], p["num_carry"], p["length"], p["reverse"], p["unroll"])
+
+
+def branches(eqn: Any) -> tuple[Any, ...] | None:
+    """Give the closed jaxprs of a `cond` or `switch`, whose first operand is the index; None for others."""
+    return tuple(eqn.params["branches"]) if eqn.primitive.name == "cond" else None
+
+
+def checkpointed(eqn: Any, f: Callable[..., Any]) -> Callable[..., Any]:
+    """Put `jax.checkpoint`, as an operation of the trace asks for it, around `f`."""
+    if eqn.primitive.name not in REMATS:
+        return f
+    return jax.checkpoint(f, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
+
+
+def where(eqn: Any) -> str:
+    """Name the line of the user's program that an operation stems from: "model.py:12 (forward)"."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def inner(eqn: Any) -> list[Any]:
+    """List the jaxprs inside an operation, in order."""
+    found = []
+    for value in eqn.params.values():
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(one, "eqns"):  # of a type of JAX's that differs between versions
+                found.append(_open(one)[0])
+    return found
+
+
+def _open(jaxpr: Any) -> tuple[Any, list[Any]]:
+    return (jaxpr.jaxpr, list(jaxpr.consts)) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, [])
+
+
+def differentiable(aval: Any) -> bool:
+    """Tell whether a value has derivatives: floating or complex, no integer, bool or key."""
+    return hasattr(aval, "dtype") and jax.numpy.issubdtype(aval.dtype, np.inexact)

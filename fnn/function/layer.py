@@ -1,0 +1,180 @@
+"""A function as a layer: its uses of params found in its trace, its backward the trace's."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from fnn.core import Leaf
+from fnn.errors import InputError, describe
+from fnn.function import collect
+from fnn.function.apart import coupling
+from fnn.function.run import run, zeros_for
+from fnn.function.sites import Plan
+from fnn.function.trace import Traced, check_params, followed, planned
+
+Wrt = Callable[[Any, Any], bool]
+
+
+@partial(register_dataclass, data_fields=["arrays"], meta_fields=["places", "structure", "plan", "n"])
+@dataclass(frozen=True)
+class Extras:
+    """What the forward of a function leaves: its transpose, what the uses of params keep, and the plan.
+
+    Each array once, and no params: `places` says of each leaf where it is, in params (first) or in `arrays`.
+    """
+
+    arrays: tuple[Any, ...]
+    places: tuple[int, ...]
+    structure: Any
+    plan: Plan
+    n: int
+
+    def unpacked(self, params: Any) -> Any:
+        """Return the transpose, and what the uses keep."""
+        own = [*jax.tree.leaves(params), *self.arrays]
+        return jax.tree.unflatten(self.structure, [own[place] for place in self.places])
+
+
+def packed(tree: Any, params: Any, plan: Plan, n: int) -> Extras:
+    """Pack a tree of arrays, among which are params and some several times."""
+    leaves, structure = jax.tree.flatten(tree)
+    params = jax.tree.leaves(params)
+    own, seen = list(params), {id(leaf): k for k, leaf in enumerate(params)}
+    for leaf in leaves:
+        if id(leaf) not in seen:
+            seen[id(leaf)] = len(own)
+            own.append(leaf)
+    places = tuple(seen[id(leaf)] for leaf in leaves)
+    return Extras(tuple(own[len(params) :]), places, structure, plan, n)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Function(Leaf):
+    """Make a layer of a function `f(params, x) -> y`, or `f(params, x, key) -> y`, that JAX can trace.
+
+    Args:
+        f: a pure function of a tree of params and of a batch, a tree of arrays with examples on axis 0. It is
+            hashed by identity: make the layer once.
+        init: `init(key, x) -> params`, for the shapes of a batch. Params that are made elsewhere (a Flax or
+            Equinox model's) need none; a function that uses none gets `()`.
+        batched: False where `f` takes one example, without an axis for it, and a key of its own.
+        wrt: `wrt(path, leaf) -> bool` says which params are followed, path as in `jax.tree_util`; the others
+            cost nothing, and every reading of them is zero.
+
+    Each use of a param has a factor: a product, also of several axes and within scans, is `Outer`, a sum
+    `Total`, a lookup `Rows`, a convolution one of its own. Uses that are not known give the gradients of the
+    examples, one by one: `fnn.function.describe` says which. The backward reads nothing but what the trace of
+    `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force.
+
+    >>> import fnn
+    >>> layer = Function(lambda w, x: jnp.tanh(x @ w), init=lambda key, x: jnp.eye(x.shape[-1]))
+    >>> net, x = fnn.Serial(layer, fnn.Dense(2)), jnp.ones((4, 3))
+    >>> params = fnn.init(net, jax.random.key(0), x)
+    >>> fnn.forward(net, params, x)[0].shape
+    (4, 2)
+
+    """
+
+    f: Callable[..., Any]
+    make: Callable[[Any, Any], Any] | None
+    batched: bool
+    wrt: Wrt | None
+    needs = frozenset()
+    couples_examples = False  # found in the trace: see `coupled_at`
+
+    def __init__(self, f: Any, *, init: Any = None, batched: bool = True, wrt: Wrt | None = None):
+        if not callable(f):
+            raise InputError("Function", "a function f(params, x)", describe(f), "fnn.Function(model.apply)")
+        vars(self).update(f=f, make=init, batched=batched, wrt=wrt)
+
+    def __repr__(self) -> str:
+        return f"Function({getattr(self.f, '__name__', type(self.f).__name__)})"
+
+    def init(self, key: Any, x: Any) -> Any:
+        """Make the params by `init`; without one, `()` for a function that takes none."""
+        if self.make is not None:
+            return self.make(key, x)
+        try:
+            jax.eval_shape(self._called, (), x, key)
+        except Exception as error:
+            fix = "fnn.function.Function(f, init=lambda key, x: params)"
+            raise InputError(self, "an init, or params that are made elsewhere", "no init", fix) from error
+        return ()
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Extras]:
+        """y = f(params, x)"""
+        n = examples_of_batch(self, x)
+        traced = self._traced(params, x, key, n)
+        leaves, inputs = jax.tree.leaves(params), jax.tree.leaves((x, key))
+        count = len(jax.tree.leaves(x))
+
+        def whole(zeros: Any, own: list[Any]) -> tuple[Any, Any]:
+            values = [*leaves, *own, *inputs[count:]]
+            outs, kept = run(traced.plan.body, traced.plan.sites, values, zeros)
+            return outs, kept
+
+        outs, pull, kept = jax.vjp(whole, zeros_for(traced.plan), inputs[:count], has_aux=True)
+        return jax.tree.unflatten(traced.out, outs), packed((pull, kept), leaves, traced.plan, n)
+
+    def recompute(self, params: Any, x: Any, extras: Any) -> Any:
+        """y = f(params, x)"""
+        raise NotImplementedError  # it is not cheap
+
+    def backward(self, params: Any, x: Any, y: Any, extras: Extras, dy: Any) -> tuple[Any, Any]:
+        """dz of every use, and dx, by the transpose of the trace."""
+        pull, kept = extras.unpacked(params)
+        dzs, dx = pull(jax.tree.leaves(dy))
+        found = iter(collect.factors(extras.plan, extras.n, kept, dzs))
+        leaves, structure = jax.tree.flatten(params)
+        own = [
+            next(found) if one else collect.unused(extras.n, leaf.shape, leaf.dtype)
+            for leaf, one in zip(leaves, followed(params, self.wrt), strict=True)
+        ]
+        inputs = jax.tree.structure(extras.plan.inputs)
+        return jax.tree.unflatten(structure, own), jax.tree.unflatten(inputs, dx)
+
+    def coupled_at(self, params: Any, x: Any) -> str | None:
+        """Name the line where examples meet, if they do."""
+        n = examples_of_batch(self, x)
+        return coupling(self._traced(params, x, None, n))
+
+    def _traced(self, params: Any, x: Any, key: Any, n: int) -> Traced:
+        own = followed(params, self.wrt)
+        check_params(params, own)
+        axes = [0] * len(jax.tree.leaves(x)) + [None] * len(jax.tree.leaves(key))
+        return planned(self._called, params, (x, key), n, own, axes)
+
+    def _called(self, params: Any, x: Any, key: Any) -> Any:
+        keyed = takes_key(self.f)
+        if self.batched:
+            return self.f(params, x, key) if keyed else self.f(params, x)
+        if not keyed:
+            return jax.vmap(lambda x: self.f(params, x))(x)
+        if key is None:
+            return jax.vmap(lambda x: self.f(params, x, None))(x)
+        keys = jax.random.split(key, jax.tree.leaves(x)[0].shape[0])
+        return jax.vmap(lambda x, key: self.f(params, x, key))(x, keys)
+
+
+def takes_key(f: Callable[..., Any]) -> bool:
+    """Tell whether a function has a third place, or a place named `key`, for a key."""
+    try:
+        places = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    by_place = [p for p in places if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(by_place) > 2 and (by_place[2].default is inspect.Parameter.empty or by_place[2].name == "key")
+
+
+def examples_of_batch(who: Any, x: Any) -> int:
+    """Return the number of examples of a batch."""
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}
+    if len(sizes) != 1 or () in sizes:
+        raise InputError(who, "examples on axis 0 of x", describe(x), "x[None]")
+    return sizes.pop()[0]

@@ -1,0 +1,105 @@
+"""From a function to its plan: traced twice, at two numbers of examples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnn.errors import InputError, describe
+from fnn.function.batch import Batch, Sizes
+from fnn.function.plan import Mismatch, Planner
+from fnn.function.sites import Plan
+
+WHO = "fnn.function"
+MORE = (1, 2, 5)  # how many more examples the second trace has: one of these gives the same program
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A function's plan, its two traces, and the structure of its outputs."""
+
+    plan: Plan
+    ours: Any
+    theirs: Any
+    sizes: Sizes
+    params: list[int]  # the places of the params that are followed
+    out: Any
+
+
+def planned(
+    f: Callable[..., Any], params: Any, args: Any, n: int, own: list[bool], axes: list[int | None]
+) -> Traced:
+    """Plan `f(params, *args)`.
+
+    `axes` says of each leaf of `args` on which axis its n examples lie, if it has them; `own` of each leaf of
+    the params whether its uses are wanted.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    arrays, inside = jax.tree.flatten(args)
+    trees: list[Any] = []
+
+    def flat(*values: Any) -> Any:
+        params = jax.tree.unflatten(structure, values[: len(leaves)])
+        found, tree = jax.tree.flatten(f(params, *jax.tree.unflatten(inside, values[len(leaves) :])))
+        for leaf in found:
+            if not hasattr(leaf, "dtype") and not isinstance(leaf, (int, float, complex)):
+                raise InputError(WHO, "outputs that are arrays", describe(leaf), "return jnp.asarray(y)")
+        trees.append(tree)
+        return found
+
+    shapes = list(map(shape_of_leaf, leaves))
+    ours = jax.make_jaxpr(flat)(*shapes, *map(shape_of_leaf, arrays))
+    if ours.effects:
+        got, fix = f"one with {ours.effects}", "jax.debug.print outside of f"
+        raise InputError(WHO, "a function without side effects", got, fix)
+    tried: Exception | None = None
+    for more in MORE:
+        sizes = Sizes(n, n + more)
+        data = [
+            shape_of_leaf(a) if axis is None else _resized(a, axis, n + more)
+            for a, axis in zip(arrays, axes, strict=True)
+        ]
+        try:
+            theirs = jax.make_jaxpr(flat)(*shapes, *data)
+            batches = [None] * len(leaves) + [None if axis is None else Batch(axis) for axis in axes]
+            places = [k for k, one in enumerate(own) if one]
+            plan = Planner(sizes).whole(ours, theirs, places, batches)
+            plan.inputs = jax.tree.map(lambda _: 0, args[0]) if args else ()
+            return Traced(plan, ours, theirs, sizes, places, trees[0])
+        except InputError:
+            raise
+        except (TypeError, ValueError, Mismatch) as error:
+            tried = error
+    raise InputError(
+        WHO,
+        "a function of any number of examples, on axis 0 of every argument but the params",
+        f"one that is another program for {n} examples than for {n + 1}, or none",
+        "functools.partial(f, constant=c)` for what is no example, `x.shape[0]` for their number",
+    ) from tried
+
+
+def shape_of_leaf(a: Any) -> Any:
+    """Return the shape and the dtype of an array, a number or a shape; a key's stay as they are."""
+    array = a if hasattr(a, "shape") and hasattr(a, "dtype") else jnp.asarray(a)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _resized(a: Any, axis: int, size: int) -> Any:
+    own = shape_of_leaf(a)
+    return jax.ShapeDtypeStruct((*own.shape[:axis], size, *own.shape[axis + 1 :]), own.dtype)
+
+
+def followed(params: Any, wrt: Callable[[Any, Any], bool] | None) -> list[bool]:
+    """Tell of each leaf of the params whether its uses are wanted."""
+    return [wrt is None or bool(wrt(path, leaf)) for path, leaf in jax.tree.leaves_with_path(params)]
+
+
+def check_params(params: Any, own: list[bool]) -> None:
+    """Raise unless every param that is followed is an array of a floating dtype."""
+    for (path, leaf), one in zip(jax.tree.leaves_with_path(params), own, strict=True):
+        if one and not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            got = f"params{jax.tree_util.keystr(path)}: {describe(leaf)}"
+            fix = "wrt=lambda path, leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)"
+            raise InputError(WHO, "floating-point params", got, fix)

@@ -1,0 +1,80 @@
+"""Functions that cannot be layers are refused by a sentence, and what the sentence says works."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import fnn
+from fnn.function import Function, factors
+from fnn.readers import squared_norm
+from tests.function.cases import X, draw
+
+W = draw(0, 5, 4)
+
+
+def loss(w: Any, x: Any) -> Any:
+    return jnp.tanh(x @ w).sum(1)
+
+
+def printing(w: Any, x: Any) -> Any:
+    jax.debug.print("{}", x[0, 0])
+    return loss(w, x)
+
+
+def looped(w: Any, x: Any) -> Any:
+    return jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x @ w, x).sum(1)
+
+
+def fixed(w: Any, x: Any) -> Any:
+    return loss(w, x) * jnp.arange(6.0)
+
+
+REFUSED = {
+    "side effects": (printing, W, (X,), "without side effects"),
+    "integer params": (loss, jnp.ones((5, 4), int), (X,), "floating-point params, got params: int64"),
+    "losses of another shape": (lambda w, x: x @ w, W, (X,), r"losses of shape \(6,\)"),
+    "a mean": (lambda w, x: loss(w, x).mean(), W, (X,), r"losses of shape \(6,\), .* got \(\)"),
+    "no examples": (loss, W, (1.0,), "as many examples on axis 0"),
+    "different numbers of examples": (lambda w, x, y: loss(w, x), W, (X, X[:2]), "as many examples"),
+    "one number of examples": (fixed, W, (X,), "any number of examples"),
+    "a loop of no known end": (looped, draw(1, 5, 5), (X,), "loops whose number of steps is known"),
+    "outputs that are no arrays": (lambda w, x: "loss", W, (X,), "outputs that are arrays"),
+    "params alone": (lambda w, x: w, draw(1, 6), (X,), "outputs that depend on the examples"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_told(name):
+    f, params, args, text = REFUSED[name]
+    with pytest.raises(fnn.InputError, match=text):
+        factors(f)(params, *args)
+
+
+def test_what_the_errors_suggest_works():
+    params = {"w": W, "steps": jnp.ones((), int)}
+
+    def f(p: Any, x: Any) -> Any:
+        return loss(p["w"], x) * p["steps"]
+
+    with jax.numpy_dtype_promotion("standard"):
+        wrt = lambda path, leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
+        _, norms = factors(f, wrt=wrt)(params, X, read=squared_norm)
+    assert norms["steps"].shape == (6,) and norms["w"].all()
+    constant = partial(lambda w, x, c: loss(w, x) * c[0], c=jnp.ones(3))
+    assert factors(constant)(W, X, read=squared_norm)[1].shape == (6,)
+    summed = factors(lambda w, x: (x @ w).sum(range(1, 2)))(W, X, read=squared_norm)
+    assert summed[1].shape == (6,)
+
+
+def test_a_layer_says_what_it_lacks():
+    x = jax.ShapeDtypeStruct((2, 5), jnp.float64)
+    with pytest.raises(fnn.InputError, match=r"Function\(loss\): expected an init"):
+        fnn.init(Function(loss), jax.random.key(0), x)
+    with pytest.raises(fnn.InputError, match="a function f"):
+        Function(3)
+    with pytest.raises(fnn.InputError, match="examples on axis 0 of x"):
+        fnn.forward(Function(loss), W, jnp.ones(()))
+    assert fnn.init(Function(lambda p, x: jnp.cos(x)), jax.random.key(0), x) == ()
