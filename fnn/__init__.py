@@ -65,5 +65,5 @@ from fnn.losses import half_squared_error as half_squared_error
 from fnn.losses import huber as huber
 from fnn.losses import softmax_cross_entropy as softmax_cross_entropy
 from fnn.losses import squared_error as squared_error
-from fnn.objective import value_and_grad as value_and_grad
+from fnn.losses.objective import value_and_grad as value_and_grad
 from fnn.reader import gradient as gradient

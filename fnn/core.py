@@ -12,8 +12,7 @@ asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent o
 param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
 default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
 
-All is pure, runs eagerly and under jit, vmap, scan and shard_map, with any batch shape `(..., k)`;
-`x` and `y` are arrays or pytrees of arrays.
+All is pure, under every transformation, with any batch shape `(..., k)`; `x`, `y` are arrays or trees of them.
 """
 
 from abc import ABC, abstractmethod

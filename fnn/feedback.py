@@ -16,7 +16,7 @@ from fnn.compose.serial import Serial
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Outer
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.reader import Reader, gradient
 from fnn.readers.seeding import check_begins, check_like, without_params
 from fnn.readers.seeds import factor_types

@@ -4,7 +4,7 @@ by.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -13,6 +13,7 @@ from fnn.factors import Factor, is_factor
 from fnn.reader import Joins, Reader, as_factors
 
 
+@runtime_checkable
 class Reading(Protocol):
     """What a composition hands on to its layers: called with a leaf's factors, it returns what is read of
     them.

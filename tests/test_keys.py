@@ -62,7 +62,7 @@ def test_training_without_the_key_warns_and_evaluation_does_not():
     for quiet in (
         lambda: step(PARAMS, X, LABEL, key),
         lambda: fnn.value_and_grad(NET, LOSS, noise=False)(PARAMS, X, LABEL),
-        lambda: fnn.value_and_grad(fnn.mlp([4, 3, 2]), LOSS)((PARAMS[0], (), PARAMS[3]), X, LABEL),
+        lambda: fnn.value_and_grad(fnn.mlp([4, 3, 2]), LOSS)(PARAMS, X, LABEL),
         lambda: fnn.value_and_grad(fnn.Dropout(0.0), LOSS)((), X, LABEL),
         lambda: fnn.apply(NET, PARAMS, X),
         lambda: fnn.readers.losses_and_readings(NET, LOSS, fnn.readers.squared_norm)(PARAMS, X, LABEL),

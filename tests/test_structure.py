@@ -12,12 +12,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from the ranks before its own and from its own part.
 RANKS = [
     ["errors"],
-    ["arrays", "autodiff"],
-    ["factors"],
+    ["arrays"],
+    ["autodiff", "factors"],
     ["reader"],
     ["reading"],
     ["core"],
-    ["objective", "flops"],
+    ["flops", "initializers"],
     ["activations"],
     ["layers"],
     ["losses"],

@@ -82,7 +82,9 @@ def gradient_norms(net: fnn.Serial, x: Any, t: Any, seed: int, like: fnn.Serial 
     `like` is the same network but for its initializer: what is compiled for it serves all initializers.
     """
     found = norms_of(like or net, fnn.init(net, jax.random.key(seed), x), x, t)
-    weights = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found) if "'w'" in str(path[-1])]
+    weights = [
+        leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found) if "'kernel'" in str(path[-1])
+    ]
     return np.asarray(weights[0])
 
 

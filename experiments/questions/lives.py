@@ -241,7 +241,7 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
 def draw(found: dict[str, Any]) -> Any:
     """Draw the live bytes over time, and the compiler's buffers."""
     figure, (left, right) = canvas(2, size=(12, 4.4))
-    colours, unit = {"a": COOL, "bias": WARM, "c": SOFT}, found["bytes of a boundary"]
+    colours, unit = {"a": COOL, "b": WARM, "c": SOFT}, found["bytes of a boundary"]
     steps = np.arange(len(found["moments"]))
     for policy, width, style in (("c", 2, "-"), ("b", 4.5, "-"), ("a", 2, "--")):
         level = np.array(found["live bytes"][policy]) / unit

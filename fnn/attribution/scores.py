@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
-from fnn.objective import Objective, as_objective, value_and_grad
+from fnn.losses.objective import Objective, as_objective, value_and_grad
 from fnn.reader import as_factors, sum_over_params
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, squared_norm

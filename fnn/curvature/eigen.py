@@ -17,7 +17,7 @@ from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares
 from fnn.readers.seeding import check_begins, refuted, without_params

@@ -17,7 +17,7 @@ from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.reader import Reader, gradient, unzip
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
 from fnn.readers.seeding import without_params

@@ -15,7 +15,7 @@ from fnn.arrays import canonical
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, split_key
 from fnn.factors import is_factor
-from fnn.objective import Objective, value_and_grad
+from fnn.losses.objective import Objective, value_and_grad
 from fnn.reader import sum_over_params, unzip, zip_readers
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, weighted_gradient

@@ -7,11 +7,11 @@ from fnn.losses.classification import softmax_cross_entropy as softmax_cross_ent
 from fnn.losses.combined import Combined as Combined
 from fnn.losses.linear import LinearCrossEntropy as LinearCrossEntropy
 from fnn.losses.loss import Loss as Loss
+from fnn.losses.objective import Likelihood as Likelihood
+from fnn.losses.objective import Objective as Objective
 from fnn.losses.regression import absolute_error as absolute_error
 from fnn.losses.regression import cosine as cosine
 from fnn.losses.regression import half_squared_error as half_squared_error
 from fnn.losses.regression import huber as huber
 from fnn.losses.regression import poisson as poisson
 from fnn.losses.regression import squared_error as squared_error
-from fnn.objective import Likelihood as Likelihood
-from fnn.objective import Objective as Objective

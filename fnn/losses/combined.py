@@ -14,7 +14,8 @@ import numpy as np
 
 from fnn.arrays import accumulator, zero_cotangents
 from fnn.errors import InputError, describe
-from fnn.objective import Likelihood, Objective, Reduction, as_objective
+from fnn.losses.objective import Likelihood, Objective, Reduction, as_objective
+from fnn.losses.paths import with_path
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
 
@@ -240,22 +241,10 @@ def _gathered(terms: tuple[Term, ...], dys: list[Any], y: Any) -> Any:
     """Add up the gradients of all terms, each in its place."""
     total = zero_cotangents(y)
     for term, dy in zip(terms, dys, strict=True):
-        total = _with_entry(total, term.path, jax.tree.map(_plus, entry(total, term), dy))
+        total = with_path(total, term.path, jax.tree.map(_plus, entry(total, term), dy))
     return total
 
 
 def _plus(a: Any, b: Any) -> Any:
     wide = accumulator(a.dtype)
     return (a.astype(wide) + b.astype(wide)).astype(a.dtype)
-
-
-def _with_entry(tree: Any, path: tuple[Key, ...], leaf: Any) -> Any:
-    """Return the tree with another entry where `path` leads."""
-    if not path:
-        return leaf
-    key: Any = path[0]
-    new = _with_entry(tree[key], path[1:], leaf)
-    if isinstance(tree, dict):
-        return {**tree, key: new}
-    entries = [*tree[:key], new, *tree[key:][1:]]
-    return type(tree)(entries) if type(tree) in (tuple, list) else type(tree)(*entries)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.arrays import as_index
-from fnn.objective import Likelihood
+from fnn.losses.objective import Likelihood
 
 
 def _categorical_root(y: Any, target: Any) -> Any:

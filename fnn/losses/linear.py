@@ -27,10 +27,11 @@ from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
 from fnn.losses.logits import Logits
 from fnn.losses.loss import check_reduction
+from fnn.losses.objective import Objective, Reduction, by_row
+from fnn.losses.paths import Path, at_path, with_path
 from fnn.losses.rule import reverse_mode_alone
-from fnn.losses.tied import Path, at_path, both_uses, early, with_path
+from fnn.losses.tied import both_uses, early
 from fnn.losses.walk import Batch, Piece, flat_readers, walk
-from fnn.objective import Objective, Reduction, by_row
 from fnn.reader import as_factors, gradient
 from fnn.reading import Reading, Stacked
 

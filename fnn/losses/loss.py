@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, PyTree
 from fnn.arrays import canonical, widened
 from fnn.core import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
+from fnn.losses.objective import Likelihood, Objective, Reduction, by_row
 from fnn.losses.rule import Rule, checked, reverse_mode_alone, rowwise, rowwise_pull
-from fnn.objective import Likelihood, Objective, Reduction, by_row
 from fnn.reading import Reading
 
 Logits = Float[Array, "*n k"]

@@ -18,29 +18,6 @@ from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows
 from fnn.reader import Reader, as_factors, gradient, with_tokens
 
-Path = tuple[int | str, ...]
-
-
-def at_path(tree: Any, path: Path, who: object) -> Any:
-    """Return the subtree that `path` leads to. Raises InputError where it leads nowhere."""
-    for key in path:
-        try:
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
-            expected = f"tied={path!r} to lead to a table among the network's params"
-            raise InputError(who, expected, describe(tree), 'tied=(0, "embedding")') from None
-    return tree
-
-
-def with_path(tree: Any, path: Path, leaf: Any) -> Any:
-    """Return the tree with another subtree where `path` leads."""
-    if not path:
-        return leaf
-    key, new = path[0], with_path(tree[path[0]], path[1:], leaf)
-    if isinstance(tree, dict):
-        return {**tree, key: new}
-    return type(tree)(new if i == key else old for i, old in enumerate(tree))
-
 
 def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
     """Read a table by its two uses: `of_net` is the embedding's factor, `of_head` the head's, or its reading.

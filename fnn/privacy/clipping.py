@@ -11,7 +11,7 @@ from fnn.arrays import canonical
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
-from fnn.objective import as_objective
+from fnn.losses.objective import as_objective
 from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
 from fnn.readers.seeding import losses_and_readings, refuted

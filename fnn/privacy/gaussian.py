@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from fnn.arrays import accumulator
 from fnn.core import Layer, Params
 from fnn.errors import InputError
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.privacy.clipping import Clipped, clipped_gradient
 from fnn.readers.seeding import refuted
 

@@ -12,7 +12,7 @@ import numpy as np
 from fnn.arrays import shapes_of
 from fnn.core import Composition, Layer, Params
 from fnn.errors import InputError, at, describe
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.reader import as_factors
 from fnn.reading import Stacked
 

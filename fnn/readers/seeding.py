@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe
-from fnn.objective import Objective, as_objective
+from fnn.losses.objective import Objective, as_objective
 from fnn.reader import Read, as_reader, gradient
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
 from fnn.reading import Stacked

@@ -17,7 +17,7 @@ from fnn.arrays import canonical, shapes_of, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError, check_key, describe
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
-from fnn.objective import Objective
+from fnn.losses.objective import Objective
 from fnn.reader import Reader, as_factors
 from fnn.readers.coupling import check_loss_uncoupled
 from fnn.reading import Stacked

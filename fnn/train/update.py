@@ -14,7 +14,7 @@ from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
-from fnn.objective import Objective, as_objective, warn_without_key
+from fnn.losses.objective import Objective, as_objective, warn_without_key
 from fnn.reader import Reader, gradient, sum_over_params, unzip
 from fnn.readers.examples import squared_norm
 from fnn.reading import Reading, Stacked

@@ -13,7 +13,7 @@ from fnn.activations import piecewise
 from fnn.activations.table import Softmax, celu_with, elu_with, leaky_relu_with
 from tests.activations.activation_truth import TRUTH, derivative
 
-ROWS = {name: getattr(fnn, name) for name in TRUTH}
+ROWS = {name: getattr(fnn.activations, name) for name in TRUTH}
 LAYERS = [*ROWS.values(), fnn.softmax, leaky_relu_with(0.2), elu_with(0.5), celu_with(0.5), Softmax(0)]
 LAYERS += [fnn.activation(jnp.sin, jnp.cos), fnn.activation(jnp.sin)]
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
@@ -98,7 +98,7 @@ SMOOTH = ["gelu", "gelu_tanh", "silu", "mish"]  # in two branches that meet at z
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_the_second_derivative_goes_on_at_zero(name):
-    second = jax.vmap(jax.jacfwd(partial(derivative, getattr(fnn, name))))
+    second = jax.vmap(jax.jacfwd(partial(derivative, getattr(fnn.activations, name))))
     at_zero, at_minus_zero, beside = second(jnp.asarray([0.0, -0.0, 1e-9]))
     np.testing.assert_allclose([at_zero, at_minus_zero], [beside] * 2, rtol=1e-8)
 

@@ -35,7 +35,7 @@ def truth(name: str, dtype: str) -> list[np.ndarray]:
 @cache
 def worst(name: str, dtype: str) -> list[float]:
     """The largest errors of value and derivative under jit."""
-    got = jax.jit(both(getattr(fnn, name)))(INPUTS[dtype])
+    got = jax.jit(both(getattr(fnn.activations, name)))(INPUTS[dtype])
     assert got[0].dtype == got[1].dtype == INPUTS[dtype].dtype
     return [float(np.max(ulps(g, t))) for g, t in zip(got, truth(name, dtype), strict=True)]
 
@@ -43,7 +43,7 @@ def worst(name: str, dtype: str) -> list[float]:
 def bounds(name: str, dtype: str) -> tuple[float, float]:
     if dtype == "float32":
         return FLOAT32
-    return HALF, FROM_OUTPUT if "output" in getattr(fnn, name).needs else HALF
+    return HALF, FROM_OUTPUT if "output" in getattr(fnn.activations, name).needs else HALF
 
 
 @pytest.mark.parametrize("dtype", INPUTS)
@@ -70,7 +70,7 @@ def test_never_worse_than_jax_nn(name, dtype):
 def test_eager_is_as_accurate_with_x64_or_without(name, x64):
     for dtype in ("float16", "bfloat16"):
         with jax.enable_x64(x64):
-            got = both(getattr(fnn, name))(jnp.asarray(INPUTS[dtype]))
+            got = both(getattr(fnn.activations, name))(jnp.asarray(INPUTS[dtype]))
         for g, right, bound in zip(got, truth(name, dtype), bounds(name, dtype), strict=True):
             assert g.dtype == dtype and np.max(ulps(g, right)) <= bound
 
@@ -78,7 +78,7 @@ def test_eager_is_as_accurate_with_x64_or_without(name, x64):
 @pytest.mark.parametrize("name", TRUTH)
 def test_jit_is_as_accurate_without_x64(name):
     with jax.enable_x64(False):
-        got = jax.jit(both(getattr(fnn, name)))(INPUTS["bfloat16"])
+        got = jax.jit(both(getattr(fnn.activations, name)))(INPUTS["bfloat16"])
     for g, right, bound in zip(got, truth(name, "bfloat16"), bounds(name, "bfloat16"), strict=True):
         assert np.max(ulps(g, right)) <= bound
 
@@ -103,7 +103,7 @@ JAX_IS_OFF = [
 def test_where_jax_nn_is_off(name, dtype, at):
     x = np.asarray([at]).astype(INPUTS[dtype].dtype)
     right = TRUTH[name][1](x.astype(np.float64))
-    ours = ulps(jax.jit(partial(derivative, getattr(fnn, name)))(x), right)
+    ours = ulps(jax.jit(partial(derivative, getattr(fnn.activations, name)))(x), right)
     theirs = ulps(jax.jit(lambda x: jax.vjp(JAX[name], x)[1](jnp.ones_like(x))[0])(x), right)
     assert ours < 7
     if jax.__version_info__ < (0, 11):
@@ -116,7 +116,7 @@ def test_autodiff_of_value_and_derivative_is_finite_for_every_finite_number(name
 
     Half precision is computed in float32, which speaks for it here.
     """
-    layer = getattr(fnn, name)
+    layer = getattr(fnn.activations, name)
     x = np.concatenate([x.astype(np.float32) for x in INPUTS.values()])
 
     @jax.jit
@@ -135,7 +135,7 @@ def test_autodiff_of_value_and_derivative_is_finite_for_every_finite_number(name
 def test_selections_pass_subnormals_through(name, dtype):
     tiny = float(jnp.finfo(dtype).smallest_subnormal)
     x = jnp.asarray(np.asarray([tiny, 3 * tiny]).astype(dtype))
-    for run in (both(getattr(fnn, name)), jax.jit(both(getattr(fnn, name)))):
+    for run in (both(getattr(fnn.activations, name)), jax.jit(both(getattr(fnn.activations, name)))):
         y, slope = run(x)
         assert np.array_equal(np.asarray(y), np.asarray(x))
         assert np.array_equal(np.asarray(slope, np.float64), [1, 1])

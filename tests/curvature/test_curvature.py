@@ -145,7 +145,7 @@ def test_bad_input_is_named():
     fnn.curvature.ggn_product(net, huber)(params, x, target, params)  # asks for no root
     for make in (fnn.curvature.ggn_product, fnn.curvature.hessian_product, fnn.curvature.fisher_product):
         with pytest.raises(fnn.InputError, match="begins like the params"):
-            make(net, LOSS)(params, x, target, params[0])
+            make(net, LOSS)(params, x, target, (params,))
         with pytest.raises(fnn.InputError, match="like the params"):
             make(net, LOSS)(params, x, target, jax.tree.map(lambda p: p[None], params))
     with pytest.raises(fnn.InputError, match="a key to sample with"):

@@ -30,6 +30,13 @@ def array(name, value):
     return constant(name, value=numpy_helper.from_array(value))
 
 
+def leaves_of(net):
+    """List the leaves of nested chains, whatever they are called."""
+    return (
+        [leaf for inner in net.layers for leaf in leaves_of(inner)] if isinstance(net, fnn.Serial) else [net]
+    )
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_come_back_with_their_params(name, tmp_path):
     net = CHAINS[name]
@@ -38,7 +45,7 @@ def test_chains_come_back_with_their_params(name, tmp_path):
     again, back = export.from_onnx(tmp_path / "net.onnx")
     assert_same(apply(again, back, x), apply(net, params, x))
     if name != "scanned gelu":  # it comes back written out
-        assert repr(again) == repr(net).replace("identity, ", "")
+        assert leaves_of(again) == [leaf for leaf in leaves_of(net) if leaf != fnn.identity]
 
 
 def test_norms_rows_and_exact_numbers_come_back_in_both_precisions(tmp_path):

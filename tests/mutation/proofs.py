@@ -81,7 +81,10 @@ def rows(*names: str) -> tuple[Proof, ...]:
 
 def slope(name: str, *more: Proof) -> tuple[Proof, ...]:
     """Give the proofs of an activation's derivative: the row, its kinks and limits, and its last digits."""
-    layer, kinks = getattr(fnn, name), [k for k in test_activation.KINKS if k[0] is getattr(fnn, name)]
+    layer, kinks = (
+        getattr(fnn.activations, name),
+        [k for k in test_activation.KINKS if k[0] is getattr(fnn.activations, name)],
+    )
     options = [other for other in test_activation.LAYERS if repr(other).startswith(f"{name}(")]
     at_kinks = test_activation.test_derivatives_at_kinks_and_at_zero_by_hand_and_by_autodiff
     autodiff = test_activation.test_backward_is_autodiff_of_the_value_and_forward_mode_goes_through_it

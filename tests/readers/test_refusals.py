@@ -80,7 +80,7 @@ def test_bad_input_is_named():
     with pytest.raises(fnn.InputError, match="a direction float"):
         run(params, x, label, trees=(jax.tree.map(lambda p: p[None], params),))
     with pytest.raises(fnn.InputError, match="a loss"):
-        fnn.readers.losses_and_readings(net, lambda y, t: y, fnn.readers.squared_norm)  # pyright: ignore[reportArgumentType]
+        fnn.readers.losses_and_readings(net, 3, fnn.readers.squared_norm)  # pyright: ignore[reportArgumentType]
     with pytest.raises(fnn.InputError, match="other like x"):
         fnn.readers.tangent_kernel(net)(params, x, x[:, :2])
     with pytest.raises(fnn.InputError, match="at least one param"):

@@ -238,7 +238,7 @@ def test_bad_input_is_named():
     net, params = Dense(3), {"kernel": jnp.zeros((5, 3)), "bias": jnp.zeros(3)}
     x, target, adam = jnp.zeros((7, 5)), jnp.zeros((7, 3)), optax.adam(0.1)
     with pytest.raises(fnn.InputError, match="expected a loss"):
-        fnn.train.update_in_backward(net, jnp.sum, adam)  # pyright: ignore[reportArgumentType]
+        fnn.train.update_in_backward(net, 3, adam)  # pyright: ignore[reportArgumentType]
     with pytest.raises(fnn.InputError, match="expected an optax optimizer"):
         fnn.train.update_in_backward(net, LOSS, 0.1)
     with pytest.raises(fnn.InputError, match="clip > 0"):

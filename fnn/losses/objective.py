@@ -2,6 +2,7 @@
 `value_and_grad`.
 """
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -139,6 +140,9 @@ def as_objective(who: str, loss: Any) -> Objective:
     if callable(loss) and not isinstance(loss, (type, Layer)):
         from fnn.losses.loss import Loss  # which is made of this file
 
+        if inspect.signature(loss).return_annotation in (Loss, "Loss"):  # what makes a loss, not yet called
+            name = describe(loss)
+            raise InputError(who, "a loss", name, f"fnn.losses.{inspect.unwrap(loss).__qualname__}()")
         return Loss(loss)
     raise InputError(who, "a loss", describe(loss), "fnn.softmax_cross_entropy()")
 
