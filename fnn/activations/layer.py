@@ -125,7 +125,8 @@ class Softmax(Leaf):
         """exp(x) / Σ exp(x). Raises InputError unless x is floating-point and has the axis."""
         check_floating(self, x)
         if not -x.ndim <= self.axis < x.ndim:
-            raise InputError(self, f"x with an axis {self.axis}", describe(x), f"Softmax(axis={x.ndim - 1})")
+            fix = "fnn.softmax" if x.ndim else "x.reshape(1)"
+            raise InputError(self, f"x with an axis {self.axis}", describe(x), fix)
         return jax.nn.softmax(wide(x), self.axis).astype(x.dtype)
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:

@@ -13,6 +13,7 @@ error is up to twice the smallest normal number. Selections (relu and its like) 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any
 
 from jax import Array
@@ -38,8 +39,10 @@ class _With:
 
 def leaky_relu_with(slope: float = 0.01) -> Activation:
     """x where x > 0, else slope * x. Raises InputError for a negative slope: y would not tell x's sign."""
-    if not slope >= 0:
-        raise InputError("leaky_relu", "slope >= 0", repr(slope), "leaky_relu_with(slope=0.01)")
+    if not 0 <= slope < inf:
+        raise InputError(
+            "leaky_relu", "a finite slope >= 0", repr(slope), "fnn.activations.leaky_relu_with(slope=0.01)"
+        )
     name = "leaky_relu" if slope == 0.01 else f"leaky_relu(slope={slope})"
     f, df = _With(piecewise.leaky_relu, slope), _With(piecewise.d_leaky_relu, slope)
     return Activation(name, f, df, "output")
@@ -47,14 +50,16 @@ def leaky_relu_with(slope: float = 0.01) -> Activation:
 
 def elu_with(alpha: float = 1.0) -> Activation:
     """x where x > 0, else alpha (exp(x) - 1)."""
+    if not isfinite(alpha):
+        raise InputError("elu", "a finite alpha", repr(alpha), "fnn.activations.elu_with(alpha=1.0)")
     name = "elu" if alpha == 1 else f"elu(alpha={alpha})"
     return Activation(name, _With(smooth.elu, alpha), _With(smooth.d_elu, alpha), "input")
 
 
 def celu_with(alpha: float = 1.0) -> Activation:
     """x where x > 0, else alpha (exp(x / alpha) - 1). Raises InputError unless alpha > 0."""
-    if not alpha > 0:
-        raise InputError("celu", "alpha > 0", repr(alpha), "celu_with(alpha=1.0)")
+    if not 0 < alpha < inf:
+        raise InputError("celu", "a finite alpha > 0", repr(alpha), "fnn.activations.celu_with(alpha=1.0)")
     name = "celu" if alpha == 1 else f"celu(alpha={alpha})"
     return Activation(name, _With(smooth.celu, alpha), _With(smooth.d_celu, alpha), "input")
 

@@ -46,6 +46,8 @@ def mlp(
     for size in sizes:
         check_size("mlp", "each size", size)
     hidden = len(sizes) - 2
+    if isinstance(activation, str):
+        raise InputError("mlp", "an activation, a layer", repr(activation), f"fnn.mlp({sizes}, fnn.relu)")
     activations = list(activation) if isinstance(activation, Sequence) else [activation] * hidden
     if len(activations) != hidden:
         wanted = f"one activation, or one for each of {hidden} hidden layers"

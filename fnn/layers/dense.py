@@ -1,7 +1,8 @@
 """The dense layer: z = x W + b, one example a row."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import jax
@@ -105,7 +106,15 @@ class Dense(Leaf):
 
     def _check_input(self, x: Any, inputs: int | None) -> None:
         check_floating(self, x)
-        if x.ndim == 0 or (inputs is not None and x.shape[-1] != inputs):
-            k = "k" if inputs is None else inputs
-            fix = f"x.reshape(..., {k})" if x.ndim else "x.reshape(1)"
-            raise InputError(self, f"x of shape (..., {k})", describe(x), fix)
+        k = "k" if inputs is None else inputs
+        if x.ndim == 0:
+            raise InputError(self, f"x of shape (..., {k})", describe(x), "x.reshape(1)")
+        if x.shape[-1] == 0 and inputs is None:
+            raise InputError(self, "x of shape (..., k) with k >= 1", describe(x), "jnp.zeros((n, 1))")
+        if inputs is not None and x.shape[-1] != inputs:
+            fits = math.prod(x.shape) % inputs == 0
+            other = (
+                "params = fnn.init(net, key, x)" if self.inputs is None else repr(replace(self, inputs=None))
+            )
+            fix = f"x.reshape(-1, {inputs})" if fits else other
+            raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)

@@ -203,7 +203,12 @@ def _init(x: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 def _check_input(norm: Any, x: Any) -> None:
     check_floating(norm, x)
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise InputError(norm, "x of shape (..., k) with k >= 1", describe(x), "x.reshape(..., k)")
+        raise InputError(
+            norm,
+            "x of shape (..., k) with k >= 1",
+            describe(x),
+            "jnp.zeros((n, 1))" if x.ndim else "x.reshape(1)",
+        )
 
 
 def _check_eps(who: str, eps: Any) -> None:
