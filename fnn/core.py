@@ -52,7 +52,7 @@ class Layer(ABC):
         """Return `(y, extras)`: the output, and what `backward` wants beside `x` and `y`."""
 
     def recompute(self, params: Params, x: Any, extras: Any) -> Any:
-        """Return the same `y` again. Only a cheap layer is asked; one that draws noise reads its extras."""
+        """Return the same `y` again, with the noise of the extras. Chains ask cheap layers alone."""
         return self.forward(params, x, None)[0]
 
 
@@ -146,8 +146,7 @@ def init(net: Layer, key: Array, x: Any) -> Params:
     """Make the params of `net` for inputs like `x`.
 
     Args: `key`, a random key; `x`, arrays or `jax.ShapeDtypeStruct`s of shape (..., k).
-    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where the arguments do not
-    fit.
+    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where they do not fit.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
     return net.init(key, shapes_of("init", x))

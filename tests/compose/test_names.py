@@ -115,17 +115,14 @@ def test_the_params_of_an_mlp_depend_on_neither_depth_nor_dropout_nor_activation
     assert fnn.init(fnn.mlp([8, 4, 3]), KEY, x).keys() == {"first", "output"}
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_stacked_params_are_those_of_the_scan_and_so_are_gradients(dropout):
+def test_stacked_params_are_those_of_the_scan_and_so_are_gradients():
     sizes = [8, 6, 6, 6, 6, 3]
-    unrolled, scanned = (
-        fnn.mlp(sizes, SINE, dropout=dropout),
-        fnn.mlp(sizes, SINE, dropout=dropout, scan=True),
-    )
+    unrolled, scanned = fnn.mlp(sizes, SINE), fnn.mlp(sizes, SINE, scan=True)
     x = jax.random.normal(jax.random.key(1), (4, 8), jnp.float64)
     params = fnn.init(unrolled, KEY, x)
     stacked = params | {"hidden": fnn.stack(params["hidden"])}
     assert_equal(stacked, fnn.init(scanned, KEY, x), 1e-14)
+    assert_equal(stacked, fnn.init(fnn.mlp(sizes, SINE, dropout=0.3, scan=True), KEY, x), 1e-14)
     loss = fnn.half_squared_error()
     run = jax.jit(
         lambda p, q: (
