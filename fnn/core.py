@@ -12,7 +12,8 @@ asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent o
 param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
 default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
 
-All is pure, under every transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and `y`.
+All is pure, under every transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and
+`y`.
 """
 
 from abc import ABC, abstractmethod

@@ -1,6 +1,7 @@
 """Initializers as values: equal by what they say, hashable, printed as they were made, and picklable.
 
-`jax.nn.initializers` makes a new function at every call, which equals no other and cannot be pickled; so would
+`jax.nn.initializers` makes a new function at every call, which equals no other and cannot be pickled; so
+would
 every layer that holds one. These are called as JAX's are, `he_normal()(key, shape, dtype)`, draw the same
 numbers, and layers take either kind.
 

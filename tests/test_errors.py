@@ -22,7 +22,12 @@ def raises(*parts: str):
 
 def test_wrong_feature_count_names_layer_shapes_and_fix():
     params = fnn.init(DEEP, KEY, X)
-    with raises(r"net\.layers\[0\]: Dense\(8\)", r"\(\.\.\., 5\)", r"float32\[4,6\]", r"try `params = fnn\.init\(net, key, x\)"):
+    with raises(
+        r"net\.layers\[0\]: Dense\(8\)",
+        r"\(\.\.\., 5\)",
+        r"float32\[4,6\]",
+        r"try `params = fnn\.init\(net, key, x\)",
+    ):
         fnn.forward(DEEP, params, jnp.ones((4, 6), jnp.float32))
     with raises(r"net\.layers\[0\]"):
         jax.jit(lambda x: fnn.apply(DEEP, params, x))(jnp.ones((4, 6), jnp.float32))

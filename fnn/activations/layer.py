@@ -168,7 +168,8 @@ def activation(
 
     Without `df` the derivative is JAX's. Two are equal where f and df are the same objects. A lambda written
     inline equals no other: a jitted function that takes the net as a static argument compiles anew for each,
-    and the net cannot be pickled. Name the function in a module. Raises InputError where `of` is no side, or is
+    and the net cannot be pickled. Name the function in a module. Raises InputError where `of` is no side, or
+    is
     the output and there is no `df`.
 
     >>> import jax.numpy as jnp

@@ -1,4 +1,6 @@
-"""Networks, losses and heads as values: built twice they are equal, and so are copies and what is unpickled."""
+"""Networks, losses and heads as values: built twice they are equal, and so are copies and what is
+unpickled.
+"""
 
 import copy
 import pickle

@@ -56,7 +56,9 @@ def test_a_constant_row_has_no_deviation():
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -1e5, 1e7])
 def test_rows_far_from_zero(offset):
-    """Within the roundings of the few operations behind a difference that is exact; torch's is off by 6.5e-3."""
+    """Within the roundings of the few operations behind a difference that is exact; torch's is off by
+    6.5e-3.
+    """
     rows = np.random.default_rng(0).standard_normal((4, 768)) + offset
     check(PLAIN, jnp.asarray(rows, jnp.float32), 8e-7)
 
