@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, on_mesh, placed, sharding_of
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total, over_chunks
 
@@ -201,16 +201,26 @@ def _gradient(factor: Any, param: Any) -> Any:
     match factor.form():
         case Outer(x, dz):
             rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)
-            total = lax.dot_general(x, dz, ((rows, rows), ((), ())), preferred_element_type=acc)
+            contract, sharding = ((rows, rows), ((), ())), sharding_of(param)
+            total = lax.dot_general(x, dz, contract, preferred_element_type=acc, out_sharding=sharding)
         case Total(dz):
             total = jnp.sum(dz, tuple(range(dz.ndim - 1)), dtype=accumulator(dz.dtype))
         case Rows(index, dz):
             acc = accumulator(dz.dtype)
-            safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
-            total = jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode="drop")
+            total = added_into_rows(index, dz.astype(acc), param)
         case Examples(g):
             total = jnp.sum(g, 0, dtype=accumulator(g.dtype))
-    return total.astype(param.dtype)
+    return placed(total.astype(param.dtype), sharding_of(param))
+
+
+def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
+    """Return zeros like the table `param`, in the dtype of `dz`, with `dz` added into the rows of `index`."""
+
+    def add(index: Any, dz: Any) -> Any:
+        safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
+        return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
+
+    return on_mesh(add, sharding_of(param), index, dz)
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.arrays import placed_like
 from fnn.compose.checks import check_same
 from fnn.compose.serial import rebuilds
 from fnn.core import Composition, Layer, Part, pull
@@ -96,6 +97,7 @@ class Loop(Composition):
             with at(self.place):
                 y, extras = self.layer.forward(params if self.shared else own, x, key)
             self._check_same(x, y)
+            y = placed_like(y, x)  # what a loop carries keeps its sharding
             kept = y if self.layer.needs == {"output"} else x
             return y, (kept if self.keeps_boundaries else None, extras)
 
@@ -106,7 +108,7 @@ class Loop(Composition):
 
         def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, None]:
             own, extras = xs
-            return self.layer.recompute(params if self.shared else own, x, extras), None
+            return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
 
         return lax.scan(step, x, (None if self.shared else params, extras[1]), self.n)[0]
 
@@ -140,6 +142,7 @@ class Loop(Composition):
                     readings, dx = pull(self.layer, own_params, v_in, v_out, inner, dy, own)
                     before = kept
             carried, stacked = own.leave(readings)
+            dx = placed_like(dx, dy)
             return (dx, None if after is None else before, carried), stacked
 
         carried, scanned = read.enter()
@@ -150,7 +153,7 @@ class Loop(Composition):
     def _input_of(self, i: Any, x: Any, params: Any, extras: Any) -> Any:
         """Return the input of use i: the output of the use before, made again from what that kept; of the first, x."""
         rebuilt = self._output_of(jnp.maximum(i - 1, 0), params, extras)
-        return jax.tree.map(lambda rebuilt, x: jnp.where(i > 0, rebuilt, x), rebuilt, x)
+        return jax.tree.map(lambda rebuilt, x: jnp.where(i > 0, rebuilt, x), placed_like(rebuilt, x), x)
 
     def _output_of(self, i: Any, params: Any, extras: Any) -> Any:
         def at_use(stack: Any) -> Any:

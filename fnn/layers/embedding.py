@@ -1,6 +1,7 @@
 """The embedding: rows of a table, by integer index."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
+from fnn.arrays import on_mesh, sharding_along
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -67,8 +69,10 @@ class Embedding(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
+        table = params["embedding"]
         safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
-        rows = jnp.take(params["embedding"], safe, axis=0, mode="fill", fill_value=jnp.nan)
+        take = partial(jnp.take, axis=0, mode="fill", fill_value=jnp.nan)
+        rows = on_mesh(take, sharding_along(*((x, i) for i in range(x.ndim)), (table, 1)), table, safe)
         return rows.astype(self.dtype or rows.dtype)
 
     def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, Any]:
