@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.errors import InputError, describe
@@ -66,6 +67,12 @@ def added(a: Any, b: Any) -> Any:
     return jax.tree.map(lambda a, b: a if a.dtype == jax.dtypes.float0 else a + b, a, placed_like(b, a))
 
 
+def zeros_like(array: Any) -> Any:
+    """Return zeros of the type of an array, or of its `jax.ShapeDtypeStruct`: of its sharding and varying axes, too."""
+    sharding = sharding_of(array)
+    return varying_like(jnp.zeros(array.shape, array.dtype, out_sharding=sharding), array)
+
+
 def zero_cotangents(x: Any) -> Any:
     """Return the cotangents of inputs on which nothing depends: zeros, float0 for integers."""
 
@@ -101,8 +108,7 @@ def sharding_along(*axes: tuple[Any, int | None]) -> NamedSharding | None:
     used, partitions = set(), []
     for array, axis in axes:
         own = sharding_of(array)
-        names = None if own is None or axis is None else own.spec[axis]
-        names = names if isinstance(names, tuple) else (names,) if names else ()
+        names = () if own is None or axis is None else _names(own.spec[axis])
         names = tuple(name for name in names if name not in used)
         used.update(names)
         partitions.append(names or None)
@@ -114,6 +120,24 @@ def placed(value: Any, sharding: NamedSharding | None) -> Any:
     if sharding is None or jax.typeof(value).sharding == sharding:
         return value
     return jax.sharding.reshard(value, sharding)
+
+
+def gathered(array: Any, rows: Sequence[tuple[Any, int]]) -> Any:
+    """Return an array that is not sharded over those axes of a mesh over which rows are, `(array, axis)`.
+
+    So weights come to the rows, as under FSDP, and the compiler does not move rows instead.
+    """
+    sharding, over = sharding_of(array), sharding_along(*rows)
+    if sharding is None or over is None:
+        return array
+    used = {name for names in over.spec for name in _names(names)}
+    kept = [tuple(name for name in _names(names) if name not in used) or None for names in sharding.spec]
+    return placed(array, sharding.update(spec=PartitionSpec(*kept)))
+
+
+def _names(partition: Any) -> tuple[str, ...]:
+    """Return the mesh's axes that an array's axis is sharded over."""
+    return partition if isinstance(partition, tuple) else (partition,) if partition else ()
 
 
 def placed_like(value: Any, primal: Any) -> Any:
@@ -133,6 +157,23 @@ def on_mesh(f: Callable[..., Any], sharding: Any, *args: Any) -> Any:
     return jax.sharding.auto_axes(f, axes=mesh.explicit_axes, out_sharding=sharding)(*args)
 
 
+def reshaped(x: Any, shape: tuple[int, ...], *axes: tuple[Any, int | None]) -> Any:
+    """Return `x.reshape(shape)`, sharded along those axes of arrays, see `sharding_along`."""
+    sharding = sharding_along(*axes)
+    return x.reshape(shape) if sharding is None else jnp.reshape(x, shape, out_sharding=sharding)
+
+
+def shards_of(leaf: Any) -> int:
+    """Return into how many parts, of equal size, axis 0 may be cut on its mesh; 1 where there is no mesh.
+
+    On a mesh whose axes are not explicit nobody knows yet: then it is one for each device.
+    """
+    sharding = jax.typeof(leaf).sharding
+    sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
+    own = _names(sharding.spec[0]) if leaf.ndim else ()
+    return gcd(leaf.shape[0], prod(sizes[name] for name in (*own, *sharding.mesh.auto_axes)))
+
+
 def cut(x: Any, places: Sequence[int]) -> list[Any]:
     """Cut an array up along its last axis at `places`; the parts are sharded as it is, where their sizes allow."""
     sharding, parts = sharding_of(x), partial(jnp.split, indices_or_sections=list(places), axis=-1)
@@ -140,7 +181,7 @@ def cut(x: Any, places: Sequence[int]) -> list[Any]:
         return parts(x)
     ends = (0, *places, x.shape[-1])
     shapes = [(*x.shape[:-1], stop - start) for start, stop in pairwise(ends)]
-    return on_mesh(parts, [_fitting(sharding, shape) for shape in shapes], x)
+    return on_mesh(parts, [fitting(sharding, shape) for shape in shapes], x)
 
 
 def joined(parts: Sequence[Any], like: Any = None) -> Any:
@@ -148,17 +189,16 @@ def joined(parts: Sequence[Any], like: Any = None) -> Any:
     sharding = sharding_of(*parts)
     if sharding is not None:
         shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
-        sharding = sharding_of(*(() if like is None else (like,))) or _fitting(sharding, shape)
+        sharding = sharding_of(*(() if like is None else (like,))) or fitting(sharding, shape)
     return on_mesh(lambda *parts: jnp.concatenate(parts, -1), sharding, *parts)
 
 
-def _fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     """Return the sharding without the axes that do not divide a size."""
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
 
     def fits(size: int, names: Any) -> bool:
-        names = names if isinstance(names, tuple) else (names,) if names else ()
-        return size % prod(sizes[name] for name in names) == 0
+        return size % prod(sizes[name] for name in _names(names)) == 0
 
     pairs = zip(shape, sharding.spec, strict=True)
     return sharding.update(spec=PartitionSpec(*(names if fits(size, names) else None for size, names in pairs)))
@@ -176,3 +216,33 @@ def einsum(subscripts: str, *operands: Any, dtype: Any = None, like: Any = None)
         own = None if like is None else sharding_of(like)
         sharding = own or sharding_along(*(places[letter] for letter in output))
     return jnp.einsum(subscripts, *operands, preferred_element_type=dtype, out_sharding=sharding)
+
+
+# Within `shard_map` the axes over which an array varies are part of its type.
+
+
+def varying_axes(array: Any) -> frozenset[str]:
+    """Return the manual axes of a mesh over which an array varies, as far as they are checked."""
+    return jax.typeof(array).manual_axis_type.varying
+
+
+def varying_like(value: Any, *others: Any) -> Any:
+    """Return an array that varies over all the axes over which others vary."""
+    axes = frozenset().union(*map(varying_axes, others)) - varying_axes(value)
+    return lax.pcast(value, tuple(sorted(axes)), to="varying") if axes else value
+
+
+def as_cotangent(value: Any, primal: Any) -> Any:
+    """Return a tree of cotangents with the shardings and the varying axes of their primals.
+
+    The cotangent of what does not vary over an axis is the sum over that axis.
+    """
+
+    def one(value: Any, primal: Any) -> Any:
+        if value.dtype == jax.dtypes.float0:
+            return value
+        axes = varying_axes(value) - varying_axes(primal)
+        value = lax.psum(value, tuple(sorted(axes))) if axes else value
+        return varying_like(placed(value, sharding_of(primal)), primal)
+
+    return jax.tree.map(one, value, primal)

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jaxtyping import Array, PyTree
 
-from fnn.arrays import canonical, placed_like, shapes_of
+from fnn.arrays import as_cotangent, canonical, shapes_of
 from fnn.errors import InputError, check_key, describe
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
@@ -125,14 +125,14 @@ class Composition(Layer):
 def pull(
     layer: Layer, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
 ) -> tuple[PyTree[Any], Any]:
-    """Run one layer of a composition backwards: return its readings and `dx`, placed like `x` where that is kept."""
+    """Run one layer of a composition backwards: return its readings and `dx`, typed as `x` where that is kept."""
     if isinstance(layer, Composition):
         readings, dx = layer.backward(params, x, y, extras, dy, read)
     else:
         assert isinstance(layer, Leaf)
         factors, dx = layer.backward(params, x, y, extras, dy)
         readings = read(factors, layer)
-    return readings, dx if x is None else placed_like(dx, x)
+    return readings, dx if x is None else as_cotangent(dx, x)
 
 
 def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, on_mesh, placed, sharding_of
+from fnn.arrays import accumulator, as_cotangent, on_mesh, reshaped, sharding_along, sharding_of
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total, over_chunks
 
@@ -164,7 +164,9 @@ def with_tokens(form: Form) -> Form:
         raise InputError("reader", "examples on axis 0, dz (n, ..., j)", f"dz {describe(form.dz)}", "x[None]")
 
     def flat(leaf: Any) -> Any:
-        return leaf.reshape(batch[0], math.prod(batch[1:]), *leaf.shape[len(batch) :])
+        rest = range(len(batch), leaf.ndim)
+        shape = (batch[0], math.prod(batch[1:]), *(leaf.shape[axis] for axis in rest))
+        return reshaped(leaf, shape, (leaf, 0), (leaf, None), *((leaf, axis) for axis in rest))
 
     return jax.tree.map(flat, form)
 
@@ -201,7 +203,8 @@ def _gradient(factor: Any, param: Any) -> Any:
     match factor.form():
         case Outer(x, dz):
             rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)
-            contract, sharding = ((rows, rows), ((), ())), sharding_of(param)
+            contract = (rows, rows), ((), ())
+            sharding = sharding_of(param) or sharding_along((x, x.ndim - 1), (dz, dz.ndim - 1))
             total = lax.dot_general(x, dz, contract, preferred_element_type=acc, out_sharding=sharding)
         case Total(dz):
             total = jnp.sum(dz, tuple(range(dz.ndim - 1)), dtype=accumulator(dz.dtype))
@@ -210,7 +213,7 @@ def _gradient(factor: Any, param: Any) -> Any:
             total = added_into_rows(index, dz.astype(acc), param)
         case Examples(g):
             total = jnp.sum(g, 0, dtype=accumulator(g.dtype))
-    return placed(total.astype(param.dtype), sharding_of(param))
+    return as_cotangent(total.astype(param.dtype), param)
 
 
 def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
@@ -220,7 +223,7 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
         safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
         return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
 
-    return on_mesh(add, sharding_of(param), index, dz)
+    return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:

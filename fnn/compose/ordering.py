@@ -36,7 +36,7 @@ def _held(leaf: Any, array: Any) -> Any:
     """Return the leaf, selected by the first number of each of the rows that `array` has like it."""
     pairs = zip(leaf.shape, array.shape, strict=False)
     rows = next((i for i, (a, b) in enumerate(pairs) if a != b), min(leaf.ndim, array.ndim))
-    rows = min(rows, max(leaf.ndim, array.ndim) - 1)
+    rows = max(0, min(rows, max(leaf.ndim, array.ndim) - 1))
     mesh = sharding_of(array)
     own = mesh and mesh.update(spec=PartitionSpec(*mesh.spec[:rows]))
     numbers = on_mesh(lambda array: array[(..., *(0,) * (array.ndim - rows))], own, array)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, zeros_like
 from fnn.core import Layer, Params, forward
 from fnn.factors import Examples, Form, cotangent, with_cotangent
 from fnn.objective import Objective
@@ -80,4 +80,5 @@ def over_seeds(squares: Callable[..., Any], factor: Form, param: Any, shape: tup
     def step(total: Any, dz: Any) -> tuple[Any, None]:
         return total + squares(with_cotangent(factor, dz), param), None
 
-    return lax.scan(step, jnp.zeros(shape, dz.dtype), dz)[0]
+    first = jax.eval_shape(lambda dz: squares(with_cotangent(factor, dz[0]), param), dz)
+    return lax.scan(step, zeros_like(first), dz)[0]

@@ -9,7 +9,7 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator, sharding_along, sharding_of
+from fnn.arrays import accumulator, gathered, sharding_along, sharding_of
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
 from fnn.factors import Outer, Total
@@ -27,9 +27,10 @@ def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
     On a mesh the result is sharded as `like` is, or by the axes that it has of the two.
     """
     contract = (((a.ndim - 1,), (axis,)), ((), ()))
-    sharding = sharding_along(*((a, i) for i in range(a.ndim - 1)), (b, 1 - axis)) if like is None else sharding_of(like)
+    rows = [(a, i) for i in range(a.ndim - 1)]
+    sharding = sharding_along(*rows, (b, 1 - axis)) if like is None else sharding_of(like)
     acc = accumulator(a.dtype, b.dtype)
-    return lax.dot_general(a, b, contract, preferred_element_type=acc, out_sharding=sharding)
+    return lax.dot_general(a, gathered(b, rows), contract, preferred_element_type=acc, out_sharding=sharding)
 
 
 @dataclass(frozen=True, repr=False)

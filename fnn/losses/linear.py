@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, reshaped
 from fnn.core import Layer, forward, pull, with_rule
 from fnn.errors import (
     InputError,
@@ -249,8 +249,8 @@ class LinearCrossEntropy(Objective):
             else readings.pop(0)
             for piece in pieces
         ]
-        losses = losses.reshape(target.shape)
-        return self.reduced(losses, target, weights), dx.reshape(x.shape), found
+        losses = _unflat(losses, target)
+        return self.reduced(losses, target, weights), _unflat(dx, x), found
 
     def _chunked(self, name: str, params: Params, x: In, target: Labels, weights: Any) -> Chunked:
         """Return a param's factor, to be made when it is read."""
@@ -267,7 +267,7 @@ class LinearCrossEntropy(Objective):
         batch = Batch(x, jnp.where(valid, target, 0), coefficients)
         if not by_row:
             return batch
-        return jax.tree.map(lambda leaf: leaf.reshape(target.size, *leaf.shape[target.ndim :]), batch)
+        return jax.tree.map(lambda leaf: _flat(leaf, target.ndim), batch)
 
     def examples(self, batch: Batch) -> int:
         """Return how many examples make a chunk."""
@@ -304,7 +304,7 @@ class LinearCrossEntropy(Objective):
         def chunk(rows: Batch, widen: Any) -> tuple[None, Any]:
             return None, self.logits(x).losses(params, rows)[0]
 
-        return over_chunks(chunk, batch, self.examples(batch))[1].reshape(target.shape)
+        return _unflat(over_chunks(chunk, batch, self.examples(batch))[1], target)
 
     def _gradients(self, params: Params, x: In, target: Labels, coefficients: Any) -> tuple[Any, Params, In]:
         pieces = [Piece(name, gradient, param, ()) for name, param in params.items()]
@@ -313,7 +313,7 @@ class LinearCrossEntropy(Objective):
             partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
         )
         grads = dict(zip(params, readings, strict=True))
-        return losses.reshape(target.shape), grads, dx.reshape(x.shape)
+        return _unflat(losses, target), grads, _unflat(dx, x)
 
     def _counted(self, target: Labels) -> Any:
         return jnp.ones(target.shape, bool) if self.ignore is None else target != self.ignore
@@ -344,3 +344,17 @@ class LinearCrossEntropy(Objective):
                 raise InputError(self, wanted, describe(weights), fix)
         inside = jnp.where(self._counted(target), target, 0)
         check_range(self, inside, V, "labels", "fnn.LinearCrossEntropy({least})")
+
+
+def _flat(leaf: Any, axes: int) -> Any:
+    """Make the first axes one."""
+    rest = range(axes, leaf.ndim)
+    if axes == 1:
+        return leaf
+    shape = (math.prod(leaf.shape[:axes]), *(leaf.shape[axis] for axis in rest))
+    return reshaped(leaf, shape, (leaf, 0 if axes else None), *((leaf, axis) for axis in rest))
+
+
+def _unflat(leaf: Any, like: Any) -> Any:
+    """Undo that: return the leaf with the shape and sharding of another."""
+    return reshaped(leaf, like.shape, *((like, axis) for axis in range(like.ndim)))

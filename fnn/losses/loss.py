@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator, canonical
+from fnn.arrays import accumulator, canonical, placed_like
 from fnn.core import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.objective import Likelihood, Objective, Reduction, by_row
@@ -111,7 +111,7 @@ class Loss(Objective):
             out = (weights == 0) & ~(jnp.isfinite(value) & jnp.isfinite(dy).all(-1))
             value = jnp.where(out, 0, value * weights)
             dy = jnp.where(out[..., None], 0, dy * weights[..., None])
-        return value if self.reduction == "none" else value.sum(), dy.astype(y.dtype)
+        return value if self.reduction == "none" else value.sum(), placed_like(dy.astype(y.dtype), y)
 
     def _name(self) -> str:
         return getattr(self.rule, "__name__", "loss").lstrip("_")

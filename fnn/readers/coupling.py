@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.arrays import shapes_of
 from fnn.core import Composition, Layer, Params
 from fnn.errors import InputError, at, describe
 
@@ -24,8 +25,7 @@ def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
         raise InputError(
             who, "as many examples in all of x", describe(x), "jax.tree.map(lambda leaf: leaf[:n], x)"
         )
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
-    _check(who, net, params, shapes)
+    _check(who, net, *(shapes_of(who, tree) for tree in (params, x)))
 
 
 def _check(who: str, layer: Layer, params: Params, x: Any) -> None:

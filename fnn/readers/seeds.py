@@ -5,6 +5,7 @@ stay single, only dz gets an axis. A seeded reader sees that axis: its rule is c
 plain form whose dz has the seeds first, (c, n, t, j), and x as ever, (n, t, k).
 """
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, on_mesh, shapes_of, sharding_along
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
@@ -39,7 +40,9 @@ def seeded_reader(rule: Callable[..., Any]) -> Reader:
 
     @wraps(rule)
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
-        return rule(with_cotangent(form, lax.all_gather(cotangent(form), AXIS)), param, *leaves)
+        dz = cotangent(form)
+        own = sharding_along((dz, None), *((dz, axis) for axis in range(dz.ndim)))
+        return rule(with_cotangent(form, on_mesh(lambda dz: lax.all_gather(dz, AXIS), own, dz)), param, *leaves)
 
     return Reader(gathered)
 
@@ -75,7 +78,8 @@ def curvature_seeds(
     """
     wide = y.astype(accumulator(y.dtype))
     if fisher == "exact":
-        seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
+        own = sharding_along((y, None), *((y, axis) for axis in range(y.ndim)))
+        seeds = on_mesh(loss.likelihood.root, own, wide, target)  # pyright: ignore[reportOptionalMemberAccess]
     elif fisher == "sampled":
         if key is None:
             raise InputError("curvature_seeds", "a key to sample with", "None", "jax.random.key(0)")
@@ -88,7 +92,7 @@ def curvature_seeds(
     if weights is not None:
         seeds = seeds * jnp.sqrt(weights)[None, ..., None]
     if per_token and y.ndim > 2:
-        tokens = y[0, ..., 0].size
+        tokens = math.prod(y.shape[1:-1])
         mask = jnp.eye(tokens, dtype=seeds.dtype).reshape(tokens, 1, 1, *y.shape[1:-1], 1)
         seeds = (mask * seeds[None]).reshape(-1, *y.shape)
     return seeds.astype(y.dtype)
@@ -101,5 +105,5 @@ def factor_types(net: Layer, params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
         return backward(net, params, residuals, jnp.zeros_like(y), read=as_factors)[0]
 
-    shapes = jax.eval_shape(factors, params, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    shapes = jax.eval_shape(factors, *(shapes_of("factor_types", tree) for tree in (params, x)))
     return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

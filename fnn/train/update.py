@@ -169,7 +169,7 @@ def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
             net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False)
         )[0]
 
-    return jax.eval_shape(one_each, params, shapes_of("update_in_backward", x))
+    return jax.eval_shape(one_each, *(shapes_of("update_in_backward", tree) for tree in (params, x)))
 
 
 def _over_stack(f: Callable[..., Any], axes: int) -> Callable[..., Any]:
