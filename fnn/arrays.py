@@ -221,15 +221,20 @@ def einsum(subscripts: str, *operands: Any, dtype: Any = None, like: Any = None)
 # Within `shard_map` the axes over which an array varies are part of its type.
 
 
-def varying_axes(array: Any) -> frozenset[str]:
-    """Return the manual axes of a mesh over which an array varies, as far as they are checked."""
-    return jax.typeof(array).manual_axis_type.varying
+def varying_axes(*arrays: Any) -> frozenset[str]:
+    """Return the manual axes of a mesh over which one of the arrays varies, as far as they are checked."""
+    return frozenset().union(*(jax.typeof(array).manual_axis_type.varying for array in arrays))
 
 
 def varying_like(value: Any, *others: Any) -> Any:
-    """Return an array that varies over all the axes over which others vary."""
-    axes = frozenset().union(*map(varying_axes, others)) - varying_axes(value)
-    return lax.pcast(value, tuple(sorted(axes)), to="varying") if axes else value
+    """Return a tree of arrays that vary over all the axes over which the arrays of others vary."""
+    axes = varying_axes(*jax.tree.leaves(others))
+
+    def one(leaf: Any) -> Any:
+        more = tuple(sorted(axes - varying_axes(leaf)))
+        return lax.pcast(leaf, more, to="varying") if more else leaf
+
+    return jax.tree.map(one, value) if axes else value
 
 
 def as_cotangent(value: Any, primal: Any) -> Any:

@@ -21,7 +21,16 @@ from jax import lax
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, placed_like, reshaped, shards_of, widened, zeros_like
+from fnn.arrays import (
+    accumulator,
+    as_cotangent,
+    placed_like,
+    reshaped,
+    shards_of,
+    varying_like,
+    widened,
+    zeros_like,
+)
 
 _F = TypeVar("_F")
 
@@ -223,8 +232,11 @@ def over_chunks(
         filled = reshaped(leaf, (shards, chunks * size, *rest), (leaf, 0), (leaf, None), *axes)
         return reshaped(filled[:, :own], (n, *rest), (leaf, 0), *axes)
 
+    def widen(param: Any) -> Any:  # varying, so that shards are added up once, and not chunk by chunk
+        return varying_like(widened(param), rows)
+
     def step(total: Any, part: Any) -> tuple[Any, Any]:
-        more, each = chunk(part, widened)
+        more, each = chunk(part, widen)
         return jax.tree.map(lambda total, more: total + placed_like(more, total), total, more), each
 
     parts = jax.tree.map(cut, rows)
@@ -232,9 +244,9 @@ def over_chunks(
     def first(w: Callable[[Any], Any]) -> Any:
         return jax.eval_shape(lambda parts: chunk(jax.tree.map(lambda leaf: leaf[0], parts), w)[0], parts)
 
-    wide, narrow = map(first, (widened, _same))
+    wide, narrow = map(first, (widen, _same))
     total, each = lax.scan(step, jax.tree.map(zeros_like, wide), parts)
-    total = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), total, narrow)
+    total = jax.tree.map(lambda leaf, like: as_cotangent(leaf.astype(like.dtype), like), total, narrow)
     return total, jax.tree.map(whole, each)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import placed_like
+from fnn.arrays import placed_like, varying_like
 from fnn.compose.checks import check_same
 from fnn.compose.serial import rebuilds
 from fnn.core import Composition, Layer, Part, pull
@@ -101,7 +101,7 @@ class Loop(Composition):
             kept = y if self.layer.needs == {"output"} else x
             return y, (kept if self.keeps_boundaries else None, extras)
 
-        return lax.scan(step, x, (None if self.shared else params, key), self.n)
+        return lax.scan(step, varying_like(x, params), (None if self.shared else params, key), self.n)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """v[i + 1] = layer(params[i], v[i])"""
@@ -110,7 +110,7 @@ class Loop(Composition):
             own, extras = xs
             return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
 
-        return lax.scan(step, x, (None if self.shared else params, extras[1]), self.n)[0]
+        return lax.scan(step, varying_like(x, params), (None if self.shared else params, extras[1]), self.n)[0]
 
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
@@ -142,10 +142,11 @@ class Loop(Composition):
                     readings, dx = pull(self.layer, own_params, v_in, v_out, inner, dy, own)
                     before = kept
             carried, stacked = own.leave(readings)
-            dx = placed_like(dx, dy)
+            dx = varying_like(placed_like(dx, dy), dy)
             return (dx, None if after is None else before, carried), stacked
 
         carried, scanned = read.enter()
+        dy = varying_like(dy, params, extras)
         xs = (jnp.arange(self.n), scanned, *extras)
         (dx, _, carried), stacked = lax.scan(step, (dy, y, carried), xs, self.n, reverse=True)
         return read.finished(carried, stacked), dx

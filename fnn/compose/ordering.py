@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.arrays import on_mesh, placed, sharding_of
+from fnn.arrays import on_mesh, placed, sharding_of, varying_like
 
 
 def with_dependency(x: Any, on: Any) -> Any:
@@ -22,6 +22,8 @@ def with_dependency(x: Any, on: Any) -> Any:
     arrays = [leaf for leaf in jax.tree.leaves(on) if leaf.size and leaf.dtype != jax.dtypes.float0]
     if not arrays or not jax.tree.leaves(x):
         return x
+
+    x = varying_like(x, arrays[0])  # as the arrays that come out are
 
     def selected(x: Any, array: Any) -> Any:
         return jax.tree.map(lambda leaf: _held(leaf, lax.stop_gradient(array)), x)

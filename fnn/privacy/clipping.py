@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import shards_of, zeros_like
+from fnn.arrays import as_cotangent, shards_of, varying_like, zeros_like
 from fnn.core import Layer, Params
 from fnn.errors import InputError, describe
 from fnn.factors import cut_up, is_factor, put_together
@@ -127,10 +127,12 @@ def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tu
     parts = jax.tree.map(lambda leaf: cut_up(leaf, n // size, shards), data)
     keys = None if key is None else jax.random.split(key, n // size)
 
+    own = varying_like(params, data)  # so that shards are added up once, and not part by part
+
     def step(total: Any, part: Any) -> tuple[Any, tuple]:
         (x, target, mask), key = part
-        gradient, *rest = whole(params, x, target, key, mask)
+        gradient, *rest = whole(own, x, target, key, mask)
         return jax.tree.map(jnp.add, total, gradient), tuple(rest)
 
-    total, rest = lax.scan(step, jax.tree.map(zeros_like, params), (parts, keys))
-    return Clipped(total, *(put_together(leaf, shards) for leaf in rest))
+    total, rest = lax.scan(step, jax.tree.map(zeros_like, own), (parts, keys))
+    return Clipped(as_cotangent(total, params), *(put_together(leaf, shards) for leaf in rest))

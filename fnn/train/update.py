@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from fnn.arrays import accumulator, shapes_of
+from fnn.arrays import accumulator, shapes_of, varying_axes
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
@@ -29,7 +30,14 @@ class Update(NamedTuple):
     step: Callable[..., tuple[Any, Any, Any]]  # see `update_in_backward`
 
 
-def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None) -> Update:
+def update_in_backward(
+    net: Layer,
+    loss: Objective,
+    optimizer: Any,
+    *,
+    clip: float | None = None,
+    reduce: str | tuple[str, ...] | None = None,
+) -> Update:
     """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None)`.
 
     `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
@@ -51,6 +59,12 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     factor, n (k + j) numbers for n rows, with its norm from the Gram form, sum (x x^T) * (dz dz^T); or, for n
     above kj / (k + j), the gradient, k j numbers. The Gram form costs 2n^2 (k + j) flops, less than the
     gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
+
+    Within `shard_map` every device makes the gradient of its own rows, and an update must have their sum.
+    `reduce` names the axes of the mesh over which gradients are added up before they are used, for the norm
+    too; () for none. (So let the loss be each device's share of the whole: reduction "sum", or weights.)
+    Where `shard_map` checks varying axes, as it does by default, they are found without `reduce`; where it does
+    not, `step` raises InputError without it.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
     all or a mask by names. It finds out by two steps on small random trees like the params, the second with
@@ -87,8 +101,8 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
             return jax.tree.map(own, params, stacked)
 
-    def update(scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
-        grad = gradient(held, param)
+    def update(axes: tuple[str, ...], scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
+        grad = _summed(axes, gradient(held, param))
         with jax.numpy_dtype_promotion("standard"):
             grad = grad if scale is None else grad * scale.astype(grad.dtype)
             updates, state = optimizer.update(grad, state, param)
@@ -98,15 +112,16 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
         params: Params, state: Any, x: Any, target: Any, key: Any = None, weights: Any = None
     ) -> tuple[Any, Any, Any]:
         _check_state(state, params)
+        axes = _axes_to_reduce(reduce, (params, x, target))
 
         def back(read: Reading) -> tuple[Any, Any]:
             return loss.through(net, params, x, target, key, weights, read)
 
         rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
-            value, rows = back(InPlace(partial(update, None), params, rows))
+            value, rows = back(InPlace(partial(update, axes, None), params, rows))
         else:
-            value, readings = back(Stacked(_SMALLER, (params,)))
+            value, readings = back(Stacked(Reader(partial(_smaller, axes), "gradient", plain=False), (params,)))
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
             rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
@@ -121,7 +136,7 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
             if isinstance(held, Factor):
                 form = held.form()
                 held = with_cotangent(form, cotangent(form) * turn.astype(cotangent(form).dtype))
-            row = replaced(partial(update, scale), held, param, row, axes=square.ndim)
+            row = replaced(partial(update, (), scale), held, param, row, axes=square.ndim)
             turn = with_dependency(turn, row[0])
             return row
 
@@ -130,20 +145,39 @@ def update_in_backward(net: Layer, loss: Objective, optimizer: Any, *, clip: flo
     return Update(init, step)
 
 
-def _smaller(factor: Any, param: Any) -> tuple[Any, Any]:
-    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers."""
+def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
+    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards if many."""
     if _stack_rank(factor, param):
-        return jax.vmap(_smaller)(factor, param)
-    if isinstance(factor, Factor) and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size:
+        return jax.vmap(partial(_smaller, axes))(factor, param)
+    whole = not axes and not varying_axes(*jax.tree.leaves(factor)) - varying_axes(param)
+    if whole and isinstance(factor, Factor) and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size:
         form = factor.form()
         if not isinstance(form, Examples):
             with jax.default_matmul_precision("highest"):  # the Gram form cancels
                 return jnp.maximum(squared_norm(_as_one_example(form), param)[0], 0), factor
-    grad = gradient(factor, param)
+    grad = _summed(axes, gradient(factor, param))
     return jnp.sum(jnp.square(grad.astype(accumulator(grad.dtype)))), grad
 
 
-_SMALLER = Reader(_smaller, "gradient", plain=False)
+def _summed(axes: tuple[str, ...], grad: Any) -> Any:
+    return lax.psum(grad, axes) if axes else grad
+
+
+def _axes_to_reduce(reduce: str | tuple[str, ...] | None, data: Any) -> tuple[str, ...]:
+    """Return the axes over which gradients are added up here; where varying axes are checked that is done by then."""
+    leaves = jax.tree.leaves(data)
+    manual = {name for leaf in leaves for name in jax.typeof(leaf).sharding.mesh.manual_axes}
+    if varying_axes(*leaves) or not manual:
+        return ()
+    if reduce is None:
+        wanted = f"the axes to add gradients up over, of {sorted(manual)}, as none is seen to vary"
+        fix = f"fnn.train.update_in_backward(net, loss, optimizer, reduce={tuple(sorted(manual))})"
+        raise InputError("update_in_backward", wanted, "reduce=None", fix)
+    axes = (reduce,) if isinstance(reduce, str) else tuple(reduce)
+    if not manual.issuperset(axes):
+        fix = f"fnn.train.update_in_backward(net, loss, optimizer, reduce={tuple(sorted(manual))})"
+        raise InputError("update_in_backward", f"axes of {sorted(manual)}", f"reduce={reduce!r}", fix)
+    return axes
 
 
 def _as_one_example(form: Outer | Total | Rows) -> Factor:
