@@ -68,7 +68,7 @@ def added(a: Any, b: Any) -> Any:
 
 
 def zeros_like(array: Any) -> Any:
-    """Return zeros of the type of an array, or of its `jax.ShapeDtypeStruct`: of its sharding and varying axes, too."""
+    """Return zeros of the type of an array or shape: of its sharding and its varying axes, too."""
     sharding = sharding_of(array)
     return varying_like(jnp.zeros(array.shape, array.dtype, out_sharding=sharding), array)
 
@@ -83,12 +83,12 @@ def zero_cotangents(x: Any) -> Any:
     return jax.tree.map(one, x)
 
 
-# On a mesh with explicit axes a sharding is part of an array's type, and what cannot be derived has to be said.
+# On a mesh with explicit axes a sharding is part of an array's type; what cannot be derived has to be said.
 # Everywhere else the functions below do nothing, and leave nothing in the program.
 
 
 def sharding_of(*arrays: Any) -> NamedSharding | None:
-    """Return the sharding in the type of the first array that lies on a mesh with explicit axes, else None."""
+    """Return the sharding of the first array that lies on a mesh with explicit axes, else None."""
     for array in arrays:
         sharding = jax.typeof(array).sharding
         if AxisType.Explicit in sharding.mesh.axis_types:
@@ -160,7 +160,9 @@ def on_mesh(f: Callable[..., Any], sharding: Any, *args: Any) -> Any:
 def reshaped(x: Any, shape: tuple[int, ...], *axes: tuple[Any, int | None]) -> Any:
     """Return `x.reshape(shape)`, sharded along those axes of arrays, see `sharding_along`."""
     sharding = sharding_along(*axes)
-    return x.reshape(shape) if sharding is None else jnp.reshape(x, shape, out_sharding=sharding)
+    if sharding is None:
+        return x.reshape(shape)
+    return jnp.reshape(x, shape, out_sharding=fitting(sharding, shape))
 
 
 def shards_of(leaf: Any) -> int:
@@ -201,7 +203,9 @@ def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
         return size % prod(sizes[name] for name in _names(names)) == 0
 
     pairs = zip(shape, sharding.spec, strict=True)
-    return sharding.update(spec=PartitionSpec(*(names if fits(size, names) else None for size, names in pairs)))
+    return sharding.update(
+        spec=PartitionSpec(*(names if fits(size, names) else None for size, names in pairs))
+    )
 
 
 def einsum(subscripts: str, *operands: Any, dtype: Any = None, like: Any = None) -> Any:

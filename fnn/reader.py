@@ -46,6 +46,7 @@ class Reader:
     >>> largest = Reader(lambda factor, param: jnp.abs(factor.dz).max((1, 2)), joins="concatenate")
     >>> print(largest(Outer(jnp.ones((2, 3)), jnp.array([[1.0, -4.0], [2.0, 3.0]])), jnp.zeros((3, 2))))
     [4. 3.]
+
     """
 
     rule: Rule

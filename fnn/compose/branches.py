@@ -57,7 +57,10 @@ class Skip(Composition):
         with at(".layer"):
             f, extras = self.layer.forward(params, x, key)
         self._check(x, f)
-        return jax.tree.map(jnp.add, x, placed_like(f, x)), (f if "output" in self.layer.needs else None, extras)
+        return jax.tree.map(jnp.add, x, placed_like(f, x)), (
+            f if "output" in self.layer.needs else None,
+            extras,
+        )
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """y = x + f(x)"""

@@ -110,7 +110,9 @@ class Loop(Composition):
             own, extras = xs
             return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
 
-        return lax.scan(step, varying_like(x, params), (None if self.shared else params, extras[1]), self.n)[0]
+        return lax.scan(step, varying_like(x, params), (None if self.shared else params, extras[1]), self.n)[
+            0
+        ]
 
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading

@@ -149,7 +149,7 @@ def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) ->
         case Rows(index, dz):
             inside = (index >= 0) & (index < param.shape[0])
             safe = jnp.where(inside, index, param.shape[0])
-            
+
             def count(safe: Any) -> Any:
                 return jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, reshaped
+from fnn.arrays import accumulator, reshaped, varying_like
 from fnn.core import Layer, forward, pull, with_rule
 from fnn.errors import (
     InputError,
@@ -122,7 +122,10 @@ class LinearCrossEntropy(Objective):
             if self.reduction == "none":  # the rows' cotangents are not known yet
                 losses, gradients = self._losses(params, x, target), (params, x)
             else:
-                losses, *gradients = self._gradients(params, x, target, self.coefficients(x, target, weights))
+                own = varying_like(
+                    (params, x), params, x, target, weights
+                )  # each shard's, until dvalue is known
+                losses, *gradients = self._gradients(*own, target, self.coefficients(x, target, weights))
             return self.reduced(losses, target, weights), (losses, target, weights, *gradients)
 
         def pull(saved: Any, dvalue: Any) -> tuple[Any, Any, None, Any]:

@@ -76,7 +76,8 @@ class Joint:
         uses = [self._as_outer(with_tokens(use.form())) for use in (self.head(params, batch), of_net)]
         dtype = accumulator(*(leaf.dtype for use in uses for leaf in use))
         x, dz = (
-            jnp.concatenate([placed(leaf.astype(dtype), sharding_of(*pair)) for leaf in pair], 1) for pair in zip(*uses, strict=True)
+            jnp.concatenate([placed(leaf.astype(dtype), sharding_of(*pair)) for leaf in pair], 1)
+            for pair in zip(*uses, strict=True)
         )
         return Outer(x, dz)
 

@@ -48,7 +48,9 @@ class Packed:
     low: Float[Array, "blocks 1"]
     high: Float[Array, "blocks 1"]
     shape: tuple[int, ...] = field(metadata={"static": True})
-    sharding: Any = field(default=None, metadata={"static": True})  # the array's, on a mesh with explicit axes
+    sharding: Any = field(
+        default=None, metadata={"static": True}
+    )  # the array's, on a mesh with explicit axes
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ class Bits:
 
     def decode(self, stored: Packed) -> Any:
         """Unpack the bytes."""
-        return on_mesh(partial(self._unpacked, stored.shape), stored.sharding, stored.words, stored.low, stored.high)
+        return on_mesh(
+            partial(self._unpacked, stored.shape), stored.sharding, stored.words, stored.low, stored.high
+        )
 
     def _unpacked(self, shape: tuple[int, ...], words: Any, low: Any, high: Any) -> Any:
         shifts = jnp.arange(0, 8, self.bits, dtype=jnp.uint8)

@@ -11,7 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, as_cotangent, einsum, gathered, on_mesh, placed, sharding_along, sharding_of
+from fnn.arrays import (
+    accumulator,
+    as_cotangent,
+    einsum,
+    gathered,
+    on_mesh,
+    placed,
+    sharding_along,
+    sharding_of,
+)
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
 from fnn.reader import added_into_rows, reader

@@ -37,7 +37,7 @@ def variance(factor: Form, param: Any) -> Any:
     """
     n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
     mean = gradient(factor, param.astype(acc)) / max(n, 1)
-    
+
     def rule(g: Any, counted: Any) -> Any:
         return jnp.sum(jnp.where(counted, jnp.square(g - placed(mean, along_examples(g))[None]), 0), 0)
 

@@ -42,7 +42,9 @@ def seeded_reader(rule: Callable[..., Any]) -> Reader:
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
         dz = cotangent(form)
         own = sharding_along((dz, None), *((dz, axis) for axis in range(dz.ndim)))
-        return rule(with_cotangent(form, on_mesh(lambda dz: lax.all_gather(dz, AXIS), own, dz)), param, *leaves)
+        return rule(
+            with_cotangent(form, on_mesh(lambda dz: lax.all_gather(dz, AXIS), own, dz)), param, *leaves
+        )
 
     return Reader(gathered)
 

@@ -121,7 +121,9 @@ def update_in_backward(
         if clip is None:
             value, rows = back(InPlace(partial(update, axes, None), params, rows))
         else:
-            value, readings = back(Stacked(Reader(partial(_smaller, axes), "gradient", plain=False), (params,)))
+            value, readings = back(
+                Stacked(Reader(partial(_smaller, axes), "gradient", plain=False), (params,))
+            )
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
             rows = after_all(jnp.where(norm < clip, 1, clip / norm), params, rows, squares, held)
@@ -150,7 +152,11 @@ def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
     if _stack_rank(factor, param):
         return jax.vmap(partial(_smaller, axes))(factor, param)
     whole = not axes and not varying_axes(*jax.tree.leaves(factor)) - varying_axes(param)
-    if whole and isinstance(factor, Factor) and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size:
+    if (
+        whole
+        and isinstance(factor, Factor)
+        and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size
+    ):
         form = factor.form()
         if not isinstance(form, Examples):
             with jax.default_matmul_precision("highest"):  # the Gram form cancels
