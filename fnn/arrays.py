@@ -150,7 +150,7 @@ def placed_like(value: Any, primal: Any) -> Any:
 
 
 def on_mesh(f: Callable[..., Any], sharding: Any, *args: Any) -> Any:
-    """Return `f(*args)` with that sharding, or tree of them; within f the compiler chooses. None: no mesh is explicit."""
+    """Return `f(*args)` with that sharding (None: no mesh is explicit); within f the compiler chooses."""
     if sharding is None:
         return f(*args)
     mesh = jax.tree.leaves(sharding)[0].mesh

@@ -125,7 +125,7 @@ class Composition(Layer):
 def pull(
     layer: Layer, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
 ) -> tuple[PyTree[Any], Any]:
-    """Run one layer of a composition backwards: return its readings and `dx`, typed as `x` where that is kept."""
+    """Run one layer of a composition backwards: return its readings and `dx`, placed as `x` is, if kept."""
     if isinstance(layer, Composition):
         readings, dx = layer.backward(params, x, y, extras, dy, read)
     else:
@@ -192,8 +192,10 @@ def backward(
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
     """Run the network for its output alone; `jax.grad` and its kin go through our backward.
 
-    Arguments and errors are those of `forward`. Reverse mode only: for `jax.jvp`, `jax.jacfwd` or
-    `jax.linearize` call `fnn.forward(net, params, x, key)[0]`.
+    Arguments and errors are those of `forward`. Reverse mode only: under `jax.jvp`, `jax.jacfwd`,
+    `jax.linearize` or `jax.experimental.jet` JAX raises a TypeError; there call
+    `fnn.forward(net, params, x, key)[0]`, which has both modes. Cotangents have the shardings of `params` and
+    `x` and, within `shard_map`, are added up over the axes over which these do not vary.
     """
 
     def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
