@@ -254,9 +254,9 @@ def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:
     """Cut axis 0 into chunks that each have rows of all its shards: (n, ...) to (chunks, n / chunks, ...)."""
     rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]
     split = (leaf, 0), (leaf, None), (leaf, None)
-    parts = reshaped(leaf, (shards, chunks, leaf.shape[0] // (chunks * shards), *rest), *split, *axes)
+    parts = reshaped(leaf, (shards, chunks, leaf.shape[0] // max(1, chunks * shards), *rest), *split, *axes)
     return reshaped(
-        jnp.moveaxis(parts, 1, 0), (chunks, leaf.shape[0] // chunks, *rest), split[1], split[0], *axes
+        jnp.moveaxis(parts, 1, 0), (chunks, leaf.shape[0] // max(1, chunks), *rest), split[1], split[0], *axes
     )
 
 
