@@ -217,7 +217,7 @@ def over_chunks(
     leaves = jax.tree.leaves(rows)
     n, shards = leaves[0].shape[0], max(map(shards_of, leaves))
     own = n // shards  # rows of a shard
-    chunks = -(-own // max(1, size))
+    chunks = max(1, -(-own // max(1, size)))  # of an empty batch one, of no rows
     size = -(-own // max(1, chunks))
 
     def cut(leaf: Any) -> Any:
