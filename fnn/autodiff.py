@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from fnn.arrays import canonical
+from fnn.arrays import as_cotangent, canonical
 
 
 def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:
@@ -15,7 +15,16 @@ def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None 
     `run(*args)` gives `(value, saved)`; `back(saved, dvalue)` gives a cotangent for each of `args`.
     `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
     """
-    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *canonical(args))
+    args = canonical(args)
+    if any(not jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves(args)):
+        back = partial(_typed, back, jax.eval_shape(lambda *args: args, *args))
+    return _with_rule(alone or (lambda *args: run(*args)[0]), run, back, *args)
+
+
+def _typed(back: Callable, types: tuple[Any, ...], saved: Any, dvalue: Any) -> tuple[Any, ...]:
+    """Return the cotangents with the shardings and the varying axes of the arguments."""
+    found = zip(back(saved, dvalue), types, strict=True)
+    return tuple(None if ours is None else as_cotangent(ours, of) for ours, of in found)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jaxtyping import Array, PyTree
 
-from fnn.arrays import canonical, shapes_of
+from fnn.arrays import as_cotangent, canonical, shapes_of
 from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_key, check_noise, describe
 from fnn.factors import Factor
@@ -122,12 +122,14 @@ class Composition(Layer):
 def pull(
     layer: Layer, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
 ) -> tuple[PyTree[Any], Any]:
-    """Run one layer of a composition backwards: return its readings and `dx`."""
+    """Run one layer of a composition backwards: return its readings and `dx`, placed as `x` is, if kept."""
     if isinstance(layer, Composition):
-        return layer.backward(params, x, y, extras, dy, read)
-    assert isinstance(layer, Leaf)
-    factors, dx = layer.backward(params, x, y, extras, dy)
-    return read(factors, layer), dx
+        readings, dx = layer.backward(params, x, y, extras, dy, read)
+    else:
+        assert isinstance(layer, Leaf)
+        factors, dx = layer.backward(params, x, y, extras, dy)
+        readings = read(factors, layer)
+    return readings, dx if x is None else as_cotangent(dx, x)
 
 
 def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
@@ -188,8 +190,10 @@ def backward(
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
     """Run the network for its output alone; `jax.grad` and its kin go through our backward.
 
-    Arguments and errors are those of `forward`. Reverse mode only: for `jax.jvp`, `jax.jacfwd` or
-    `jax.linearize` call `fnn.forward(net, params, x, key)[0]`.
+    Arguments and errors are those of `forward`. Reverse mode only: under `jax.jvp`, `jax.jacfwd`,
+    `jax.linearize` or `jax.experimental.jet` JAX raises a TypeError; there call
+    `fnn.forward(net, params, x, key)[0]`, which has both modes. Cotangents have the shardings of `params` and
+    `x` and, within `shard_map`, are added up over the axes over which these do not vary.
     """
 
     def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:

@@ -21,7 +21,17 @@ from jax import lax
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, as_index, widened
+from fnn.arrays import (
+    accumulator,
+    as_cotangent,
+    as_index,
+    placed_like,
+    reshaped,
+    shards_of,
+    varying_like,
+    widened,
+    zeros_like,
+)
 
 _F = TypeVar("_F")
 
@@ -208,26 +218,61 @@ def over_chunks(
 
     `rows` is a tree of arrays with n rows each; chunks are equally large, the last one filled up with rows
     of zeros. What is added up is so in float32 or wider: `chunk` widens by `widen` what decides its dtype.
+
+    On a mesh `size` is what each device takes at a time: a chunk has rows of all the shards.
     """
-    n = jax.tree.leaves(rows)[0].shape[0]
-    chunks = -(-n // max(1, size))
-    size = -(-n // max(1, chunks))
+    leaves = jax.tree.leaves(rows)
+    n, shards = leaves[0].shape[0], max(map(shards_of, leaves))
+    own = n // shards  # rows of a shard
+    chunks = max(1, -(-own // max(1, size)))  # of an empty batch one, of no rows
+    size = -(-own // max(1, chunks))
 
     def cut(leaf: Any) -> Any:
-        filled = jnp.pad(leaf, [(0, chunks * size - n)] + [(0, 0)] * (leaf.ndim - 1))
-        return filled.reshape(chunks, size, *leaf.shape[1:])
+        rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]
+        by_shard = reshaped(leaf, (shards, own, *rest), (leaf, 0), (leaf, None), *axes)
+        filled = jnp.pad(by_shard, [(0, 0), (0, chunks * size - own)] + [(0, 0)] * len(rest))
+        return cut_up(reshaped(filled, (shards * chunks * size, *rest), (leaf, 0), *axes), chunks, shards)
+
+    def whole(parts: Any) -> Any:
+        leaf = put_together(parts, shards)
+        rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]
+        filled = reshaped(leaf, (shards, chunks * size, *rest), (leaf, 0), (leaf, None), *axes)
+        return reshaped(filled[:, :own], (n, *rest), (leaf, 0), *axes)
+
+    def widen(param: Any) -> Any:  # varying, so that shards are added up once, and not chunk by chunk
+        return varying_like(widened(param), rows)
 
     def step(total: Any, part: Any) -> tuple[Any, Any]:
-        more, each = chunk(part, widened)
-        return jax.tree.map(jnp.add, total, more), each
+        more, each = chunk(part, widen)
+        return jax.tree.map(lambda total, more: total + placed_like(more, total), total, more), each
 
     parts = jax.tree.map(cut, rows)
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), parts)
-    wide, narrow = (jax.eval_shape(lambda part, w=w: chunk(part, w)[0], first) for w in (widened, _same))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), wide)
-    total, each = lax.scan(step, zeros, parts)
-    total = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), total, narrow)
-    return total, jax.tree.map(lambda leaf: leaf.reshape(chunks * size, *leaf.shape[2:])[:n], each)
+
+    def first(w: Callable[[Any], Any]) -> Any:
+        return jax.eval_shape(lambda parts: chunk(jax.tree.map(lambda leaf: leaf[0], parts), w)[0], parts)
+
+    wide, narrow = map(first, (widen, _same))
+    total, each = lax.scan(step, jax.tree.map(zeros_like, wide), parts)
+    total = jax.tree.map(lambda leaf, like: as_cotangent(leaf.astype(like.dtype), like), total, narrow)
+    return total, jax.tree.map(whole, each)
+
+
+def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:
+    """Cut axis 0 into chunks that each have rows of all its shards: (n, ...) to (chunks, n / chunks, ...)."""
+    rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]
+    split = (leaf, 0), (leaf, None), (leaf, None)
+    parts = reshaped(leaf, (shards, chunks, leaf.shape[0] // max(1, chunks * shards), *rest), *split, *axes)
+    return reshaped(
+        jnp.moveaxis(parts, 1, 0), (chunks, leaf.shape[0] // max(1, chunks), *rest), split[1], split[0], *axes
+    )
+
+
+def put_together(parts: Any, shards: int = 1) -> Any:
+    """Undo `cut_up`: (chunks, size, ...) to (chunks * size, ...)."""
+    chunks, size, *rest = parts.shape
+    axes, split = [(parts, i) for i in range(2, parts.ndim)], ((parts, None), (parts, 1), (parts, None))
+    leaf = jnp.moveaxis(reshaped(parts, (chunks, shards, size // shards, *rest), *split, *axes), 0, 1)
+    return reshaped(leaf, (chunks * size, *rest), (parts, 1), *axes)
 
 
 def _same(param: Any) -> Any:

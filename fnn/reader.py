@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, as_cotangent, on_mesh, reshaped, sharding_along, sharding_of
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total, over_chunks
 
@@ -51,6 +51,7 @@ class Reader:
     >>> largest = Reader(lambda factor, param: jnp.abs(factor.dz).max((1, 2)), joins="concatenate")
     >>> print(largest(Outer(jnp.ones((2, 3)), jnp.array([[1.0, -4.0], [2.0, 3.0]])), jnp.zeros((3, 2))))
     [4. 3.]
+
     """
 
     rule: Rule
@@ -178,7 +179,9 @@ def with_tokens(form: Form) -> Form:
         raise InputError("reader", "examples on axis 0, dz (n, ..., j)", f"dz {describe(form.dz)}", "x[None]")
 
     def flat(leaf: Any) -> Any:
-        return leaf.reshape(batch[0], math.prod(batch[1:]), *leaf.shape[len(batch) :])
+        rest = range(len(batch), leaf.ndim)
+        shape = (batch[0], math.prod(batch[1:]), *(leaf.shape[axis] for axis in rest))
+        return reshaped(leaf, shape, (leaf, 0), (leaf, None), *((leaf, axis) for axis in rest))
 
     return jax.tree.map(flat, form)
 
@@ -218,16 +221,27 @@ def _gradient(factor: Any, param: Any) -> Any:
     match factor.form():
         case Outer(x, dz):
             rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)
-            total = lax.dot_general(x, dz, ((rows, rows), ((), ())), preferred_element_type=acc)
+            contract = (rows, rows), ((), ())
+            sharding = sharding_of(param) or sharding_along((x, x.ndim - 1), (dz, dz.ndim - 1))
+            total = lax.dot_general(x, dz, contract, preferred_element_type=acc, out_sharding=sharding)
         case Total(dz):
             total = jnp.sum(dz, tuple(range(dz.ndim - 1)), dtype=accumulator(dz.dtype))
         case Rows(index, dz):
             acc = accumulator(dz.dtype)
-            safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
-            total = jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode="drop")
+            total = added_into_rows(index, dz.astype(acc), param)
         case Examples(g):
             total = jnp.sum(g, 0, dtype=accumulator(g.dtype))
-    return total.astype(param.dtype)
+    return as_cotangent(total.astype(param.dtype), param)
+
+
+def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
+    """Return zeros like the table `param`, in the dtype of `dz`, with `dz` added into the rows of `index`."""
+
+    def add(index: Any, dz: Any) -> Any:
+        safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
+        return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
+
+    return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:

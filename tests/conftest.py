@@ -1,10 +1,12 @@
-"""What every test runs under: float64, two devices, no silent promotion."""
+"""What every test runs under: float64, two devices (or as many as a test asks for), no silent promotion."""
+
+import os
 
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", int(os.environ.get("FNN_TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import added
+from fnn.arrays import added, cut, joined, placed_like
 from fnn.compose.checks import check_layers, check_params, check_same, coupled, key_of
 from fnn.core import Composition, Equations, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, describe
@@ -57,11 +57,14 @@ class Skip(Composition):
         with at(".layer"):
             f, extras = self.layer.forward(params, x, key)
         self._check(x, f)
-        return jax.tree.map(jnp.add, x, f), (f if "output" in self.layer.needs else None, extras)
+        return jax.tree.map(jnp.add, x, placed_like(f, x)), (
+            f if "output" in self.layer.needs else None,
+            extras,
+        )
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """y = x + f(x)"""
-        return jax.tree.map(jnp.add, x, self.layer.recompute(params, x, extras[1]))
+        return jax.tree.map(jnp.add, x, placed_like(self.layer.recompute(params, x, extras[1]), x))
 
     def backward(
         self, params: Any, x: Any, y: None, extras: tuple[Any, Any], dy: Any, read: Reading
@@ -155,8 +158,8 @@ class Parallel(Composition):
         if self.join == "sum":
             outputs, dys = kept, [dy] * len(self.layers)
         else:
-            dys = jnp.split(dy, list(kept), axis=-1)
-            outputs = [None] * len(self.layers) if y is None else jnp.split(y, list(kept), axis=-1)
+            dys = cut(dy, kept)
+            outputs = [None] * len(self.layers) if y is None else cut(y, kept)
         readings, dx = [], None
         for i, layer in enumerate(self.layers):
             share = read.mapped(lambda tree, i=i: tree[i])
@@ -197,10 +200,10 @@ class Parallel(Composition):
                 got = ", ".join(map(describe, outputs))
                 raise InputError(self, f"outputs like {describe(first)}", got, "fnn.Dense(j) in every branch")
         if self.join == "concatenate":
-            return jnp.concatenate(outputs, axis=-1)
+            return joined(outputs)
         total = first
         for output in outputs[1:]:
-            total = jax.tree.map(jnp.add, total, output)
+            total = jax.tree.map(jnp.add, total, placed_like(output, total))
         return total
 
 

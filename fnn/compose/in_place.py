@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.arrays import zeros_like
 from fnn.compose.ordering import with_dependency
 from fnn.factors import Factor, is_factor
 from fnn.reader import Joins
@@ -125,8 +126,8 @@ def taken(stack: Any, place: Place) -> Any:
     """
 
     def branch(stack: Any, *place: Any) -> Any:
-        nothing = jnp.zeros(stack.shape[len(place) :], stack.dtype)
-        return lax.cond(place[-1] >= 0, lambda: _read(stack, place), lambda: nothing)
+        own = jax.eval_shape(_read, stack, place)
+        return lax.cond(place[-1] >= 0, lambda: _read(stack, place), lambda: zeros_like(own))
 
     def barrier(stack: Any, *place: Any) -> Any:
         return lax.optimization_barrier(_read(stack, place))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fnn.arrays import placed_like, varying_like
 from fnn.compose.boundaries import rebuilds
 from fnn.compose.checks import check_same
 from fnn.core import Composition, Layer, Part, pull
@@ -102,19 +103,22 @@ class Loop(Composition):
             with at(self.place):
                 y, extras = self.layer.forward(params if self.shared else own, x, key)
             self._check_same(x, y)
+            y = placed_like(y, x)  # what a loop carries keeps its sharding
             kept = y if self.layer.needs == {"output"} else x
             return y, (kept if self.keeps_boundaries else None, extras)
 
-        return lax.scan(step, x, (None if self.shared else params, key), self.n)
+        return lax.scan(step, varying_like(x, params), (None if self.shared else params, key), self.n)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """v[i + 1] = layer(params[i], v[i])"""
 
         def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, None]:
             own, extras = xs
-            return self.layer.recompute(params if self.shared else own, x, extras), None
+            return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
 
-        return lax.scan(step, x, (None if self.shared else params, extras[1]), self.n)[0]
+        return lax.scan(step, varying_like(x, params), (None if self.shared else params, extras[1]), self.n)[
+            0
+        ]
 
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading
@@ -148,9 +152,11 @@ class Loop(Composition):
                     readings, dx = pull(self.layer, own_params, v_in, v_out, inner, dy, own)
                     before = kept
             carried, stacked = own.leave(readings)
+            dx = varying_like(placed_like(dx, dy), dy)
             return (dx, None if after is None else before, carried), stacked
 
         carried, scanned = read.enter()
+        dy = varying_like(dy, params, extras)
         xs = (jnp.arange(self.n), scanned, *extras)
         (dx, _, carried), stacked = lax.scan(step, (dy, y, carried), xs, self.n, reverse=True)
         return read.finished(carried, stacked), dx
@@ -193,7 +199,7 @@ class Loop(Composition):
         first, x.
         """
         rebuilt = self._output_of(jnp.maximum(i - 1, 0), params, extras)
-        return jax.tree.map(lambda rebuilt, x: jnp.where(i > 0, rebuilt, x), rebuilt, x)
+        return jax.tree.map(lambda rebuilt, x: jnp.where(i > 0, rebuilt, x), placed_like(rebuilt, x), x)
 
     def _output_of(self, i: Any, params: Any, extras: Any) -> Any:
         def at_use(stack: Any) -> Any:

@@ -5,23 +5,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
+
+from fnn.arrays import on_mesh, placed, sharding_of, varying_like
 
 
 def with_dependency(x: Any, on: Any) -> Any:
-    """Return the arrays of x with an artificial dependency on those of `on`, of which one number is read.
+    """Return the arrays of x with an artificial dependency on those of `on`, of which one number a row is read.
 
     XLA then cannot merge what is recomputed from x with what the forward computed, which would keep the
     forward's values alive: the memory would be spent after all. On a TPU this is an optimization barrier. XLA
     on a CPU drops barriers, and on a GPU they keep what is behind them from its fusions; there the arrays go
-    through a selection that always takes them and depends on the number.
+    through a selection that always takes them and depends on the numbers. Each row depends on its own number:
+    where rows are on many devices, none has to be sent.
     """
     arrays = [leaf for leaf in jax.tree.leaves(on) if leaf.size and leaf.dtype != jax.dtypes.float0]
     if not arrays or not jax.tree.leaves(x):
         return x
 
+    x = varying_like(x, arrays[0])  # as the arrays that come out are
+
     def selected(x: Any, array: Any) -> Any:
-        never = _never(lax.stop_gradient(array[(0,) * array.ndim]))
-        return jax.tree.map(lambda leaf: jnp.where(never, jnp.zeros_like(leaf), leaf), x)
+        return jax.tree.map(lambda leaf: _held(leaf, lax.stop_gradient(array)), x)
 
     def barrier(x: Any, array: Any) -> Any:
         return lax.optimization_barrier((x, array))[0]
@@ -29,10 +34,28 @@ def with_dependency(x: Any, on: Any) -> Any:
     return lax.platform_dependent(x, arrays[0], tpu=barrier, default=selected)
 
 
+def _held(leaf: Any, array: Any) -> Any:
+    """Return the leaf, selected by the first number of each of the rows that `array` has like it."""
+    pairs = zip(leaf.shape, array.shape, strict=False)
+    rows = next((i for i, (a, b) in enumerate(pairs) if a != b), min(leaf.ndim, array.ndim))
+    rows = max(0, min(rows, max(leaf.ndim, array.ndim) - 1))
+    mesh = sharding_of(array)
+    own = mesh and mesh.update(spec=PartitionSpec(*mesh.spec[:rows]))
+    numbers = on_mesh(lambda array: array[(..., *(0,) * (array.ndim - rows))], own, array)
+    never = _never(numbers).reshape(numbers.shape + (1,) * (leaf.ndim - rows))
+    return jnp.where(placed(never, _rows_of(leaf, rows)), jnp.zeros_like(leaf), leaf)
+
+
+def _rows_of(leaf: Any, rows: int) -> Any:
+    """Return the sharding of numbers that each stand for a row of the leaf."""
+    own = sharding_of(leaf)
+    return own and own.update(spec=PartitionSpec(*own.spec[:rows], *(None,) * (leaf.ndim - rows)))
+
+
 @jax.custom_batching.custom_vmap
-def _never(number: Any) -> Any:
+def _never(numbers: Any) -> Any:
     """Return False, in a way that no compiler sees through; under vmap one for all."""
-    return jnp.where(number == 0, 1, 2) > 2
+    return jnp.where(numbers == 0, 1, 2) > 2
 
 
 @_never.def_vmap

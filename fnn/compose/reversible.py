@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.arrays import cut, joined, placed_like
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.core import Composition, Layer, Part, pull, sides
@@ -74,9 +75,9 @@ class Reversible(Composition):
     def recompute(self, params: tuple[Any, Any], x: Any, extras: Any) -> Any:
         """y1 = x1 + f(x2), y2 = x2 + g(y1)"""
         self._check(x)
-        x1, x2 = jnp.split(x, 2, -1)
+        x1, x2 = self._halves(x)
         y1 = x1 + self._run(0, params, x2, extras)[0]
-        return jnp.concatenate([y1, x2 + self._run(1, params, y1, extras)[0]], -1)
+        return joined([y1, x2 + self._run(1, params, y1, extras)[0]], like=x)
 
     def backward(
         self, params: tuple[Any, Any], x: None, y: Any, extras: Any, dy: Any, read: Reading
@@ -90,15 +91,15 @@ class Reversible(Composition):
         """Return the readings, dx, and the x that y comes from: x2 = y2 - g(y1), x1 = y1 - f(x2)."""
         check_cotangent(self, dy, y.shape, y.dtype)
         y = with_dependency(y, dy)
-        (y1, y2), (dy1, dy2) = jnp.split(y, 2, -1), jnp.split(dy, 2, -1)
+        (y1, y2), (dy1, dy2) = self._halves(y), self._halves(dy)
         g, of_g = self._run(1, params, y1, extras)
         x2 = y2 - g
         of_y1, dy1_by_g = self._pull(1, params, y1, g, of_g, dy2, read)
         f, of_f = self._run(0, params, x2, extras)
         dx1 = dy1 + dy1_by_g
         of_x2, dy2_by_f = self._pull(0, params, x2, f, of_f, dx1, read)
-        dx = jnp.concatenate([dx1, dy2 + dy2_by_f], -1)
-        return (of_x2, of_y1), dx, jnp.concatenate([y1 - f, x2], -1)
+        dx = joined([dx1, dy2 + dy2_by_f], like=dy)
+        return (of_x2, of_y1), dx, joined([y1 - f, x2], like=y)
 
     def inside(self, params: tuple[Any, Any], x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """f and g, run again from the output."""
@@ -117,7 +118,10 @@ class Reversible(Composition):
         if y.shape != x.shape or y.dtype != x.dtype:
             wanted = f"{place[1:]}'s output like its input, {describe(x)}"
             raise InputError(self, wanted, describe(y), f"a last layer of {x.shape[-1]} features")
-        return y, extras
+        return placed_like(y, x), extras
+
+    def _halves(self, x: Any) -> list[Any]:
+        return cut(x, [x.shape[-1] // 2])
 
     def _pull(self, which: int, params: Any, x: Any, y: Any, extras: Any, dy: Any, read: Reading) -> Any:
         layer, own = self.layers[which], read.mapped(lambda tree: tree[which]).placed(in_loop=False)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import canonical
+from fnn.arrays import canonical, joined
 from fnn.core import Layer, Params, forward
 from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
@@ -125,8 +125,8 @@ def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:
     acc = own.values.dtype
     match factor:
         case Outer(x, dz):
-            joined = own.inputs.shape[0] == x.shape[-1] + 1
-            x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], -1) if joined else x
+            has_bias = own.inputs.shape[0] == x.shape[-1] + 1
+            x = joined([x, jnp.ones((*x.shape[:-1], 1), x.dtype)]) if has_bias else x
             return Outer(x.astype(acc) @ own.inputs, dz.astype(acc) @ own.outputs)
         case Total(dz):
             return Outer(jnp.ones((*dz.shape[-3:-1], 1), acc), dz.astype(acc) @ own.outputs)
@@ -161,14 +161,14 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
             continue
         row = leaf.ndim < own.values.ndim
         matrix = leaf[..., None, :] if row else leaf
-        joined = own.values.shape[-2] == matrix.shape[-2] + 1
-        if joined:
+        has_bias = own.values.shape[-2] == matrix.shape[-2] + 1
+        if has_bias:
             matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
         if matrix.shape != own.values.shape:
             wanted = f"a leaf for a block of shape {own.values.shape}"
             raise InputError(who, wanted, describe(leaf), f"fnn.curvature.{who}(blocks, gradient)")
         result = rule(own, matrix).astype(leaf.dtype)
-        if joined:
+        if has_bias:
             results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]
         results[path] = result[..., 0, :] if row else result
     ordered = [results[path[:-1] if own is None else path] for path, own in zip(paths, owns, strict=True)]

@@ -7,10 +7,11 @@ with a likelihood G is the Fisher matrix (Martens 2020). Letters as in reading.p
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, canonical
+from fnn.arrays import accumulator, canonical, zeros_like
 from fnn.core import Layer, Params, forward
 from fnn.errors import split_key
 from fnn.factors import Examples, Form, cotangent, with_cotangent
@@ -81,4 +82,5 @@ def over_seeds(squares: Callable[..., Any], factor: Form, param: Any, shape: tup
     def step(total: Any, dz: Any) -> tuple[Any, None]:
         return total + squares(with_cotangent(factor, dz), param), None
 
-    return lax.scan(step, jnp.zeros(shape, dz.dtype), dz)[0]
+    first = jax.eval_shape(lambda dz: squares(with_cotangent(factor, dz[0]), param), dz)
+    return lax.scan(step, zeros_like(first), dz)[0]

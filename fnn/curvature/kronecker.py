@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import accumulator, canonical, einsum, joined, on_mesh, shapes_of, sharding_along
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -141,28 +141,33 @@ def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) ->
 
     def second(rows: Any) -> Any:
         axes = tuple(range(rows.ndim - 1))
-        return jax.lax.dot_general(rows, rows, ((axes, axes), ((), ())), preferred_element_type=acc)
+        own, contract = sharding_along(*[(rows, rows.ndim - 1)] * 2), ((axes, axes), ((), ()))
+        return jax.lax.dot_general(rows, rows, contract, preferred_element_type=acc, out_sharding=own)
 
     one = jnp.ones((1, 1), acc)
     match factor:
         case Outer(x, dz):
             x, dz = (x.mean(1), dz.sum(2)) if reduce and dz.shape[2] > 1 else (x, dz)
-            x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], -1) if ones else x
-            return Kronecker(second(x) / max(1, x[..., 0].size), second(dz))
+            x = joined([x, jnp.ones((*x.shape[:-1], 1), x.dtype)]) if ones else x
+            return Kronecker(second(x) / max(1, math.prod(x.shape[:-1])), second(dz))
         case Total(dz):
             return Kronecker(one, second(dz.sum(2) if reduce and dz.shape[2] > 1 else dz))
         case Examples(g) if param.ndim < 2:
             return Kronecker(one, second(g))
         case Examples(g):
             g = g.reshape(-1, math.prod(g.shape[2:-1]), g.shape[-1])  # (c n, k, j)
-            outputs = jnp.einsum("nkj,nkl->jl", g, g, preferred_element_type=acc)
-            inputs = jnp.einsum("nkj,nlj->kl", g, g, preferred_element_type=acc)
+            outputs = einsum("nkj,nkl->jl", g, g, dtype=acc)
+            inputs = einsum("nkj,nlj->kl", g, g, dtype=acc)
             trace = jnp.trace(inputs)
             return Kronecker(inputs / jnp.where(trace == 0, 1, trace), outputs)
         case Rows(index, dz):
             inside = (index >= 0) & (index < param.shape[0])
             safe = jnp.where(inside, index, param.shape[0])
-            counts = jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")
+
+            def count(safe: Any) -> Any:
+                return jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")
+
+            counts = on_mesh(count, sharding_along((param, 0)), safe)
             return Kronecker(counts / max(1, index.size), second(jnp.where(inside[None, ..., None], dz, 0)))
 
 

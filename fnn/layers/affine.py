@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, placed, sharding_along
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
 from fnn.factors import Scaled, Total
@@ -17,10 +17,9 @@ Vectors = Float[Array, "*n k"]
 
 
 def row(vector: Any, x: Any) -> Any:
-    """Return a vector (k,) the dtype and the rank of `x`, (..., k), so that nothing is promoted in
-    silence.
-    """
-    return jnp.expand_dims(vector.astype(x.dtype), tuple(range(x.ndim - 1)))
+    """Return a vector (k,) the dtype, rank and sharding of `x`, (..., k): nothing is promoted in silence."""
+    vector = placed(vector.astype(x.dtype), sharding_along((x, x.ndim - 1)))
+    return jnp.expand_dims(vector, tuple(range(x.ndim - 1)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, gathered, sharding_along, sharding_of
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
 from fnn.factors import Outer, Total
@@ -23,10 +23,16 @@ In = Float[Array, "*n k"]
 Out = Float[Array, "*n j"]
 
 
-def product(a: Any, b: Any, axis: int = 0) -> Any:
-    """Contract the last axis of `a` with `axis` of the matrix `b`, accumulating in float32 or wider."""
+def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
+    """Contract the last axis of `a` with `axis` of the matrix `b`, accumulating in float32 or wider.
+
+    On a mesh the result is sharded as `like` is, or by the axes that it has of the two.
+    """
     contract = (((a.ndim - 1,), (axis,)), ((), ()))
-    return lax.dot_general(a, b, contract, preferred_element_type=accumulator(a.dtype, b.dtype))
+    rows = [(a, i) for i in range(a.ndim - 1)]
+    sharding = sharding_along(*rows, (b, 1 - axis)) if like is None else sharding_of(like)
+    acc = accumulator(a.dtype, b.dtype)
+    return lax.dot_general(a, gathered(b, rows), contract, preferred_element_type=acc, out_sharding=sharding)
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +94,7 @@ class Dense(Leaf):
         """dW = x^T dz, db = sum dz, dx = dz W^T (Rumelhart, Hinton, Williams 1986)."""
         dtype = self._dtype(x)
         check_cotangent(self, dy, (*x.shape[:-1], self.features), dtype)
-        dx = product(dy, params["kernel"].astype(dtype), axis=1).astype(x.dtype)
+        dx = product(dy, params["kernel"].astype(dtype), axis=1, like=x).astype(x.dtype)
         factors = {"kernel": Outer(x.astype(dtype), dy)} | ({"bias": Total(dy)} if self.bias else {})
         return factors, dx
 

@@ -1,12 +1,14 @@
 """Dropout that keeps its key, not its mask."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fnn.arrays import on_mesh, sharding_of
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_floating
 
@@ -49,7 +51,8 @@ class Dropout(Leaf):
         """y = x mask / (1 - rate)"""
         if extras is None:
             return x
-        kept = jax.random.bernoulli(extras, 1 - self.rate, x.shape)
+        draw = partial(jax.random.bernoulli, p=1 - self.rate, shape=x.shape)
+        kept = on_mesh(draw, sharding_of(x), extras)
         return jnp.where(kept, x / (1 - self.rate), 0)
 
     def backward(self, params: tuple[()], x: None, y: None, extras: Any, dy: Values) -> tuple[Any, Values]:

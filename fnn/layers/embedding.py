@@ -1,6 +1,7 @@
 """The embedding: rows of a table, by integer index."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import as_index
+from fnn.arrays import as_index, on_mesh, sharding_along
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -70,9 +71,10 @@ class Embedding(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
-        x = as_index(x)
+        x, table = as_index(x), params["embedding"]
         safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
-        rows = jnp.take(params["embedding"], safe, axis=0, mode="fill", fill_value=jnp.nan)
+        take = partial(jnp.take, axis=0, mode="fill", fill_value=jnp.nan)
+        rows = on_mesh(take, sharding_along(*((x, i) for i in range(x.ndim)), (table, 1)), table, safe)
         return rows.astype(self.dtype or rows.dtype)
 
     def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, Any]:

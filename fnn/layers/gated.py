@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.activations.table import Activation, silu, wide
+from fnn.arrays import cut, joined
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
 
@@ -49,16 +49,16 @@ class Gate(Leaf):
 
     def recompute(self, params: tuple[()], x: In, extras: tuple[()]) -> Out:
         """y = f(g) u"""
-        g, u = map(wide, jnp.split(x, 2, axis=-1))
+        g, u = map(wide, cut(x, [x.shape[-1] // 2]))
         return (self.activation.recompute((), g, ()) * u).astype(x.dtype)
 
     def backward(self, params: tuple[()], x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dg = dy u f'(g), du = dy f(g)"""
         check_cotangent(self, dy, (*x.shape[:-1], x.shape[-1] // 2), x.dtype)
-        g, u = map(wide, jnp.split(x, 2, axis=-1))
+        g, u = map(wide, cut(x, [x.shape[-1] // 2]))
         f, d = self.activation.recompute((), g, ()), wide(dy)
         _, dg = self.activation.backward((), g, f, (), d * u)
-        return (), jnp.concatenate([dg.astype(x.dtype), (d * f).astype(x.dtype)], axis=-1)
+        return (), joined([dg.astype(x.dtype), (d * f).astype(x.dtype)], like=x)
 
     def _check_input(self, x: Any) -> None:
         check_floating(self, x)

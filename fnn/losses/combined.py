@@ -171,7 +171,7 @@ class _Root:
         parts = []
         for term, root, c in zip(self.terms, columns, count, strict=True):
             zeros = jax.tree.map(lambda leaf, c=c: jnp.zeros((c, *leaf.shape), leaf.dtype), y)
-            parts.append(_with_entry(zeros, term.path, root))
+            parts.append(with_path(zeros, term.path, root))
         return jax.tree.map(lambda *roots: jnp.concatenate(roots), *parts)
 
 

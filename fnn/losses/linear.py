@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, as_index, canonical, widened
+from fnn.arrays import accumulator, as_index, canonical, reshaped, varying_like, widened
 from fnn.autodiff import with_rule
 from fnn.core import Layer, forward, pull
 from fnn.errors import (
@@ -132,6 +132,7 @@ class LinearCrossEntropy(Objective):
             if self.reduction == "none":  # the rows' cotangents are not known yet
                 losses, gradients = self._losses(params, x, target), (params, x)
             else:
+                params, x = varying_like((params, x), params, x, target, weights)  # each shard's own, for now
                 coefficients, held = self._held(x, self.coefficients(x, target, weights))
                 losses, *gradients = self._gradients(params, x, target, coefficients, wide=held is not None)
             like = jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype), (params, x))
@@ -285,8 +286,8 @@ class LinearCrossEntropy(Objective):
             else readings.pop(0)
             for piece in pieces
         ]
-        losses = losses.reshape(target.shape)
-        return self.reduced(losses, target, weights), dx.reshape(x.shape), found
+        losses = _unflat(losses, target)
+        return self.reduced(losses, target, weights), _unflat(dx, x), found
 
     def _chunked(self, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
         """Return a param's factor, to be made when it is read."""
@@ -303,7 +304,7 @@ class LinearCrossEntropy(Objective):
         batch = Batch(x, jnp.where(valid, target, 0), coefficients)
         if not by_row:
             return batch
-        return jax.tree.map(lambda leaf: leaf.reshape(target.size, *leaf.shape[target.ndim :]), batch)
+        return jax.tree.map(lambda leaf: _flat(leaf, target.ndim), batch)
 
     def examples(self, batch: Batch) -> int:
         """Return how many examples make a chunk."""
@@ -355,7 +356,7 @@ class LinearCrossEntropy(Objective):
         def chunk(rows: Batch, widen: Any) -> tuple[None, Any]:
             return None, self.logits(x).losses(params, rows)[0]
 
-        return over_chunks(chunk, batch, self.examples(batch))[1].reshape(target.shape)
+        return _unflat(over_chunks(chunk, batch, self.examples(batch))[1], target)
 
     def _gradients(
         self, params: Params, x: In, target: Labels, coefficients: Any, wide: bool = False
@@ -367,7 +368,7 @@ class LinearCrossEntropy(Objective):
             partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
         )
         grads = dict(zip(params, readings, strict=True))
-        return losses.reshape(target.shape), grads, dx.reshape(x.shape)
+        return _unflat(losses, target), grads, _unflat(dx, x)
 
     def _counted(self, target: Labels) -> Any:
         return jnp.ones(target.shape, bool) if self.ignore is None else target != self.ignore
@@ -414,3 +415,17 @@ def _scaled(by: Any, leaf: Any, like: Any) -> Any:
     """Multiply a gradient in float32 or wider, and round it once."""
     wide = widened(leaf)
     return (wide * by.astype(wide.dtype)).astype(like.dtype)
+
+
+def _flat(leaf: Any, axes: int) -> Any:
+    """Make the first axes one."""
+    rest = range(axes, leaf.ndim)
+    if axes == 1:
+        return leaf
+    shape = (math.prod(leaf.shape[:axes]), *(leaf.shape[axis] for axis in rest))
+    return reshaped(leaf, shape, (leaf, 0 if axes else None), *((leaf, axis) for axis in rest))
+
+
+def _unflat(leaf: Any, like: Any) -> Any:
+    """Undo that: return the leaf with the shape and sharding of another."""
+    return reshaped(leaf, like.shape, *((like, axis) for axis in range(like.ndim)))

@@ -1,11 +1,13 @@
 """A linear layer's logits and their cross-entropy, for the rows of a chunk: losses, cotangents, factors."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fnn.arrays import on_mesh, sharding_along, sharding_of
 from fnn.factors import Factor, Outer, Total
 from fnn.layers.affine import row
 from fnn.layers.dense import product
@@ -38,7 +40,9 @@ class Logits:
         weight = params[self.weight].astype(self.dtype)
         z = product(batch.x.astype(self.dtype), weight, axis=1 if self.tied else 0)
         z = z + row(params["bias"], z) if self.bias else z
-        return cross_entropy(z, batch.label, self.label_smoothing, self.z_loss)
+        rule = partial(cross_entropy, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
+        rows = sharding_along(*((z, i) for i in range(z.ndim - 1)))
+        return on_mesh(rule, rows and (rows, sharding_of(z)), z, batch.label)
 
     def chunk(self, params: Params, batch: Batch) -> tuple[Any, Any, dict[str, Factor]]:
         """dW = x^T dz, db = sum dz, dx = dz W^T, with dz from `cross_entropy`, times the coefficients."""
@@ -46,7 +50,7 @@ class Logits:
         counted = batch.coefficient[..., None].astype(dz.dtype)
         dz = jnp.where(counted == 0, 0, dz * counted).astype(self.dtype)
         weight = params[self.weight].astype(self.dtype)
-        dx = product(dz, weight, axis=0 if self.tied else 1).astype(batch.x.dtype)
+        dx = product(dz, weight, axis=0 if self.tied else 1, like=batch.x).astype(batch.x.dtype)
         x = jnp.where(counted == 0, 0, batch.x.astype(self.dtype))  # where no row counts, no NaN does
         factors: dict[str, Factor] = {self.weight: Outer(dz, x) if self.tied else Outer(x, dz)}
         return losses, dx, factors | ({"bias": Total(dz)} if self.bias else {})

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, placed, sharding_of
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows
 from fnn.reader import Reader, as_factors, gradient, with_tokens
@@ -57,7 +57,8 @@ class Joint:
         uses = [self._as_outer(with_tokens(use.form())) for use in (self.head(params, batch), of_net)]
         dtype = accumulator(*(leaf.dtype for use in uses for leaf in use))
         x, dz = (
-            jnp.concatenate([leaf.astype(dtype) for leaf in pair], 1) for pair in zip(*uses, strict=True)
+            jnp.concatenate([placed(leaf.astype(dtype), sharding_of(*pair)) for leaf in pair], 1)
+            for pair in zip(*uses, strict=True)
         )
         return Outer(x, dz)
 

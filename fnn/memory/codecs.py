@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, fitting, on_mesh, sharding_of
 from fnn.errors import InputError
 
 
@@ -48,6 +49,9 @@ class Packed:
     low: Float[Array, "blocks 1"]
     high: Float[Array, "blocks 1"]
     shape: tuple[int, ...] = field(metadata={"static": True})
+    sharding: Any = field(
+        default=None, metadata={"static": True}
+    )  # the array's, on a mesh with explicit axes
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,20 @@ class Bits:
             )
 
     def encode(self, x: Any, key: Any) -> Packed:
-        """Pack `x` (...), floating, into bytes."""
+        """Pack `x` (...), floating, into bytes. On a mesh a block lies on one device where the sizes allow."""
+        blocks = max(1, -(-x.size // self._length(x.size)))
+        own = sharding_of(x)
+        if own is not None:
+            rows = own.update(spec=PartitionSpec(own.spec[0] if x.ndim else None, None))
+            own = (fitting(rows, (blocks, 1)),) * 3
+        return Packed(*on_mesh(partial(self._packed, key=key), own, x), x.shape, sharding_of(x))
+
+    def _length(self, size: int) -> int:
+        return min(self.block, 8 * -(-max(size, 1) // 8))  # a small array is one short block
+
+    def _packed(self, x: Any, key: Any) -> tuple[Any, Any, Any]:
         flat = x.reshape(-1)
-        block = min(self.block, 8 * -(-max(flat.size, 1) // 8))  # a small array is one short block
+        block = self._length(flat.size)
         blocks = -(-flat.size // block)
         filled = jnp.pad(flat, (0, blocks * block - flat.size), mode="edge" if flat.size else "constant")
         rows = filled.reshape(blocks, block)
@@ -111,21 +126,26 @@ class Bits:
         words = (codes.reshape(blocks, block * self.bits // 8, shifts.size) << shifts[None, None]).sum(
             -1, dtype=jnp.uint8
         )
-        return Packed(words, low, high, x.shape)
+        return words, low, high
 
     def decode(self, stored: Packed) -> Any:
         """Unpack the bytes. Raises InputError where a derivative is taken: a step of a rounding has none."""
         return _once(self._unpack, stored)
 
     def _unpack(self, stored: Packed) -> Any:
+        return on_mesh(
+            partial(self._unpacked, stored.shape), stored.sharding, stored.words, stored.low, stored.high
+        )
+
+    def _unpacked(self, shape: tuple[int, ...], words: Any, low: Any, high: Any) -> Any:
         shifts = jnp.arange(0, 8, self.bits, dtype=jnp.uint8)
         top = 2**self.bits - 1
-        codes = (stored.words[..., None] >> shifts[None, None]) & jnp.uint8(top)
-        codes = codes.reshape(len(stored.words), codes.shape[1] * shifts.size)
-        wide, start, step = self._steps(stored.low, stored.high)
-        rows = jnp.where(codes == top, stored.high.astype(wide), start + codes.astype(wide) * step)
-        rows = jnp.where(step == step, rows, jnp.nan).astype(stored.low.dtype)  # noqa: PLR0124
-        return rows.reshape(-1)[: prod(stored.shape)].reshape(stored.shape)
+        codes = (words[..., None] >> shifts[None, None]) & jnp.uint8(top)
+        codes = codes.reshape(len(words), codes.shape[1] * shifts.size)
+        wide, start, step = self._steps(low, high)
+        rows = jnp.where(codes == top, high.astype(wide), start + codes.astype(wide) * step)
+        rows = jnp.where(step == step, rows, jnp.nan).astype(low.dtype)  # noqa: PLR0124
+        return rows.reshape(-1)[: prod(shape)].reshape(shape)
 
     def _steps(self, low: Any, high: Any) -> tuple[Any, Any, Any]:
         """Return the dtype to compute in, each block's start, and the length of its steps."""

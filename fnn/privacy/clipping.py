@@ -1,16 +1,17 @@
 """Clipped sums of example gradients, in one backward pass: norms and sum are both read off the factors."""
 
 from collections.abc import Callable
+from math import gcd
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import canonical
+from fnn.arrays import as_cotangent, canonical, shards_of, varying_like, zeros_like
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
-from fnn.factors import is_factor
+from fnn.factors import cut_up, is_factor, put_together
 from fnn.losses.objective import as_objective
 from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
@@ -128,13 +129,16 @@ def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tu
     if size < 1 or n % size:
         wanted = f"a microbatch that divides the {n} examples"
         raise InputError("clipped_gradient", wanted, repr(size), "mask out the examples that pad the batch")
-    parts = jax.tree.map(lambda leaf: leaf.reshape(n // size, size, *leaf.shape[1:]), data)
+    shards = gcd(size, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
+    parts = jax.tree.map(lambda leaf: cut_up(leaf, n // size, shards), data)
     keys = None if key is None else jax.random.split(key, n // size)
+
+    own = varying_like(params, data)  # so that shards are added up once, and not part by part
 
     def step(total: Any, part: Any) -> tuple[Any, tuple]:
         (x, target, mask), key = part
-        gradient, *rest = whole(params, x, target, key, mask)
+        gradient, *rest = whole(own, x, target, key, mask)
         return jax.tree.map(jnp.add, total, gradient), tuple(rest)
 
-    total, rest = lax.scan(step, jax.tree.map(jnp.zeros_like, params), (parts, keys))
-    return Clipped(total, *(leaf.reshape(n) for leaf in rest))
+    total, rest = lax.scan(step, jax.tree.map(zeros_like, own), (parts, keys))
+    return Clipped(as_cotangent(total, params), *(put_together(leaf, shards) for leaf in rest))

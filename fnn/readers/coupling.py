@@ -39,7 +39,7 @@ def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
         raise InputError(
             who, "as many examples in all of x", describe(x), "jax.tree.map(lambda leaf: leaf[:n], x)"
         )
-    _check(who, net, params, shapes_of(who, x))
+    _check(who, net, *(shapes_of(who, tree) for tree in (params, x)))
 
 
 def _check(who: str, layer: Layer, params: Params, x: Any) -> None:

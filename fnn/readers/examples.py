@@ -6,15 +6,25 @@ as in
 reading.py. Costs are for an `Outer`; the other factors cost n t j flops.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import (
+    accumulator,
+    as_cotangent,
+    einsum,
+    gathered,
+    on_mesh,
+    placed,
+    sharding_along,
+    sharding_of,
+)
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
-from fnn.reader import reader
+from fnn.reader import added_into_rows, reader
 
 
 @reader("concatenate", linear=True, like="param")
@@ -60,14 +70,15 @@ def inner_product(factor: Form, param: Any, direction: Any) -> Any:
     v = direction.astype(acc)
     match factor:
         case Outer(x, dz):
-            along = jnp.einsum("ntk,kj->ntj", x.astype(acc), v)
+            along = einsum("ntk,kj->ntj", x.astype(acc), gathered(v, [(x, 0), (x, 1)]))
         case Total(dz):
             along = v[None, None]
         case Rows(index, dz):
-            along = jnp.take(v, _wrapped_out(index, v.shape[0]), axis=0, mode="fill", fill_value=0)
+            take = partial(jnp.take, axis=0, mode="fill", fill_value=0)
+            along = on_mesh(take, sharding_of(dz), v, _wrapped_out(index, v.shape[0]))
         case Examples(g):
-            return jnp.tensordot(g.astype(acc), v, v.ndim)
-    return jnp.sum(along * dz.astype(acc), (1, 2))
+            return on_mesh(partial(jnp.tensordot, axes=v.ndim), sharding_along((g, 0)), g.astype(acc), v)
+    return jnp.sum(placed(along, _broadcast(dz, along)) * dz.astype(acc), (1, 2))
 
 
 @reader("sum", linear=True, sliced=True, like="param")
@@ -86,14 +97,14 @@ def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
     dz = only_counted(whole.astype(acc) * _to_rank(weights.astype(acc), whole))
     match factor:
         case Outer(x, _):
-            total = jnp.einsum("ntk,ntj->kj", only_counted(x), dz.astype(x.dtype), preferred_element_type=acc)
+            total = einsum("ntk,ntj->kj", only_counted(x), dz.astype(x.dtype), dtype=acc, like=param)
         case Total(_):
             total = jnp.sum(dz, (0, 1))
         case Rows(index, _):
-            total = jnp.zeros(param.shape, acc).at[_wrapped_out(index, param.shape[0])].add(dz, mode="drop")
+            total = added_into_rows(index, dz, param)
         case Examples(_):
             total = jnp.sum(dz, 0)
-    return total.astype(param.dtype)
+    return as_cotangent(total.astype(param.dtype), param)
 
 
 def materialised(factor: Form, param: Any) -> Any:
@@ -101,14 +112,15 @@ def materialised(factor: Form, param: Any) -> Any:
     acc = accumulator(cotangent(factor).dtype)
     match factor:
         case Outer(x, dz):
-            return jnp.einsum("ntk,ntj->nkj", x, dz, preferred_element_type=acc)
+            return einsum("ntk,ntj->nkj", x, dz, dtype=acc)
         case Total(dz):
             return jnp.sum(dz, 1, dtype=acc)
         case Examples(g):
             return g.astype(acc)
         case Rows(index, dz):
             add = jax.vmap(lambda i, d: jnp.zeros(param.shape, acc).at[i].add(d, mode="drop"))
-            return add(_wrapped_out(index, param.shape[0]), dz.astype(acc))
+            own = sharding_along((dz, 0), (dz, None), (dz, 2))
+            return on_mesh(add, own, _wrapped_out(index, param.shape[0]), dz.astype(acc))
 
 
 def gram_is_cheaper(t: int, k: int, j: int) -> bool:
@@ -121,7 +133,7 @@ def _squares(rows: Any) -> Any:
 
 
 def _token_gram(rows: Any, acc: Any) -> Any:
-    return jnp.einsum("ntk,nsk->nts", rows, rows, preferred_element_type=acc)
+    return einsum("ntk,nsk->nts", rows, rows, dtype=acc)
 
 
 def _merged(index: Any, dz: Any, size: int) -> Any:
@@ -134,12 +146,18 @@ def _merged(index: Any, dz: Any, size: int) -> Any:
         place = jnp.unique(index, size=t, return_inverse=True)[1]
         return jax.ops.segment_sum(dz, place, t)
 
-    return dz if t == 1 else jax.vmap(merge)(index, dz)
+    return dz if t == 1 else on_mesh(jax.vmap(merge), sharding_of(dz), index, dz)
 
 
 def _wrapped_out(index: Any, size: int) -> Any:
     """Return negative indices, which would count from the end, a place out of range."""
     return jnp.where(index < 0, size, index)
+
+
+def _broadcast(dz: Any, along: Any) -> Any:
+    """Return the sharding of what is multiplied with `dz`, and may have one row for all."""
+    own = [(dz, axis if along.shape[axis] == dz.shape[axis] else None) for axis in range(dz.ndim)]
+    return sharding_along(*own)
 
 
 def _to_rank(vector: Any, leaf: Any) -> Any:

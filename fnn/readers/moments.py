@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from fnn.arrays import accumulator
-from fnn.factors import Form, Outer, cotangent
+from fnn.arrays import accumulator, einsum, placed, sharding_along, sharding_of
+from fnn.factors import Form, Outer, cotangent, over_chunks
 from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
 
@@ -37,8 +36,12 @@ def variance(factor: Form, param: Any) -> Any:
     Cost: 4ntkj flops; the gradients of a few examples at a time, temporaries as for the second moment.
     """
     n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
-    mean = gradient(factor, jax.ShapeDtypeStruct(param.shape, acc)) / max(n, 1)
-    total = _summed(lambda g: jnp.sum(jnp.square(g - mean[None]), 0), factor, param)
+    mean = gradient(factor, param.astype(acc)) / max(n, 1)
+
+    def rule(g: Any, counted: Any) -> Any:
+        return jnp.sum(jnp.where(counted, jnp.square(g - placed(mean, along_examples(g))[None]), 0), 0)
+
+    total = _summed(rule, factor, param)
     return (total / max(n, 1)).astype(param.dtype)
 
 
@@ -48,21 +51,27 @@ def sum_of_squares(factor: Form, param: Any) -> Any:
     match factor:
         case Outer(x, dz) if dz.shape[1] == 1:
             x, dz = jnp.square(x.astype(acc)), jnp.square(dz.astype(acc))
-            return jnp.einsum("ntk,ntj->kj", x, dz)
-    return _summed(lambda g: jnp.sum(jnp.square(g), 0), factor, param)
+            return einsum("ntk,ntj->kj", x, dz, like=param)
+    return _summed(lambda g, counted: jnp.sum(jnp.square(g), 0), factor, param)
 
 
-def _summed(rule: Callable[[Any], Any], factor: Form, param: Any) -> Any:
-    """Sum `rule(gradients)` over the examples, as many at a time as take no more room than the factor."""
-    n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
+def _summed(rule: Callable[[Any, Any], Any], factor: Form, param: Any) -> Any:
+    """Sum `rule(gradients, counted)` over the examples, as many at a time as take no more room than the factor.
+
+    `counted` says which of these are examples, and not rows of zeros that fill a part up.
+    """
+    n = cotangent(factor).shape[0]
     room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape))
-    few = max(1, min(n, room))
-    whole = n - n % few
-    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, few, *leaf.shape[1:]), factor)
-    rest = jax.tree.map(lambda leaf: leaf[whole:], factor)
 
-    def step(total: Any, part: Form) -> tuple[Any, None]:
-        return total + rule(materialised(part, param)), None
+    def part(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, None]:
+        own, counted = rows
+        gradients = materialised(own, param)
+        return rule(gradients, counted.reshape(-1, *(1,) * param.ndim)), None
 
-    total, _ = lax.scan(step, jnp.zeros(param.shape, acc), parts)
-    return step(total, rest)[0] if n % few else total
+    counted = placed(jnp.ones(n, bool), sharding_along((cotangent(factor), 0)))
+    return placed(over_chunks(part, (factor, counted), max(1, min(n, room)))[0], sharding_of(param))
+
+
+def along_examples(gradients: Any) -> Any:
+    """Return the sharding that one gradient has among those of the examples."""
+    return sharding_along(*((gradients, axis) for axis in range(1, gradients.ndim)))

@@ -3,13 +3,24 @@
 Letters and seeding as in examples.py.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, canonical, same_shapes
+from fnn.arrays import (
+    accumulator,
+    canonical,
+    einsum,
+    on_mesh,
+    placed,
+    placed_like,
+    same_shapes,
+    sharding_along,
+)
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows, cotangent
@@ -35,10 +46,13 @@ def gram(factor: Form, param: Any, *other: Factor) -> Any:
             return jnp.sum(_pairs(x, x_, acc) * _pairs(dz, dz_, acc), (2, 3))
         case Rows(index, dz), Rows(index_, dz_) if max(dz.shape[1], dz_.shape[1]) ** 2 <= param.shape[0]:
             inside = (index >= 0) & (index < param.shape[0])
+            index_ = placed(index_, sharding_along((index_, None), (index_, 1)))
             same = (index[:, None, :, None] == index_[None, :, None, :]) & inside[:, None, :, None]
             return jnp.sum(jnp.where(same, _pairs(dz, dz_, acc), 0), (2, 3))
     ours = materialised(factor, param)
-    return jnp.tensordot(ours, materialised(theirs, param), [[*range(1, ours.ndim)]] * 2)
+    others = materialised(theirs, param)
+    own = sharding_along((ours, 0), (others, 0))
+    return on_mesh(partial(jnp.tensordot, axes=[[*range(1, ours.ndim)]] * 2), own, ours, others)
 
 
 def tangent_kernel(net: Layer) -> Callable[..., Any]:
@@ -69,11 +83,11 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
         y_, residuals_ = (y, residuals) if other is None else forward(net, params, other, key)
 
         def pair(dy: Any, dy_: Any) -> Any:
-            dy, dy_ = jnp.broadcast_to(dy, y.shape), jnp.broadcast_to(dy_, y_.shape)
+            dy, dy_ = (placed_like(jnp.broadcast_to(d, y.shape), y) for d, y in ((dy, y), (dy_, y_)))
             theirs, _ = backward(net, params, residuals_, dy_, read=as_factors)
             return sum_over_params(backward(net, params, residuals, dy, theirs, read=gram)[0], axes=2)
 
-        outputs = max(1, y[:1].size)
+        outputs = max(1, math.prod(y.shape[1:]))
         units = jnp.eye(outputs, dtype=y.dtype).reshape(outputs, 1, *y.shape[1:])
         return jax.vmap(jax.vmap(pair, (None, 0), 2), (0, None), 2)(units, units)
 
@@ -81,4 +95,4 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
 
 
 def _pairs(ours: Any, theirs: Any, acc: Any) -> Any:
-    return jnp.einsum("ntk,msk->nmts", ours, theirs, preferred_element_type=acc)
+    return einsum("ntk,msk->nmts", ours, theirs, dtype=acc)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import canonical, shapes_of, widened
+from fnn.arrays import canonical, on_mesh, shapes_of, sharding_along, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError, check_key, describe
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
@@ -40,7 +40,11 @@ def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
 
     @wraps(rule)
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
-        return rule(with_cotangent(form, lax.all_gather(cotangent(form), AXIS)), param, *leaves)
+        dz = cotangent(form)
+        own = sharding_along((dz, None), *((dz, axis) for axis in range(dz.ndim)))
+        return rule(
+            with_cotangent(form, on_mesh(lambda dz: lax.all_gather(dz, AXIS), own, dz)), param, *leaves
+        )
 
     return Reader(gathered, like=like)
 
@@ -80,7 +84,8 @@ def curvature_seeds(
     y, target = canonical((y, target))
     wide = jax.tree.map(widened, y)
     if fisher == "exact":
-        seeds = loss.likelihood.root(wide, target)  # pyright: ignore[reportOptionalMemberAccess]
+        own = sharding_along((y, None), *((y, axis) for axis in range(y.ndim)))
+        seeds = on_mesh(loss.likelihood.root, own, wide, target)  # pyright: ignore[reportOptionalMemberAccess]
     elif fisher == "sampled":
         check_key("curvature_seeds", key, "jax.random.key(0)")
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]
@@ -115,5 +120,5 @@ def factor_types(net: Layer, params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
         return backward(net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=as_factors)[0]
 
-    shapes = jax.eval_shape(factors, canonical(params), shapes_of("factor_types", x))
+    shapes = jax.eval_shape(factors, *(shapes_of("factor_types", tree) for tree in (params, x)))
     return jax.tree.map(lambda factor, _: type(factor), shapes, params, is_leaf=is_factor)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import accumulator, canonical, shapes_of, varying_axes
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
@@ -30,7 +31,13 @@ class Update(NamedTuple):
 
 
 def update_in_backward(
-    net: Layer, loss: Objective, optimizer: Any, *, clip: float | None = None, noise: bool = True
+    net: Layer,
+    loss: Objective,
+    optimizer: Any,
+    *,
+    clip: float | None = None,
+    noise: bool = True,
+    reduce: str | tuple[str, ...] | None = None,
 ) -> Update:
     """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None, scale=None)`.
 
@@ -59,6 +66,11 @@ def update_in_backward(
     `noise` as for `fnn.value_and_grad`.
     `scale` is a number that the loss's gradient is multiplied by before it is rounded to the output's dtype,
     as in float16; each param's gradient is divided by it again before it is clipped and used.
+    Within `shard_map` every device makes the gradient of its own rows, and an update must have their sum.
+    `reduce` names the axes of the mesh over which gradients are added up before they are used, for the norm
+    too; () for none. (So let the loss be each device's share of the whole: reduction "sum", or weights.)
+    Where `shard_map` checks varying axes, as it does by default, they are found without `reduce`; where it does
+    not, `step` raises InputError without it.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
     all or a mask by names. It finds out by two steps on small random trees like the params, the second with
@@ -98,8 +110,8 @@ def update_in_backward(
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
             return jax.tree.map(own, params, stacked, which)
 
-    def update(scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
-        grad = gradient(held, param)
+    def update(axes: tuple[str, ...], scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
+        grad = _summed(axes, gradient(held, param))
         with jax.numpy_dtype_promotion("standard"):
             grad = grad if scale is None else grad * scale.astype(grad.dtype)
             i, inner = (state.which, state.state) if isinstance(state, Own) else (0, state)
@@ -120,6 +132,7 @@ def update_in_backward(
         if noise:
             warn_without_key(net, key, "fnn.train.update_in_backward(net, loss, optimizer, noise=False)")
         _check_state(state, params)
+        axes = _axes_to_reduce(reduce, (params, x, target))
 
         def back(read: Reading) -> tuple[Any, Any]:
             return loss.through(net, params, x, target, key, weights, read, scale)
@@ -127,9 +140,11 @@ def update_in_backward(
         rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
             undo = None if scale is None else 1 / jnp.asarray(scale, jnp.float32)
-            value, rows = back(InPlace(partial(update, undo), params, rows))
+            value, rows = back(InPlace(partial(update, axes, undo), params, rows))
         else:
-            value, readings = back(Stacked(_SMALLER, (params,)))
+            value, readings = back(
+                Stacked(Reader(partial(_smaller, axes), "gradient", plain=False), (params,))
+            )
             squares, held = unzip(params, readings)
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
             undo = jnp.ones_like(norm) if scale is None else 1 / jnp.asarray(scale, norm.dtype)
@@ -146,7 +161,7 @@ def update_in_backward(
             if isinstance(held, Factor):
                 form = held.form()
                 held = with_cotangent(form, cotangent(form) * turn.astype(cotangent(form).dtype))
-            row = replaced(partial(update, scale), held, param, row, axes=square.ndim)
+            row = replaced(partial(update, (), scale), held, param, row, axes=square.ndim)
             turn = with_dependency(turn, row[0])
             return row
 
@@ -155,20 +170,43 @@ def update_in_backward(
     return Update(init, step)
 
 
-def _smaller(factor: Any, param: Any) -> tuple[Any, Any]:
-    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers."""
+def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
+    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards if many."""
     if _stack_rank(factor, param):
-        return jax.vmap(_smaller)(factor, param)
-    if isinstance(factor, Factor) and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size:
+        return jax.vmap(partial(_smaller, axes))(factor, param)
+    whole = not axes and not varying_axes(*jax.tree.leaves(factor)) - varying_axes(param)
+    if (
+        whole
+        and isinstance(factor, Factor)
+        and sum(leaf.size for leaf in jax.tree.leaves(factor)) <= param.size
+    ):
         form = factor.form()
         if not isinstance(form, Examples):
             with jax.default_matmul_precision("highest"):  # the Gram form cancels
                 return jnp.maximum(squared_norm(_as_one_example(form), param)[0], 0), factor
-    grad = gradient(factor, param)
+    grad = _summed(axes, gradient(factor, param))
     return jnp.sum(jnp.square(grad.astype(accumulator(grad.dtype)))), grad
 
 
-_SMALLER = Reader(_smaller, "gradient", plain=False)
+def _summed(axes: tuple[str, ...], grad: Any) -> Any:
+    return lax.psum(grad, axes) if axes else grad
+
+
+def _axes_to_reduce(reduce: str | tuple[str, ...] | None, data: Any) -> tuple[str, ...]:
+    """Return the axes over which gradients are added up here; where varying axes are checked that is done by then."""
+    leaves = jax.tree.leaves(data)
+    manual = {name for leaf in leaves for name in jax.typeof(leaf).sharding.mesh.manual_axes}
+    if varying_axes(*leaves) or not manual:
+        return ()
+    if reduce is None:
+        wanted = f"the axes to add gradients up over, of {sorted(manual)}, as none is seen to vary"
+        fix = f"fnn.train.update_in_backward(net, loss, optimizer, reduce={tuple(sorted(manual))})"
+        raise InputError("update_in_backward", wanted, "reduce=None", fix)
+    axes = (reduce,) if isinstance(reduce, str) else tuple(reduce)
+    if not manual.issuperset(axes):
+        fix = f"fnn.train.update_in_backward(net, loss, optimizer, reduce={tuple(sorted(manual))})"
+        raise InputError("update_in_backward", f"axes of {sorted(manual)}", f"reduce={reduce!r}", fix)
+    return axes
 
 
 def _as_one_example(form: Outer | Total | Rows) -> Factor:
@@ -196,7 +234,7 @@ def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
             net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False)
         )[0]
 
-    return jax.eval_shape(one_each, params, shapes_of("update_in_backward", x))
+    return jax.eval_shape(one_each, *(shapes_of("update_in_backward", tree) for tree in (params, x)))
 
 
 def _over_stack(f: Callable[..., Any], axes: int) -> Callable[..., Any]:

@@ -1,7 +1,6 @@
 """Mistakes made on some of the paths only: a factor left out on the way through a mean, not beside it."""
 
 import itertools
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from fnn.check.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from fnn.check.diagnose.search import Match, matched
 from fnn.check.diagnose.statistic import WRONG_AXIS
 
-SECONDS = 4.0  # for each of the two searches, in which every pair costs a run
+PAIRS = 200  # for each of the two searches, in which every pair costs a run
 _PLAIN = 3.35  # a mistake that costs more is not looked for on single paths
 
 
@@ -25,7 +24,7 @@ def partial_explanations(
     faults = sorted(_distinct(ordinary, at_one, e), key=lambda n: panel.dials[n].fault.cost)
     drops = _distinct([n for n, d in enumerate(panel.dials) if d.fault.name == DROP], at_one, e)
     pairs = ((f, d) for f in faults for d in drops if panel.dials[f].place != panel.dials[d].place)
-    for f, d in _while_time(pairs):
+    for f, d in _some(panel, pairs):
         leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
         both = panel.gradients([f, d], leaves, dys)
         for through in (True, False):
@@ -39,11 +38,6 @@ def partial_explanations(
                 yield found
     yield from _statistics(panel, e, wrong)
     yield from _together(panel, at_one, e, wrong)
-
-
-def _while_time(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    start = time.perf_counter()
-    return itertools.takewhile(lambda _: time.perf_counter() - start < SECONDS, pairs)
 
 
 def _some(panel: Panel, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -100,7 +94,7 @@ def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequen
     numbers = _distinct(numbers, at_one, e)
     pairs = [p for p in itertools.combinations(numbers, 2) if len({panel.dials[n].place for n in p}) == 2]
     pairs.sort(key=lambda p: panel.dials[p[0]].fault.cost + panel.dials[p[1]].fault.cost)
-    for a, b in _while_time(pairs):
+    for a, b in _some(panel, pairs):
         first, second = panel.dials[a], panel.dials[b]
 
         def predict(e: Evidence, a: int = a, b: int = b) -> Arrays:
