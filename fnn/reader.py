@@ -83,6 +83,8 @@ class Reader:
         """Read a factor of `param`, with the leaves of further trees."""
         if not self.plain:
             return self.rule(factor, param, *leaves)
+        if self.joins == "gradient":
+            return self.rule(gradient(factor, param), param, *leaves)
         if not isinstance(factor, Factor):
             fix = "fnn.backward(net, params, residuals, dy)"
             raise InputError(self.name, "a factor, such as fnn.factors.Outer(x, dz)", describe(factor), fix)

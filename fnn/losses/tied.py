@@ -14,9 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from fnn.arrays import accumulator, placed, sharding_of
+from fnn.core import Layer, forward, pull
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows
+from fnn.losses.head_checks import checked
+from fnn.losses.paths import at_path, with_path
+from fnn.losses.walk import Piece, flat_readers
 from fnn.reader import Reader, as_factors, gradient, with_tokens
+from fnn.reading import Reading, Stacked
 
 
 def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
@@ -68,3 +73,45 @@ class Joint:
             return jax.nn.one_hot(form.index, self.vocabulary, dtype=form.dz.dtype), form.dz
         assert isinstance(form, Outer)
         return form.x, form.dz
+
+
+def through_tied(
+    head: Any, net: Layer, params: Any, x: Any, target: Any, key: Any, weights: Any, read: Reading, scale: Any
+) -> tuple[Any, Any]:
+    """Run a network and a head that is tied to it: return the value and the readings of all params."""
+    of_net, own = head.split(params)
+    table = at_path(of_net, head.tied, head)
+    y, residuals = forward(net, of_net, x, key)
+    own = own | {head.weight: table}
+    own, y, target, weights = checked(head, own, y, target, weights)
+    of_table = read.mapped(lambda tree: at_path(head.split(tree)[0], head.tied, head))
+    of_head = read.mapped(lambda tree: head.split(tree)[1])
+    marks = with_path(jax.tree.map(lambda _: None, of_net), head.tied, jnp.zeros(()))
+    held = read.mapped(lambda tree: head.split(tree)[0]).holding(marks)
+    if read.joins == "gradient":
+        value, (grads, dy) = head.value_and_grad(own, y, target, weights, scale)
+        readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
+        use = at_path(readings, head.tied, head)
+        whole = of_table(gradient(use, table) + grads.pop(head.weight), head)
+        return value, (with_path(readings, head.tied, whole), of_head(grads, head))
+    assert isinstance(read, Stacked) and isinstance(of_table, Stacked) and isinstance(of_head, Stacked)
+    readers, together = flat_readers(read.reader)
+    pieces, later = [], []
+    for reader in readers:
+        first = early(reader)
+        later.append(first is None)
+        if first is not None:
+            pieces.append(Piece(head.weight, first, table, of_table.trees[1:] * (first is reader)))
+    others = [name for name in own if name != head.weight]
+    for name in others:
+        pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
+    coefficients = head.coefficients(y, target, weights, scale)
+    value, dy, found = head.read(own, y, target, weights, coefficients, pieces)
+    readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
+    use, whole = at_path(readings, head.tied, head), []
+    for reader, is_later in zip(readers, later, strict=True):
+        part = head.chunked(head.weight, own, y, target, coefficients) if is_later else found.pop(0)
+        whole.append(both_uses(reader, use, part, table, of_table.trees[1:]))
+    split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
+    rest = {name: together(own) for name, own in zip(others, split, strict=True)}
+    return value, (with_path(readings, head.tied, together(whole)), rest)

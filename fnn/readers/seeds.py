@@ -84,8 +84,12 @@ def curvature_seeds(
     y, target = canonical((y, target))
     wide = jax.tree.map(widened, y)
     if fisher == "exact":
-        own = sharding_along((y, None), *((y, axis) for axis in range(y.ndim)))
-        seeds = on_mesh(loss.likelihood.root, own, wide, target)  # pyright: ignore[reportOptionalMemberAccess]
+        root = loss.likelihood.root  # pyright: ignore[reportOptionalMemberAccess]
+        if isinstance(y, jax.Array):
+            own = sharding_along((y, None), *((y, axis) for axis in range(y.ndim)))
+            seeds = on_mesh(root, own, wide, target)
+        else:
+            seeds = root(wide, target)
     elif fisher == "sampled":
         check_key("curvature_seeds", key, "jax.random.key(0)")
         draw = loss.likelihood.sample  # pyright: ignore[reportOptionalMemberAccess]

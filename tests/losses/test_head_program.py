@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.losses import linear, logits, walk
+from fnn.losses import logits, rows, tied, walk
 from tests.losses.heads import run
 from tests.losses.networks import TIED, setting
 from tests.proof import assert_equal
@@ -74,15 +74,15 @@ def test_readers_make_no_logits_at_once(reader):
 
 
 def no_smoothing(right):
-    def wrong(z, label, smoothing, z_loss):
-        return right(z, label, smoothing, z_loss)[0], right(z, label, 0.0, z_loss)[1]
+    def wrong(z, label, label_smoothing, z_loss):
+        return right(z, label, label_smoothing, z_loss)[0], right(z, label, 0.0, z_loss)[1]
 
     return wrong
 
 
 def no_z_loss(right):
-    def wrong(z, label, smoothing, z_loss):
-        return right(z, label, smoothing, z_loss)[0], right(z, label, smoothing, 0.0)[1]
+    def wrong(z, label, label_smoothing, z_loss):
+        return right(z, label, label_smoothing, z_loss)[0], right(z, label, label_smoothing, 0.0)[1]
 
     return wrong
 
@@ -114,9 +114,9 @@ MISTAKES = {
     "label smoothing left out of dz": (logits, "cross_entropy", no_smoothing),
     "z-loss left out of dz": (logits, "cross_entropy", no_z_loss),
     "chunk offset": (walk, "over_chunks", next_chunk),
-    "ignored rows in the mean": (fnn.LinearCrossEntropy, "_counted", all_rows),
-    "tied: the embedding's gradient alone": (linear, "both_uses", embedding_alone),
-    "tied: the head's gradient alone": (linear, "both_uses", head_alone),
+    "ignored rows in the mean": (rows.Counting, "counted", all_rows),
+    "tied: the embedding's gradient alone": (tied, "both_uses", embedding_alone),
+    "tied: the head's gradient alone": (tied, "both_uses", head_alone),
 }
 
 
