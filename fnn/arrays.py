@@ -1,4 +1,4 @@
-"""Arrays and trees of arrays: shapes, dtypes, sizes, shardings."""
+"""Arrays and trees of arrays: shapes, dtypes, sizes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,11 +16,17 @@ from fnn.errors import InputError, describe
 
 
 def canonical(tree: Any) -> Any:
-    """Turn NumPy's arrays into JAX's, of the dtype that JAX computes in: float64 becomes float32 unless x64
-    is on.
+    """Convert the NumPy arrays and scalars of a tree to JAX arrays.
 
-    Leaves that are no array of numbers stay as they are, float0 cotangents among them. Raises InputError
-    for an integer that the narrower dtype does not hold, which would wrap around.
+    Args:
+        tree: a pytree of any leaves.
+
+    Returns:
+        the same tree. NumPy leaves have the dtype that JAX computes in: float64 becomes float32 unless x64 is
+        enabled. Leaves that are not NumPy numbers, float0 cotangents among them, are unchanged.
+
+    Raises:
+        InputError: where the narrower dtype cannot hold an integer, which would wrap around.
     """
 
     def one(leaf: Any) -> Any:
@@ -42,7 +48,18 @@ def _numbers(dtype: Any) -> bool:
 
 
 def shapes_of(who: object, x: Any) -> Any:
-    """Return the shapes of arrays, or of shapes: a tree of `jax.ShapeDtypeStruct`. Raises InputError else."""
+    """Return the shapes and dtypes of a tree of arrays.
+
+    Args:
+        who: the name of the caller, for the error message.
+        x: a pytree of arrays or of `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        the same tree with a `jax.ShapeDtypeStruct` for each leaf, in the dtype that JAX computes in.
+
+    Raises:
+        InputError: where a leaf has no shape or no dtype.
+    """
 
     def one(leaf: Any) -> jax.ShapeDtypeStruct:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
@@ -53,11 +70,17 @@ def shapes_of(who: object, x: Any) -> Any:
 
 
 def as_index(index: Any) -> Any:
-    """Return labels or indices in a signed dtype of at least 32 bits.
+    """Convert labels or indices to a signed dtype of at least 32 bits.
 
-    A narrower one, or an unsigned one, cannot hold every size and every negative number that it is compared
-    with: 256 is 0 in uint8. What is too large for the signed dtype becomes its largest number, out of range
-    wherever it is looked up.
+    A narrower or an unsigned dtype cannot hold every size and negative number that an index is compared with:
+    256 is 0 in uint8.
+
+    Args:
+        index: an integer array of any shape.
+
+    Returns:
+        an array of the same shape. A number too large for the signed dtype becomes its largest number, which
+        is out of range for every table.
     """
     index = jnp.asarray(index)
     info = jnp.iinfo(index.dtype)
@@ -71,29 +94,37 @@ def as_index(index: Any) -> Any:
 
 
 def accumulator(*dtypes: Any) -> Any:
-    """Return the dtype to accumulate in: the widest of these, at least float32 (jax issue 34330)."""
+    """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32 (JAX issue 34330)."""
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for
         return jnp.result_type(jnp.float32, *dtypes)
 
 
 def widened(array: Any) -> Any:
-    """Return an array of a low precision in float32."""
+    """Convert a floating array to float32; one that is float32 or wider stays as it is."""
     return array.astype(accumulator(array.dtype))
 
 
 def bytes_of(tree: Any) -> int:
-    """Count the bytes of a tree of arrays or shapes."""
+    """Count the bytes of a pytree of arrays or of `jax.ShapeDtypeStruct`s."""
     return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def same_shapes(trees: Iterable[Any]) -> bool:
-    """Tell whether all trees have the same structure, shapes and dtypes."""
+    """Return whether all trees of arrays, one or more, have the same structure, shapes and dtypes."""
     first, *others = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in trees]
     return all(other == first for other in others)
 
 
 def added(a: Any, b: Any) -> Any:
-    """Add two cotangents, trees of arrays; those of integers are float0 and stay so."""
+    """Add two cotangents of one value.
+
+    Args:
+        a: a pytree of arrays.
+        b: a pytree of the same structure, shapes and dtypes.
+
+    Returns:
+        the sum, a pytree like both. A float0 leaf, the cotangent of integers, stays as it is in `a`.
+    """
     return jax.tree.map(lambda a, b: a if a.dtype == jax.dtypes.float0 else a + b, a, placed_like(b, a))
 
 
@@ -104,7 +135,14 @@ def zeros_like(array: Any) -> Any:
 
 
 def zero_cotangents(x: Any) -> Any:
-    """Return the cotangents of inputs on which nothing depends: zeros, float0 for integers."""
+    """Return the cotangents of inputs that nothing depends on.
+
+    Args:
+        x: a pytree of arrays.
+
+    Returns:
+        a pytree of the same structure and shapes: zeros of the leaf's dtype, or float0 for integers.
+    """
 
     def one(leaf: Any) -> Any:
         floating = jnp.issubdtype(leaf.dtype, jnp.inexact)

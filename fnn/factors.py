@@ -1,12 +1,12 @@
-"""Factored gradients: what a backward pass gives for each param, before anything is summed up.
+"""Factored gradients: what a backward pass returns for each param, before anything is summed.
 
-The backward of a leaf makes no gradient. It makes the pair from which the gradient, and whatever else anyone
-wants to know of it, follows by a small pure function: a *reader* (see reader.py). Examples lie on axis 0 of
-a factor, further leading axes (tokens) belong to their example. A factor that was made inside `Repeat` has
-the stacked axes of its param first.
+The backward of a leaf does not compute a gradient. It returns the arrays (a *factor*) from which the gradient
+and other quantities follow by a small pure function, a *reader* (see reader.py). Axis 0 of a factor is that
+of the examples; further leading axes (tokens) belong to their example. A factor that was made inside `Repeat`
+has the stacked axes of its param first.
 
-Readers see four forms: `Outer` (low rank), `Total` (the same with an input of 1), `Rows` and, where nothing
-better is known, `Examples`. Every other type says by `form` how it looks in one of these.
+Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
+smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
 """
 
 from abc import ABC, abstractmethod
@@ -37,29 +37,29 @@ _F = TypeVar("_F")
 
 
 class Factor(ABC):
-    """A factor: a frozen dataclass that is a pytree (`jax.tree_util.register_dataclass`).
+    """The gradient of one param before it is summed: a frozen dataclass that is a pytree.
 
-    A new type is one class with `rank` and `form`; every reader then works on it.
+    A new type is one class with `rank` and `form`, registered by `jax.tree_util.register_dataclass`; every
+    reader then works on it.
     """
 
     rank: int  # the number of axes of its param, stacked ones not counted
 
     @abstractmethod
     def form(self) -> "Form":
-        """Return the same gradient in one of the forms that readers see."""
+        """Return the same gradient in one of the four forms that readers handle."""
 
     def joined(self) -> "Factor":
-        """Join the factors of several uses of one param, stacked on axis 0 of every leaf, into one.
+        """Join the factors of several uses of one param, stacked on axis 0 of every leaf, into one factor.
 
-        The uses become an axis among the summed ones, after the examples' axis, as if they were tokens; so
-        every reader of the joined factor is right, cross terms between the uses included.
+        The uses become one more axis of tokens, behind the axis of the examples, so that every reader of the
+        joined factor is exact, cross terms between the uses included.
         """
         return jax.vmap(lambda use: use.form())(self).joined()
 
     def read(self, reader: Any, param: Any, *leaves: Any) -> Any:
-        """Return the reading of a param, of no stacked axes, by a better way than the form.
-
-        NotImplemented where there is none, as here.
+        """Return the reading of a param without stacked axes by a better way than `form`, or
+        NotImplemented.
         """
         return NotImplemented
 
@@ -67,63 +67,67 @@ class Factor(ABC):
 @register_dataclass
 @dataclass(frozen=True)
 class Outer(Factor):
-    """The factor of a weight (k, j): gradient = sum over rows of x_i dz_i^T."""
+    """The factor of a weight (k, j): gradient = sum over rows of x_i dz_i^T, x (n, ..., k) and dz (n, ...,
+    j).
+    """
 
     x: Float[Array, "*n k"]
     dz: Float[Array, "*n j"]
     rank = 2
 
     def form(self) -> "Outer":
-        """Return itself."""
+        """Return the factor itself."""
         return self
 
     def joined(self) -> "Outer":
-        """Put the uses behind the examples."""
+        """Move the axis of the uses behind that of the examples."""
         return _behind_examples(self, self.dz.ndim - 1)
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class Total(Factor):
-    """The factor of a bias (j,): gradient = sum of dz over its leading axes. An `Outer` with the input 1."""
+    """The factor of a bias (j,): gradient = sum of dz (n, ..., j) over its leading axes."""
 
     dz: Float[Array, "*n j"]
     rank = 1
 
     def form(self) -> "Total":
-        """Return itself."""
+        """Return the factor itself."""
         return self
 
     def joined(self) -> "Total":
-        """Put the uses behind the examples."""
+        """Move the axis of the uses behind that of the examples."""
         return _behind_examples(self, self.dz.ndim - 1)
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class Scaled(Factor):
-    """The factor of a scale (j,): gradient = sum of x * dz over the leading axes."""
+    """The factor of a scale (j,): gradient = sum of x * dz, both (n, ..., j), over the leading axes."""
 
     x: Float[Array, "*n j"]
     dz: Float[Array, "*n j"]
     rank = 1
 
     def form(self) -> Total:
-        """Multiply, in float32 or wider."""
+        """Return the product x * dz as a `Total`, in float32 or wider."""
         acc = accumulator(self.dz.dtype)
         return Total(self.x.astype(acc) * self.dz.astype(acc))
 
     def joined(self) -> "Scaled":
-        """Put the uses behind the examples."""
+        """Move the axis of the uses behind that of the examples."""
         return _behind_examples(self, self.dz.ndim - 1)
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class Rows(Factor):
-    """The factor of an embedding table (V, j): gradient = dz summed into the rows that `index` names.
+    """The factor of a table (v, j): gradient = dz summed into the rows that `index` names.
 
-    Rows that are out of range (negative ones too) are dropped.
+    Args:
+        index: integers (n, ...). Rows out of range, negative ones included, are dropped.
+        dz: the cotangent of the rows that were looked up, (n, ..., j).
     """
 
     index: Int[Array, "*n"]
@@ -131,24 +135,24 @@ class Rows(Factor):
     rank = 2
 
     def form(self) -> "Rows":
-        """Return itself, indices widened that may not hold the size of the table."""
+        """Return the factor, its index in a dtype that can hold the size of the table."""
         return Rows(as_index(self.index), self.dz)
 
     def joined(self) -> "Rows":
-        """Put the uses behind the examples."""
+        """Move the axis of the uses behind that of the examples."""
         return _behind_examples(self, self.index.ndim)
 
 
 @partial(register_dataclass, data_fields=["g"], meta_fields=["rank"])
 @dataclass(frozen=True)
 class Examples(Factor):
-    """The gradients of the examples themselves, (n, *shape of the param): right for any use of a param."""
+    """The gradients of the examples themselves, g (n, *param.shape): right for every use of a param."""
 
     g: Float[Array, "n ..."]
     rank: int
 
     def form(self) -> "Examples":
-        """Return itself."""
+        """Return the factor itself."""
         return self
 
     def joined(self) -> "Examples":
@@ -162,10 +166,14 @@ Form = Outer | Total | Rows | Examples
 @partial(register_dataclass, data_fields=["shared", "rows"], meta_fields=["make", "size", "rank"])
 @dataclass(frozen=True)
 class Chunked(Factor):
-    """A factor too large to exist at once: it is made again, chunk by chunk, whenever it is read.
+    """A factor too large to exist at once: it is recomputed, chunk by chunk, whenever it is read.
 
-    `make(shared, rows)` makes the factor of some examples (n, t, ...); `rows` is a tree of arrays with the
-    examples on axis 0, cut into `size` examples at a time. `make` is static and hashable.
+    Args:
+        make: `make(shared, rows)` returns the factor of some examples, (n, t, ...). Static and hashable.
+        shared: a pytree that every chunk needs whole.
+        rows: a pytree of arrays with the examples on axis 0, from which chunks are cut.
+        size: the number of examples in a chunk.
+        rank: the number of axes of the param, stacked ones not counted.
     """
 
     make: Callable[[Any, Any], Factor]
@@ -175,29 +183,31 @@ class Chunked(Factor):
     rank: int = field(default=2)
 
     def form(self) -> Form:
-        """Make the factor of all examples at once."""
+        """Return the factor of all examples at once."""
         return self.make(self.shared, self.rows).form()
 
 
 def is_factor(value: Any) -> bool:
-    """Tell whether `value` is a factor."""
+    """Return whether `value` is a factor."""
     return isinstance(value, Factor)
 
 
 def cotangent(form: Form) -> Array:
-    """Return the part of a form that is linear in the cotangent: dz, or the examples' gradients."""
+    """Return the part of a form that is linear in the cotangent: dz, or the gradients of the examples."""
     return form.g if isinstance(form, Examples) else form.dz
 
 
 def with_cotangent(form: Form, dz: Array) -> Form:
-    """Return the form with another part that is linear in the cotangent."""
+    """Return the form with `dz` as the part that is linear in the cotangent."""
     return replace(form, g=dz) if isinstance(form, Examples) else replace(form, dz=dz)
 
 
 def join(factors: Any, param: Any) -> Any:
-    """Join the uses of one param, stacked on axis 0 of its factor, into one; see `Factor.joined`.
+    """Join the uses of one param, stacked on axis 0 of its factor, into one factor; see `Factor.joined`.
 
-    Gradients, which a leaf may give in a factor's place, are added up. Stacked axes of the param stay first.
+    Args:
+        factors: a factor, or a gradient that a leaf returned instead; gradients are summed over axis 0.
+        param: the param, whose stacked axes stay first.
     """
     if not isinstance(factors, Factor):
         return jnp.sum(factors, 0)
@@ -207,19 +217,23 @@ def join(factors: Any, param: Any) -> Any:
 
 
 def _behind_examples(factors: _F, axes: int) -> _F:
-    """Move the uses, axis 0 of `axes` that are summed over, behind the examples' axis."""
+    """Move axis 0, that of the uses, behind the axis of the examples, where `axes` axes are summed over."""
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, min(1, axes - 1)), factors)
 
 
 def over_chunks(
     chunk: Callable[[Any, Callable[[Any], Any]], tuple[Any, Any]], rows: Any, size: int
 ) -> tuple[Any, Any]:
-    """Run `chunk(rows, widen) -> (to add up, to concatenate)` on at most `size` of the rows at a time.
+    """Run `chunk` on at most `size` of the rows at a time, in a scan.
 
-    `rows` is a tree of arrays with n rows each; chunks are equally large, the last one filled up with rows
-    of zeros. What is added up is so in float32 or wider: `chunk` widens by `widen` what decides its dtype.
+    Args:
+        chunk: `chunk(rows, widen)` returns (what is summed over the chunks, what is concatenated). It calls
+            `widen` on whatever decides the dtype of the sum, so that the sum is made in float32 or wider.
+        rows: a pytree of arrays (n, ...). Chunks are equally large, the last one padded with rows of zeros.
+        size: the most rows of a chunk.
 
-    On a mesh `size` is what each device takes at a time: a chunk has rows of all the shards.
+    Returns:
+        the sum, in the dtype it has without widening, and the concatenation, (n, ...).
     """
     leaves = jax.tree.leaves(rows)
     n, shards = leaves[0].shape[0], max(map(shards_of, leaves))

@@ -1,8 +1,8 @@
-"""Other backward rules: errors that return through other weights than those they came by.
+"""Other backward rules, in which cotangents return through weights that are not those of the forward pass.
 
 `fnn.backward` takes the params explicitly, so feedback alignment is a backward pass with other params. All
-rules give what `read` makes of the factors, so every reader works with them: seed them with a loss of
-reduction "sum" for the readers of examples.
+rules return readings of the factors, so every reader works with them; readers of examples need a loss of
+reduction "sum".
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +25,34 @@ from fnn.readers.seeds import factor_types
 def feedback_alignment(
     net: Layer, loss: Objective, read: Reader = gradient
 ) -> Callable[..., tuple[Any, Any]]:
-    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value,
-    readings)`.
+    """Return `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
 
-    The forward pass uses `params`; the backward pass has, in the place of every weight W of a dense layer,
-    that of `feedback`, a tree like the params: dx = dz B^T. Scales, biases and tables stay those of the
-    params, as activations are recomputed with them. With `feedback = params` it is backpropagation. Fixed
-    random feedback: `fnn.init(net, another_key, x)`. Cost: that of `value_and_grad`.
-    `trees` are further trees that begin like the params, for the reader's leaves. Source: Lillicrap et al.
-    2016. Raises InputError where `feedback` is not like the params, or a tree does not begin like them.
+    The forward pass uses `params`. The backward pass uses, for every weight W of a dense layer, the weight B
+    of `feedback`: dx = dz B^T. Scales, biases and tables are those of `params`, as activations are recomputed
+    with them. With `feedback = params` this is backpropagation.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params.
+        read: the reader of the factors.
+
+    Args of the function:
+        params: the params of `net`.
+        feedback: a tree like the params; for fixed random feedback `fnn.init(net, another_key, x)`.
+        x: the input (n, ..., k).
+        target: the targets of the loss.
+        key: the random key for dropout, or None for no noise.
+        weights: weights per example, as the loss takes them.
+        trees: further trees that begin like the params, for the leaves of the reader.
+
+    Returns of the function:
+        the value of the loss as reduced, and the readings, a tree like the params.
+
+    Raises:
+        InputError: where `feedback` is not like the params, or a tree does not begin like them.
+
+    Cost: that of `value_and_grad`.
+    Source: Lillicrap et al. 2016.
     """
     loss = without_params("feedback_alignment", loss)
 
@@ -60,9 +79,20 @@ def feedback_alignment(
 
 
 def sign_symmetric(params: Params, feedback: Params) -> Params:
-    """Return feedback with the params' signs and its own magnitudes, |B| sign(W): for `feedback_alignment`.
+    """Return feedback weights with the signs of the params: |B| sign(W), for `feedback_alignment`.
 
-    Magnitudes all equal are "uniform sign-concordant feedback". Source: Liao, Leibo, Poggio 2016.
+    Args:
+        params: the params, W.
+        feedback: a tree like the params, B, whose magnitudes are used; where these are all equal, the result
+            is "uniform sign-concordant feedback".
+
+    Returns:
+        a tree like `feedback`.
+
+    Raises:
+        InputError: where `feedback` is not like the params.
+
+    Source: Liao, Leibo, Poggio 2016.
     """
     params, feedback = canonical((params, feedback))
     check_like("sign_symmetric", feedback, params, "feedback")
@@ -70,15 +100,31 @@ def sign_symmetric(params: Params, feedback: Params) -> Params:
 
 
 def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Callable[..., tuple[Any, Any]]:
-    """Return a function `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value,
-    readings)`.
+    """Return `(params, feedback, x, target, key=None, weights=None, trees=()) -> (value, readings)`.
 
-    The chain is cut before each of its layers that has a weight, but for the first; at a cut the cotangent
-    is not what comes back through the layers above but dy B, the output's cotangent times a fixed matrix:
-    `feedback` is a tuple of these, (outputs, features at the cut), by `direct_feedback_matrices`. Between two
-    cuts the backward is the layers' own (a `Skip`, a `gated` or a `Repeat` is trained as one piece by its
-    own). Cost: less than backpropagation's, and the layers wait for dy alone. `trees` as for
-    `feedback_alignment`. Source: Nøkland 2016. Raises InputError where the matrices do not fit the cuts.
+    The chain is cut before each of its layers that has a weight, except the first. At a cut the cotangent is
+    dy B, the output's cotangent times a fixed matrix, instead of the one from the layers above. Between two
+    cuts the backward is that of the layers: a `Skip`, a `gated` or a `Repeat` is one piece with its own
+    backward.
+
+    Args:
+        net: the chain, a `Serial`.
+        loss: a loss without params.
+        read: the reader of the factors.
+
+    Args of the function:
+        feedback: a matrix (outputs, features at the cut) for each cut, by `direct_feedback_matrices`.
+        params, x, target, key, weights, trees: as for `feedback_alignment`.
+
+    Returns of the function:
+        the value of the loss as reduced, and the readings, a tree like the params.
+
+    Raises:
+        InputError: where the matrices do not fit the cuts, `net` is not a `Serial`, or a tree does not begin
+            like the params.
+
+    Cost: less than that of backpropagation, and each layer depends on dy alone.
+    Source: Nøkland 2016.
     """
     loss = without_params("direct_feedback", loss)
 
@@ -116,9 +162,19 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
 
 
 def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> tuple[Any, ...]:
-    """Draw a matrix (outputs, features) for each cut of `direct_feedback`, of variance 1 / outputs.
+    """Draw the matrices of `direct_feedback`, with normal entries of variance 1 / outputs.
 
-    The layers are those of `net` for inputs like `x`, an array or a `jax.ShapeDtypeStruct`.
+    Args:
+        net: the chain, a `Serial`.
+        key: a random key.
+        params: the params of `net`, or their shapes.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+
+    Returns:
+        a tuple with a matrix (outputs, features at the cut) for each cut, in the dtype of the value there.
+
+    Raises:
+        InputError: where `net` is not a `Serial`.
     """
     shapes, y = [], shapes_of("direct_feedback_matrices", x)
     for start, stop in _spans(net, params, x):
@@ -136,7 +192,7 @@ def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> t
 
 
 def _spans(net: Serial, params: Params, x: Any) -> list[tuple[int, int]]:
-    """Cut the chain before its layers with a weight, but for the first of them."""
+    """Return (start, stop) of each piece of the chain; `direct_feedback` says where it is cut."""
     if not isinstance(net, Serial):
         raise InputError("direct_feedback", "a chain", repr(net), "fnn.Serial(layer)")
     types = factor_types(net, params, x)

@@ -1,4 +1,4 @@
-"""The flops of matrix products and convolutions, counted in a program as it is before a compiler sees it."""
+"""The flops of matrix products and convolutions, counted in a JAX program before it is compiled."""
 
 from collections.abc import Callable
 from math import prod
@@ -10,13 +10,23 @@ from fnn.core import Layer, Params
 
 
 def product_flops(layer: Layer, params: Params, x: Any) -> int:
-    """Count 2nkj for every matrix product in the layer's forward."""
+    """Count the flops of the matrix products in a layer's forward: 2nkj for each.
+
+    Args:
+        layer: any layer.
+        params: its params or their shapes.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+    """
     return flops_of(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
 
 
 def residual_flops(layer: Layer, params: Params, x: Any) -> int:
-    """Count the flops by which a layer's residuals are made: its extras, and its output only if that is
-    read.
+    """Count the flops to make a layer's residuals: its extras, and its output if the backward reads that.
+
+    Args:
+        layer: any layer.
+        params: its params or their shapes.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
     """
 
     def residuals(params: Params, x: Any) -> Any:
@@ -27,14 +37,22 @@ def residual_flops(layer: Layer, params: Params, x: Any) -> int:
 
 
 def needed_flops(f: Callable[..., Any], *args: Any) -> int:
-    """Count the flops that the outputs of `f` depend on; others, a compiler leaves out."""
+    """Count the flops that the outputs of `f(*args)` depend on; a compiler removes the others.
+
+    Args:
+        f: a function of arrays.
+        args: its arguments, pytrees of arrays or `jax.ShapeDtypeStruct`s.
+    """
     jaxpr = jax.make_jaxpr(f)(*args).jaxpr
     return flops_of(jaxpr, wanted=[True] * len(jaxpr.outvars))
 
 
 def flops_of(jaxpr: Any, wanted: list[bool] | None = None) -> int:
-    """Count 2nkj for every matrix product in a program; with `wanted`, of those on which these outputs
-    depend.
+    """Count the flops of the matrix products and convolutions in a program: 2nkj for a product.
+
+    Args:
+        jaxpr: the program, open or closed.
+        wanted: a bool for each output, whether to count what it depends on; None to count everything.
     """
     inner = getattr(jaxpr, "jaxpr", jaxpr)  # a closed program has its open one inside
     live = None if wanted is None else {id(v) for v, want in zip(inner.outvars, wanted, strict=True) if want}

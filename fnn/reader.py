@@ -1,10 +1,9 @@
-"""Readers: pure functions of a factor, and what they say of themselves.
+"""Readers: pure functions of a factor, and the properties that they declare.
 
-A reader's rule is written for one factor in its plain form: `Outer(x (n, t, k), dz (n, t, j))`,
-`Total(dz (n, t, j))`, `Rows(index (n, t), dz (n, t, j))` or `Examples(g (n, *shape))`; n examples, t tokens
-(one
-where an example has none). The `Reader` around it brings every factor that a backward pass can make into that
-form: stacked axes of `Repeat`, further axes of tokens, other types, factors that are made in chunks.
+A reader's rule is written for one factor in its plain form: `Outer(x (n, t, k), dz (n, t, j))`, `Total(dz (n,
+t, j))`, `Rows(index (n, t), dz (n, t, j))` or `Examples(g (n, *shape))`, for n examples of t tokens (one
+where an example has no token axis). The `Reader` around the rule converts every factor that a backward pass
+can make to that form: stacked axes of `Repeat`, further token axes, other types, chunks.
 """
 
 import math
@@ -27,31 +26,30 @@ Joins = Literal["sum", "concatenate", "gradient"]
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader: a rule, and what it says of itself. Called as `reader(factor, param, *leaves)`.
+    """A rule and its properties, called as `reader(factor, param, *leaves)`.
 
     Args:
         rule: `rule(factor, param, *leaves)`, for a factor in its plain form and the params of one layer.
-        joins: how the readings of some of the examples make up that of all. "sum": they add up;
-            "concatenate": axis 0 is that of the examples; "gradient": the reader wants the gradient alone,
-            and takes it in the factor's place; None: it must see all examples at once.
-        linear: whether the readings of several uses of a param add up.
+        joins: how the readings of parts of the examples make up that of all. "sum": they are added;
+            "concatenate": they are concatenated on axis 0, that of the examples; "gradient": the rule is
+            called with the gradient instead of the factor; None: the rule needs all examples at once.
+        linear: whether the readings of several uses of a param can be added.
         sliced: whether axis 0 of the leaves is that of the examples.
-        plain: False for a rule that takes factors as they come, stacked, in any type, or a gradient.
-        readers: of `zip_readers`, the readers that it runs.
-        like: what its reading is like. "param": its last axes are the param's; "order": the order of the
-            param's elements does not matter, and readings of some and of the other elements add up; for a
-            reading that is a tree, a tree of these. None: not said; then a param that is used in another
-            layout than its own is read by its examples' gradients.
+        plain: False for a rule that accepts every factor, stacked or of any type, and gradients.
+        readers: the readers that `zip_readers` runs.
+        like: "param": the last axes of the reading are the param's; "order": the order of the param's
+            elements does not matter, and readings of some and of the other elements can be added; a tree of
+            these for a reading that is a tree. With None, a param used in another layout is read by its
+            example gradients.
 
-    Raises: InputError where a layer gave an array in place of a factor, and where there is no axis of
-    examples.
+    Raises:
+        InputError: on a call, where a layer made an array instead of a factor, or no axis of examples.
 
     >>> import jax.numpy as jnp
     >>> from fnn.factors import Outer
     >>> largest = Reader(lambda factor, param: jnp.abs(factor.dz).max((1, 2)), joins="concatenate")
     >>> print(largest(Outer(jnp.ones((2, 3)), jnp.array([[1.0, -4.0], [2.0, 3.0]])), jnp.zeros((3, 2))))
     [4. 3.]
-
     """
 
     rule: Rule
@@ -67,7 +65,7 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """The rule's name, for errors."""
+        """The name of the rule, for error messages."""
         return getattr(self.rule, "__name__", "reader")
 
     @property
@@ -80,7 +78,7 @@ class Reader:
         )
 
     def __call__(self, factor: Any, param: Any, *leaves: Any) -> Any:
-        """Read a factor of `param`, with the leaves of further trees."""
+        """Return the reading of a factor of `param`; `leaves` are those of the further trees."""
         if not self.plain:
             return self.rule(factor, param, *leaves)
         if self.joins == "gradient":
@@ -100,9 +98,10 @@ Read: TypeAlias = Reader | Rule
 
 
 def as_reader(read: Read) -> Reader:
-    """Return a reader: a bare rule is wrapped, a `functools.partial` of a reader says what that says.
+    """Return a `Reader`: a bare rule is wrapped, a `functools.partial` of a reader keeps its properties.
 
-    Raises: InputError for what is no function, and where a bare rule returns None: it has no case for a form.
+    Raises:
+        InputError: where `read` is not callable, or, on a call, where a bare rule returns None for a form.
     """
     if isinstance(read, Reader):
         return read
@@ -128,14 +127,14 @@ def as_reader(read: Read) -> Reader:
 def reader(
     joins: Joins | None = None, *, linear: bool = False, sliced: bool = False, like: Any = None
 ) -> Callable[[Rule], Reader]:
-    """Make a `Reader` of the rule below: a decorator; see there for the arguments."""
+    """Return a decorator that makes a `Reader` of a rule; the arguments are those of `Reader`."""
     return lambda rule: Reader(rule, joins, linear, sliced, like=like)
 
 
 def zip_readers(*reads: Read) -> Reader:
-    """Run several readers in one pass: the reading of a factor is the tuple of theirs; see `unzip`.
+    """Return a reader that runs several readers, called with the same leaves, in one pass.
 
-    Each is called with the same leaves. Cost: one pass, and what each reader costs.
+    Its reading of a factor is the tuple of theirs; see `unzip`. Cost: one pass, and what each reader costs.
     """
     readers = tuple(map(as_reader, reads))
 
@@ -146,7 +145,11 @@ def zip_readers(*reads: Read) -> Reader:
 
 
 def unzip(params: Any, readings: Any) -> tuple[Any, ...]:
-    """Return a tree of readings for each reader of `zip_readers`, in their order.
+    """Split the readings of `zip_readers` into one tree for each of its readers, in their order.
+
+    Args:
+        params: a pytree with the structure of the params, not empty.
+        readings: a pytree that has a tuple at each param.
 
     >>> unzip({"kernel": 0, "bias": 0}, {"kernel": (1, 2), "bias": (3, 4)})
     ({'bias': 3, 'kernel': 1}, {'bias': 4, 'kernel': 2})
@@ -159,10 +162,17 @@ def unzip(params: Any, readings: Any) -> tuple[Any, ...]:
 
 
 def sum_over_params(readings: Any, axes: int = 1) -> Any:
-    """Add the readings of all params, stacked ones too: keep the last `axes` axes.
+    """Sum the readings over all params and over their stacked axes.
 
-    One axis for a number per example: `sum_over_params(squared_norms)` is (n,), the squared norm of each
-    example's whole gradient. Two for a number per pair of examples.
+    Args:
+        readings: a pytree of arrays whose last `axes` axes have the same shape for all params.
+        axes: the number of axes to keep: 1 for readings per example, 2 for readings per pair of examples.
+
+    Returns:
+        an array of `axes` axes: the sum of squared norms (n,) is that of each example's whole gradient.
+
+    Raises:
+        InputError: where there are no readings.
     """
     leaves = jax.tree.leaves(readings)
     if not leaves:
@@ -189,7 +199,7 @@ def with_tokens(form: Form) -> Form:
 
 
 def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
-    """Read a factor chunk by chunk, as the reader says."""
+    """Read a factor chunk by chunk, and join the readings as the reader declares."""
     if read.joins == "gradient":
         return read(gradient(factor, param), param, *leaves)
 
@@ -204,11 +214,10 @@ def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
 
 
 def _gradient(factor: Any, param: Any) -> Any:
-    """Read the gradient of `param` off its factor: the default reader.
+    """Sum a factor to the gradient of `param`: the default reader.
 
-    The sum is accumulated in float32 or wider and then has `param`'s shape and dtype. A layer whose
-    backward gives an array where a factor could stand has given the gradient itself.
-
+    The sum is accumulated in float32 or wider, and returned in the shape and dtype of `param`. An array
+    instead of a factor is already the gradient, and is returned as it is.
     Cost: 2nkj flops for an `Outer` of n rows, n k for the others.
     """
     if not isinstance(factor, Factor):
@@ -247,9 +256,7 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
-    """Return the factor itself: `backward(..., read=as_factors)` returns a value to keep, replay or read
-    later.
-    """
+    """Return the factor itself, to keep it or to read it later."""
     return factor
 
 

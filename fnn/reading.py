@@ -1,6 +1,4 @@
-"""How a composition reads the factors of its leaves, in a loop too: a reader, and the trees that it reads
-by.
-"""
+"""How a composition reads the factors of its leaves, inside a loop too: a reader and its trees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,52 +13,63 @@ from fnn.reader import Joins, Reader, as_factors
 
 @runtime_checkable
 class Reading(Protocol):
-    """What a composition hands on to its layers: called with a leaf's factors, it returns what is read of
-    them.
+    """What a composition passes to its layers: called with the factors of a leaf, it returns their readings.
 
-    A loop over stacked params `enter`s it: part of the trees is scanned over, part is carried. At each use
-    `at_use` gives the reading of that use and its params; `leave` says of what came out of the use what is
-    carried on and what is stacked, and `finished` what the loop has read.
+    A loop over stacked params calls `enter`, and then scans over one part of the trees and carries another.
+    At each use `at_use` returns the reading of that use and its params, and `leave` divides the readings of
+    the use into what is carried and what is stacked. At the end `finished` returns the readings of the loop.
     """
 
     @property
     def joins(self) -> Joins | None:
-        """What the reader says of parts of the examples; see `fnn.readers.Reader`."""
+        """How the reader joins readings of parts of the examples; see `fnn.readers.Reader`."""
         ...
 
     @property
     def in_loop(self) -> bool:
-        """Whether this is the body of a loop, in which a compiler sees nothing of the forward."""
+        """Whether this is the body of a loop, where a compiler cannot see the forward pass."""
         ...
 
     def placed(self, in_loop: bool) -> "Reading":
-        """Return the same reading, inside of a loop or not."""
+        """Return the same reading with another `in_loop`."""
         ...
 
     def mapped(self, share: Callable[[Any], Any]) -> "Reading":
-        """Return the reading of some of the params: `share` takes that part of a tree that begins like
-        them.
+        """Return the reading of some of the params.
+
+        Args:
+            share: a function that takes a tree that begins like the params, and returns the part for those.
         """
         ...
 
     def holding(self, marks: Any) -> "Reading":
-        """Return the same reading, but of the params that `marks` has an array for, the factor as it is."""
+        """Return a reading that returns the factor itself for some params.
+
+        Args:
+            marks: a tree like the params: an array marks a param whose factor is returned, None one that is
+                read.
+        """
         ...
 
     def released(self, readings: Any) -> Any:
-        """Return the readings of a reading that is `holding` some, without the marks."""
+        """Remove the marks from the readings of a `holding` reading."""
         ...
 
     def split(self, axis: tuple[int, int]) -> "Reading":
-        """Return the same reading with the first stacked axis of every leaf split into two."""
+        """Return the same reading with the first stacked axis of every leaf reshaped to the two of `axis`."""
         ...
 
     def merged(self, readings: Any) -> Any:
-        """Undo in the readings what `split` did to the trees."""
+        """Undo `split` in the readings: reshape the first two axes to one."""
         ...
 
     def __call__(self, factors: Any, who: object) -> Any:
-        """Read a tree of factors that a leaf, `who`, made."""
+        """Read a tree of factors.
+
+        Args:
+            factors: a tree in the structure of the params, with a factor or a gradient at each.
+            who: the leaf that made them, for the error message.
+        """
         ...
 
     def enter(self) -> tuple[Any, Any]:
@@ -68,25 +77,42 @@ class Reading(Protocol):
         ...
 
     def stack(self, params: Any, carried: Any) -> Any:
-        """Return the stacked params of the loop, given as `params`, from where they lie now."""
+        """Return the stacked params of a loop.
+
+        Args:
+            params: the params that the loop was given.
+            carried: what the loop carries, which may hold newer params.
+        """
         ...
 
     def at_use(self, i: Any, carried: Any, scanned: Any) -> tuple["Reading", Any]:
-        """Return the reading of use `i` of the loop, and its params."""
+        """Return the reading of one use of the loop, and the params of that use.
+
+        Args:
+            i: the number of the use, () integer.
+            carried: what the loop carries.
+            scanned: what the scan returns for this use.
+        """
         ...
 
     def leave(self, readings: Any) -> tuple[Any, Any]:
-        """Return what is carried on from a use, and what is stacked."""
+        """Divide the readings of a use into what the loop carries and what it stacks."""
         ...
 
     def finished(self, carried: Any, stacked: Any) -> Any:
-        """Return what the loop has read."""
+        """Return the readings of the loop, from what it carried and what it stacked."""
         ...
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """The usual reading: a loop scans over the trees, the params first, and stacks what is read."""
+    """The usual reading: a loop scans over the trees and stacks the readings.
+
+    Args:
+        reader: the reader.
+        trees: the params, then the further trees, each of which begins like the params.
+        in_loop: whether this is the body of a loop.
+    """
 
     reader: Reader
     trees: tuple[Any, ...]
@@ -94,19 +120,19 @@ class Stacked:
 
     @property
     def joins(self) -> Joins | None:
-        """What the reader says."""
+        """How the reader joins readings of parts of the examples."""
         return self.reader.joins
 
     def placed(self, in_loop: bool) -> "Stacked":
-        """Return the same reading, inside of a loop or not."""
+        """Return the same reading with another `in_loop`."""
         return replace(self, in_loop=in_loop)
 
     def mapped(self, share: Callable[[Any], Any]) -> "Stacked":
-        """Return the reading of some of the params."""
+        """Return the reading of some of the params, with `share` applied to every tree."""
         return replace(self, trees=tuple(map(share, self.trees)))
 
     def holding(self, marks: Any) -> "Stacked":
-        """Return the same reading, but of marked params the factor as it is."""
+        """Return a reading that returns the factor itself for the params that `marks` has an array for."""
 
         def read(factor: Any, param: Any, *leaves: Any) -> Any:
             *own, mark = leaves
@@ -115,19 +141,23 @@ class Stacked:
         return replace(self, reader=Reader(read, plain=False), trees=(*self.trees, marks))
 
     def released(self, readings: Any) -> Any:
-        """Return them as they are: only the trees that were read by had marks."""
+        """Return the readings as they are: they hold no marks."""
         return readings
 
     def split(self, axis: tuple[int, int]) -> "Stacked":
-        """Return the same reading with the first axis of every leaf split into two."""
+        """Return the same reading with the first axis of every leaf reshaped to the two of `axis`."""
         return self.mapped(lambda tree: jax.tree.map(lambda leaf: leaf.reshape(*axis, *leaf.shape[1:]), tree))
 
     def merged(self, readings: Any) -> Any:
-        """Make the first two axes one."""
+        """Reshape the first two axes of every reading to one."""
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), readings)
 
     def __call__(self, factors: Any, who: object) -> Any:
-        """Read a tree of factors. Raises InputError where it has another structure than the params."""
+        """Read a tree of factors.
+
+        Raises:
+            InputError: where its structure is not that of the params, or JAX does not know a factor's type.
+        """
         params = self.trees[0]
         if jax.tree.structure(factors, is_leaf=is_factor) != jax.tree.structure(params):
             wanted = f"factors in the structure of its params, {describe(params)}"
@@ -137,19 +167,19 @@ class Stacked:
         return jax.tree.map(self.reader, factors, *self.trees, is_leaf=is_factor)
 
     def enter(self) -> tuple[None, tuple[Any, ...]]:
-        """Scan over the trees."""
+        """Return None to carry, and the trees to scan over."""
         return None, self.trees
 
     def stack(self, params: Any, carried: None) -> Any:
-        """Return them as they were given."""
+        """Return the params as they were given."""
         return params
 
     def at_use(self, i: Any, carried: None, scanned: tuple[Any, ...]) -> tuple["Stacked", Any]:
-        """Read by what the scan gives."""
+        """Return the reading with the trees of this use, and its params."""
         return replace(self, trees=scanned, in_loop=True), scanned[0]
 
     def leave(self, readings: Any) -> tuple[None, Any]:
-        """Stack the readings."""
+        """Return None to carry, and the readings to stack."""
         return None, readings
 
     def finished(self, carried: None, stacked: Any) -> Any:
@@ -159,12 +189,12 @@ class Stacked:
 
 @dataclass(frozen=True)
 class AllUses:
-    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined."""
+    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later."""
 
     params: Any
 
     def enter(self) -> tuple[None, None]:
-        """Carry and scan over nothing."""
+        """Return None to carry, and None to scan over."""
         return None, None
 
     def stack(self, params: Any, carried: None) -> Any:
@@ -172,7 +202,7 @@ class AllUses:
         return params
 
     def at_use(self, i: Any, carried: None, scanned: None) -> tuple[Stacked, Any]:
-        """Return the factors of the use."""
+        """Return a reading that returns the factors of the use, and the params."""
         return Stacked(as_factors, (self.params,), in_loop=True), self.params
 
     def finished(self, carried: None, stacked: Any) -> Any:
@@ -181,7 +211,15 @@ class AllUses:
 
 
 def check_registered(factors: Any, who: object) -> None:
-    """Raise InputError for a factor type that JAX does not know."""
+    """Raise unless all types of factors are registered as pytrees.
+
+    Args:
+        factors: a tree of factors.
+        who: the leaf that made them, for the error message.
+
+    Raises:
+        InputError: where JAX does not know a type.
+    """
     for factor in jax.tree.leaves(factors, is_leaf=is_factor):
         if isinstance(factor, Factor) and any(leaf is factor for leaf in jax.tree.leaves(factor)):
             name = type(factor).__name__

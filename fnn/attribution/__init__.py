@@ -1,4 +1,4 @@
-"""Which training examples did it."""
+"""Which training examples did it: scores of training examples."""
 
 from fnn.attribution.scores import el2n as el2n
 from fnn.attribution.scores import grand as grand

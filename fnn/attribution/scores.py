@@ -1,7 +1,7 @@
 """Which training examples did it: influence on a test loss, TracIn, GraNd and EL2N.
 
 All are inner products and norms of example gradients, each of the example's own loss (see
-`losses_and_readings`), read without making a gradient.
+`losses_and_readings`), read from the factors without a gradient of each example.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,20 +21,34 @@ from fnn.readers.seeding import losses_and_readings, row_losses
 
 
 def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a function `(params, x, target, x_test, target_test) -> scores`, (n,), one for each example of
-    x.
+    """Return a function `(params, x, target, x_test, target_test) -> scores`: the influence on a test loss.
 
-    score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss as `loss` reduces it:
-    by so much does the test loss fall, to first order, per unit of weight that example i gets beyond its
-    own in the mean of the training losses; leaving it out raises the test loss by score_i / n. Helpful
-    examples are above zero, harmful ones below.
+    score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss and g_i that of example i's
+    own loss. To first order, the score is the fall of the test loss for each unit of weight that example i
+    gets in the mean of the training losses beyond its own; leaving the example out raises the test loss by
+    score_i / n. Helpful examples have scores above zero, harmful ones below.
 
-    `inverse` takes a tree like the params and gives (F + damping I)^-1 times it, F the curvature of the mean
-    training loss: `lambda v: fnn.curvature.kronecker_solve(blocks, v, damping)` for Kronecker factors,
-    `fnn.curvature.conjugate_gradients`
-    for the GGN or the Hessian itself. The damping decides much: for a network F is singular. Cost: a gradient
-    for the test loss, `inverse` once, and one pass over the training examples, 2ntkj flops a layer.
-    Source: Koh, Liang 2017 (whose score has the other sign); Bae et al. 2022 for what it means.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`; the test loss is reduced as it says.
+        inverse: a function that multiplies a tree like the params by (F + damping I)^-1, F the curvature of
+            the mean training loss: `lambda v: fnn.curvature.kronecker_solve(blocks, v, damping)` for
+            Kronecker factors, `fnn.curvature.conjugate_gradients(...)` for the GGN or the Hessian. The scores
+            depend much on the damping, as the F of a network is singular.
+
+    Args of the function:
+        params: the params of `net`, and of the loss where it has some.
+        x: n training examples, (n, ..., k).
+        target: their targets.
+        x_test: the test examples, (m, ..., k).
+        target_test: their targets.
+
+    Returns of the function:
+        scores (n,), in float32 or wider.
+
+    Cost: a gradient of the test loss, one `inverse`, and a pass over the training examples, 2ntkj flops a
+    layer.
+    Source: Koh, Liang 2017, whose score has the other sign; for its meaning Bae et al. 2022.
     """
     loss = as_objective("influence", loss)
     products = losses_and_readings(net, loss, inner_product)
@@ -47,11 +61,29 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
 
 
 def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
-    """Return a function `(checkpoints, x, target, x_test, target_test) -> scores`, (n, m).
+    """Return a function `(checkpoints, x, target, x_test, target_test) -> scores`: TracIn.
 
-    `checkpoints` are pairs (params, learning rate); scores[i, j] = sum over them of rate g_i . g_j, what
-    steps of gradient descent on example i take off the loss of test example j, to first order. Sum over
-    j for the whole test set. Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
+    scores[i, j] = sum over checkpoints of rate g_i . g_j: to first order, by how much gradient descent on
+    training example i lowers the loss of test example j. Sum over j for the whole test set.
+
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+
+    Args of the function:
+        checkpoints: pairs (params, learning rate), one or more.
+        x: n training examples, (n, ..., k).
+        target: their targets.
+        x_test: m test examples, (m, ..., k).
+        target_test: their targets.
+
+    Returns of the function:
+        scores (n, m), in float32 or wider.
+
+    Raises:
+        InputError: where there is no checkpoint, or a layer couples examples.
+
+    Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
     Source: Pruthi et al. 2020.
     """
     loss = as_objective("tracin", loss)
@@ -73,9 +105,24 @@ def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
 
 
 def grand(net: Layer, loss: Any) -> Callable[..., Any]:
-    """Return a function `(params, x, target) -> scores`, (n,): the norm of each example's gradient.
+    """Return a function `(params, x, target) -> scores`: GraNd, the norm of each example's gradient.
 
-    To be averaged over several initializations. Cost: one pass, 2n(k + j) flops a layer, no gradient.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+
+    Args of the function:
+        params: the params of `net`. Average the scores over several initializations.
+        x: the examples (n, ..., k).
+        target: their targets.
+
+    Returns of the function:
+        scores (n,), in float32 or wider.
+
+    Raises:
+        InputError: where a layer or the loss couples examples.
+
+    Cost: one pass, 2n(k + j) flops a layer; no gradient is made.
     Source: Paul, Ganguli, Dziugaite 2021.
     """
     loss = as_objective("grand", loss)
@@ -84,9 +131,24 @@ def grand(net: Layer, loss: Any) -> Callable[..., Any]:
 
 
 def el2n(net: Layer, loss: Objective) -> Callable[..., Any]:
-    """Return a function `(params, x, target) -> scores`, (n,): the norm of each example's output gradient.
+    """Return a function `(params, x, target) -> scores`: EL2N, the norm of the loss's gradient by the output.
 
-    For the cross-entropy |p - e_label|. Over the tokens of an example too. Cost: a forward pass.
+    For the cross-entropy this is |p - e_label|. The norm of an example is taken over all its tokens.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params.
+
+    Args of the function:
+        params, x, target: as for `grand`.
+
+    Returns of the function:
+        scores (n,), in the dtype of the output.
+
+    Raises:
+        InputError: where a layer or the loss couples examples.
+
+    Cost: a forward pass.
     Source: Paul, Ganguli, Dziugaite 2021.
     """
     loss = as_objective("el2n", loss)

@@ -12,10 +12,21 @@ from fnn.readers.examples import inner_product, materialised
 
 
 def self_influence(damping: float) -> Reader:
-    """Return a reader of g_i^T (F + damping I)^-1 g_i for each example, (n,): leaves are the blocks of F.
+    """Return a reader of g_i^T (F + damping I)^-1 g_i for each example.
 
-    One token: (X U)^2 (1 / eigenvalues) (dZ V)^2, 2n(k^2 + j^2 + kj) flops; more by gradients in the basis.
-    The damping is the whole block's, exactly. A bias that is joined to its weight counts there.
+    One token: (X U)^2 (1 / eigenvalues) (dZ V)^2. Several tokens: by the example gradients in the eigenbasis.
+
+    Args:
+        damping: a number > 0, added to the eigenvalues of each block exactly.
+
+    Returns:
+        a reader (n,) in float32 or wider, whose leaves are the `Eigen` blocks of F. A bias that is joined to
+        its weight is counted there, and reads as zero itself.
+
+    Raises:
+        InputError: on a call, where the damping is not > 0 in the dtype of the blocks.
+
+    Cost: 2n(k^2 + j^2 + kj) flops for one token.
     """
 
     @reader()

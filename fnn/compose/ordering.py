@@ -11,13 +11,19 @@ from fnn.arrays import on_mesh, placed, sharding_of, varying_like
 
 
 def with_dependency(x: Any, on: Any) -> Any:
-    """Return the arrays of x with an artificial dependency on those of `on`, of which one number a row is read.
+    """Return the arrays of `x`, with an artificial dependency on those of `on`.
 
-    XLA then cannot merge what is recomputed from x with what the forward computed, which would keep the
-    forward's values alive: the memory would be spent after all. On a TPU this is an optimization barrier. XLA
-    on a CPU drops barriers, and on a GPU they keep what is behind them from its fusions; there the arrays go
-    through a selection that always takes them and depends on the numbers. Each row depends on its own number:
-    where rows are on many devices, none has to be sent.
+    Without it XLA merges what is recomputed from `x` with what the forward computed, and so keeps the values
+    of the forward alive: the memory would not be saved. On a TPU the dependency is an optimization barrier.
+    On a CPU XLA drops barriers, and on a GPU they prevent fusions; there the arrays pass a selection that
+    always takes them and that depends on one number of `on`.
+
+    Args:
+        x: a pytree of arrays.
+        on: a pytree of arrays, which must be computed before the result is used.
+
+    Returns:
+        a pytree with the values of `x`.
     """
     arrays = [leaf for leaf in jax.tree.leaves(on) if leaf.size and leaf.dtype != jax.dtypes.float0]
     if not arrays or not jax.tree.leaves(x):

@@ -1,6 +1,4 @@
-"""Curvature from the factors of one pass: Gauss-Newton, Fisher, Kronecker factors, and what is built on
-them.
-"""
+"""Curvature from the factors of one pass: Gauss-Newton, Fisher and Kronecker factors, and their uses."""
 
 from fnn.curvature.eigen import Eigen as Eigen
 from fnn.curvature.eigen import eigen as eigen

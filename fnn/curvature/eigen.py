@@ -1,8 +1,8 @@
 """The eigenbasis of Kronecker factors: damped inverses, and the corrected eigenvalues of EKFAC.
 
-A block's params are here a matrix (k, j): a weight, with its bias as the last row where joined; a bias or
-scale is one row. With inputs = U S U^T and outputs = V T V^T the block's eigenvectors are U (x) V, and its
-eigenvalues, (k, j), the products S_k T_j. Source: George et al. 2018.
+The params of a block are here a matrix (k, j): a weight, with the bias as the last row where the two are
+joined; a bias or a scale is one row. With inputs = U S U^T and outputs = V T V^T the eigenvectors of the
+block are U (x) V, and its eigenvalues, (k, j), the products S_k T_j. Source: George et al. 2018.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,16 @@ class Eigen(NamedTuple):
 
 
 def eigen(factors: Any) -> Any:
-    """Return the eigenbasis of each block of `kronecker_factors`: a tree of `Eigen`.
+    """Compute the eigenbasis of each block.
 
-    Cost: about 9 (k^3 + j^3) flops a block. Eigenvalues below zero, which are rounding, become zero.
+    Args:
+        factors: the tree of blocks that `kronecker_factors` returned.
+
+    Returns:
+        a tree with an `Eigen` for each `Kronecker`. Eigenvalues below zero, which are rounding errors, become
+        zero.
+
+    Cost: about 9 (k^3 + j^3) flops a block.
     """
 
     def of(block: Kronecker) -> Eigen:
@@ -49,12 +56,20 @@ def eigen(factors: Any) -> Any:
 
 
 def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
-    """Return (F + damping I)^-1 times a tree like the params, F the block-diagonal matrix with these blocks.
+    """Multiply a tree by (F + damping I)^-1, where F is the block-diagonal matrix of these blocks.
 
-    Exact for the damped Kronecker product. Cost: 4kj(k + j) flops a block. Raises InputError where the tree
-    is not like the params that the blocks are of, and for a damping that is not above zero (in the blocks'
-    dtype), as a dead unit's eigenvalues are zero. Of a damping that only the compiler sees, one that is not
-    gives NaN.
+    Args:
+        blocks: the tree of `Eigen`, from `eigen` or `ekfac`.
+        tree: a tree like the params.
+        damping: a number > 0 in the dtype of the blocks, as the eigenvalues of a dead unit are zero.
+
+    Returns:
+        a tree like the params, exact for the damped Kronecker product. NaN where a traced damping is not > 0.
+
+    Raises:
+        InputError: where the tree is not like the params that the blocks are of, or the damping is not > 0.
+
+    Cost: 4kj(k + j) flops a block.
     """
 
     def inverse(own: Eigen, matrix: Any) -> Any:
@@ -64,7 +79,16 @@ def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
 
 
 def damped(who: str, values: Any, damping: Any) -> Any:
-    """Return eigenvalues with the damping added; see `kronecker_solve` for what is raised."""
+    """Return eigenvalues with the damping added.
+
+    Args:
+        who: the name of the caller, for the error message.
+        values: the eigenvalues of a block, (k, j).
+        damping: a number > 0 in their dtype. NaN is added where a traced one is not.
+
+    Raises:
+        InputError: where the damping is known not to be > 0.
+    """
     least = float(jnp.finfo(values.dtype).tiny)  # numbers below it are zero in a compiler's arithmetic
     if refuted(damping >= least):
         wanted = f"damping >= {least:.2g}, the least normal number of {values.dtype}"
@@ -76,9 +100,19 @@ def damped(who: str, values: Any, damping: Any) -> Any:
 
 
 def kronecker_multiply(blocks: Any, tree: Any) -> Any:
-    """Return F times a tree like the params, F the block-diagonal matrix with these blocks.
+    """Multiply a tree by F, the block-diagonal matrix of these blocks.
 
-    Cost and errors: those of `kronecker_solve`.
+    Args:
+        blocks: the tree of `Eigen`, from `eigen` or `ekfac`.
+        tree: a tree like the params.
+
+    Returns:
+        a tree like the params.
+
+    Raises:
+        InputError: where the tree is not like the params that the blocks are of.
+
+    Cost: 4kj(k + j) flops a block.
     """
     return _by_block(
         "kronecker_multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
@@ -86,11 +120,26 @@ def kronecker_multiply(blocks: Any, tree: Any) -> Any:
 
 
 def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 1) -> Callable[..., Any]:
-    """Return a function `(params, x, target, blocks, key=None) -> blocks` with EKFAC's eigenvalues.
+    """Return a function `(params, x, target, blocks, key=None) -> blocks` that corrects the eigenvalues.
 
-    In the eigenbasis the diagonal of the GGN is known exactly: the squares of the examples' gradients U^T g
-    V, summed over seeds and examples. With them the block is the nearest one of that basis. Cost: a pass as
-    `ggn_diagonal`'s, and 2n(k^2 + c j^2) flops a layer. `fisher` as there, and tokens likewise.
+    In the eigenbasis the diagonal of the GGN is known exactly: the squares of the example gradients U^T g V,
+    summed over seeds and examples. With these eigenvalues a block is the nearest to the GGN in this basis.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params.
+        fisher: "exact", "sampled" or "empirical", as for `ggn_diagonal`; tokens are handled as there.
+        samples: how many targets are drawn for each row where `fisher` is "sampled".
+
+    Args of the function:
+        params, x, target, key: as for `ggn_diagonal`.
+        blocks: the tree of `Eigen` that `eigen` returned; the result is like it.
+
+    Raises:
+        InputError: as `ggn_diagonal`, and where `blocks` does not begin like the params.
+
+    Cost: a pass as that of `ggn_diagonal`, and 2n(k^2 + c j^2) flops a layer.
+    Source: George et al. 2018.
     """
     loss = without_params("ekfac", loss)
     check_fisher("ekfac", loss, fisher)
@@ -121,7 +170,13 @@ def _is_eigen(value: Any) -> bool:
 
 
 def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:
-    """Return the factor of the block's matrix (k, j) in its eigenbasis, dz with or without seeds."""
+    """Return the factor of the block's matrix (k, j) in its eigenbasis.
+
+    Args:
+        factor: the factor of `param` in its plain form, dz with or without an axis of seeds.
+        param: the param.
+        own: its block.
+    """
     acc = own.values.dtype
     match factor:
         case Outer(x, dz):
@@ -149,7 +204,7 @@ def _from(own: Eigen, matrix: Any) -> Any:
 
 
 def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: Any) -> Any:
-    """Apply a rule for a block's matrix to a tree like the params: a joined bias rides as its last row."""
+    """Apply a rule for a block's matrix to a tree; a joined bias is the last row of its weight's."""
     blocks, tree = canonical((blocks, tree))
     check_begins(who, blocks, tree, "tree of blocks", "fnn.curvature.eigen(factors)")
     paths, structure = zip(*jax.tree.leaves_with_path(tree), strict=True), jax.tree.structure(tree)

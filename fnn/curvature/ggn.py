@@ -1,7 +1,8 @@
-"""The diagonal of the generalized Gauss-Newton matrix, G = sum over rows of J^T H J.
+"""The diagonal of the generalized Gauss-Newton matrix (GGN), G = sum over rows of J^T H J.
 
-J is the Jacobian of a row of the output by the params, H the Hessian of the row's loss by it. For the losses
-with a likelihood G is the Fisher matrix (Martens 2020). Letters as in reading.py, c seeds.
+J is the Jacobian of a row of the output by the params, H the Hessian of the row's loss by that output. For
+losses with a likelihood G is the Fisher matrix (Martens 2020). Letters: n examples, t tokens, k inputs, j
+outputs, c seeds.
 """
 
 from collections.abc import Callable
@@ -26,18 +27,35 @@ from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, see
 def ggn_diagonal(
     net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 1, per_example: bool = False
 ) -> Callable[..., Any]:
-    """Return a function `(params, x, target, key=None) -> diagonal`, a tree like the params.
+    """Return a function `(params, x, target, key=None) -> diagonal`: the diagonal of the GGN.
 
-    `fisher` is "exact", "sampled" (`samples` draws for each row, by `key`: right in the mean) or "empirical"
-    (the squared gradients of the rows' own losses). The loss's reduction is in G: after a mean it is the
-    mean's. `per_example` gives the diagonal of each example's own loss, (n, *param.shape), whatever the
-    reduction.
+    It is exact for every network, also where tokens mix: each token of an example gets seeds of its own,
+    outputs times tokens in all. Where tokens do not mix, `x.reshape(-1, k)` gives the same result with fewer
+    seeds.
 
-    Exact for every network, tokens that mix included: the tokens of an example get seeds of their own, so
-    outputs times tokens in all. Where tokens do not mix, folding them into the examples gives the same for
-    fewer: `x.reshape(-1, k)`. Cost: c backward passes' input gradients, and for one token 2nkj flops a layer
-    whatever c is, for more 2cntkj; c n j numbers. Source: Schraudolph 2002; Dangel et al. 2020.
-    Raises InputError for a loss without a known Hessian and for a layer that couples examples.
+    Args:
+        net: the network, any layer.
+        loss: a loss without params. Its reduction is in G: a mean loss gives the G of the mean.
+        fisher: "exact"; "sampled", by targets drawn from the model, which is right in the mean; or
+            "empirical", by the squared gradients of the rows' own losses.
+        samples: how many targets are drawn for each row where `fisher` is "sampled".
+        per_example: whether to return the diagonal of each example's own loss, whatever the reduction.
+
+    Args of the function:
+        params: the params of `net`.
+        x: the input (n, ..., k), examples on axis 0.
+        target: the targets of the loss.
+        key: a random key, for "sampled" and for dropout.
+
+    Returns of the function:
+        a tree like the params; with `per_example` (n, *param.shape) for each.
+
+    Raises:
+        InputError: where the loss has no known Hessian or has params, or a layer couples examples.
+
+    Cost: c backward passes' input gradients, and a layer 2nkj flops for one token, 2cntkj for more; c n j
+    numbers.
+    Source: Schraudolph 2002; Dangel et al. 2020.
     """
     loss = without_params("ggn_diagonal", loss)
     check_fisher("ggn_diagonal", loss, fisher)
@@ -72,7 +90,13 @@ def _each(factor: Form, param: Any) -> Any:
 def over_seeds(squares: Callable[..., Any], factor: Form, param: Any, shape: tuple[int, ...]) -> Any:
     """Sum `squares(factor, param)` over the seeds.
 
-    With one token a squared gradient is linear in dz^2, so the seeds are added up first, root and all.
+    With one token a squared gradient is linear in dz^2, so one call with the root of the summed dz^2 does.
+
+    Args:
+        squares: a function of a factor (n, t, ...) and `param` that returns an array of shape `shape`.
+        factor: a factor in its plain form with dz (c, n, t, j).
+        param: the param.
+        shape: the shape of the result.
     """
     dz = cotangent(factor)
     dz = dz.astype(accumulator(dz.dtype))

@@ -14,7 +14,7 @@ from fnn.readers.seeding import refuted
 
 
 class KfacState(NamedTuple):
-    """What KFAC carries from step to step."""
+    """The state of KFAC between two steps."""
 
     count: Any  # () int32
     factors: Any  # the running averages of the blocks, not yet divided by their mass
@@ -33,16 +33,31 @@ def kfac(
     norm_constraint: float | None = 1e-2,
     bias: str = "joint",
 ) -> optax.GradientTransformationExtraArgs:
-    """Build KFAC for the params of `net`; `x` is a batch, or a `jax.ShapeDtypeStruct`, as for `fnn.init`.
+    """Build the KFAC optimizer for the params of `net`.
 
-    `update(gradient, state, params, factors=factors)` takes the factors of this step's batch, by
-    `kronecker_factors(net, loss, "sampled", bias=bias)`; they are averaged with `decay`, unbiased at the
-    start, and their eigenbasis is refreshed `every` so many steps and at the first ones. The step is
-    -learning_rate times (F + damping I)^-1 gradient, with `momentum` added, and made smaller where the change
-    of the model that F predicts, learning_rate^2 p^T F p, would go beyond `norm_constraint` (None: nowhere).
-    `learning_rate` is a number or an optax schedule; `optax.inject_hyperparams` takes the other numbers too.
+    A step is -learning_rate (F + damping I)^-1 gradient, with momentum added. The averages of the factors are
+    corrected for their start from zero.
 
-    Cost a step: 4kj(k + j) flops a layer for the product, and 9(k^3 + j^3) / every for the eigenbasis.
+    Args:
+        net: the network, any layer.
+        x: a batch (n, ..., k) or its `jax.ShapeDtypeStruct`, as for `fnn.init`.
+        learning_rate: a number or an optax schedule. `optax.inject_hyperparams` takes the other numbers too.
+        damping: a number > 0, added to the eigenvalues of F.
+        decay: the weight of the past in the averages of the factors, 0 <= decay < 1.
+        every: the number of steps between two updates of the eigenbasis; the first steps update it as well.
+        momentum: the decay of the sum of past steps, 0 <= momentum < 1.
+        norm_constraint: the most that learning_rate^2 p^T F p, the change of the model that F predicts, may
+            be: a larger step is made smaller. None for no bound.
+        bias: "joint" or "separate", as for `kronecker_factors`.
+
+    Returns:
+        an optimizer whose `update(gradient, state, params, factors=factors)` takes the factors of the batch,
+        by `kronecker_factors(net, loss, "sampled", bias=bias)`.
+
+    Raises:
+        InputError: where a number is out of its range, or, on an update, the factors are not those of `net`.
+
+    Cost: a step 4kj(k + j) flops a layer for the product, and 9(k^3 + j^3) / every for the eigenbasis.
     Source: Martens, Grosse 2015; norm constraint: Ba, Grosse, Martens 2017.
 
     >>> import fnn
@@ -77,7 +92,24 @@ def scale_by_kfac(
     norm_constraint: float | None = None,
     learning_rate: Any = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Build the preconditioner alone, to chain with others of optax; arguments as for `kfac`."""
+    """Build the preconditioner of KFAC alone, to chain with other optax transformations.
+
+    Args:
+        net: the network, any layer.
+        x: a batch (n, ..., k) or its `jax.ShapeDtypeStruct`.
+        damping: a number > 0, added to the eigenvalues of F.
+        decay: the weight of the past in the averages of the factors, 0 <= decay < 1.
+        every: the number of steps between two updates of the eigenbasis.
+        bias: "joint" or "separate", as for `kronecker_factors`.
+        norm_constraint: as for `kfac`; None for no bound.
+        learning_rate: a number or schedule for the norm constraint alone; the result is not multiplied by it.
+
+    Returns:
+        a transformation whose `update` takes `factors`, as that of `kfac` does.
+
+    Raises:
+        InputError: on an update, where the factors are not those of `net`.
+    """
 
     def start(params: Any) -> KfacState:
         shapes = kronecker_shapes(net, params, x, bias)

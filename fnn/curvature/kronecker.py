@@ -1,9 +1,10 @@
-"""Kronecker factors: for each layer two small matrices whose product stands for its block of the GGN.
+"""Kronecker factors: two small matrices for each layer whose product approximates its block of the GGN.
 
 In row-major order the block of a weight (k, j) is near `inputs` (x) `outputs`, with inputs = mean x^T x, (k,
-k), and outputs = sum dz^T dz, (j, j). At one example without tokens it is equal. A bias is a weight with the
-one input 1, a scale one with x dz in the place of dz: for these `inputs` is (1, 1) and the block exact. For
-the rows of a table `inputs` is diagonal, and kept as the vector (v,). Source: Martens, Grosse 2015.
+k), and outputs = sum dz^T dz, (j, j). For one example without tokens the two are equal. A bias is a weight
+whose only input is 1, a scale such a weight with x dz as dz: their `inputs` are (1, 1), and the block is
+exact. For the rows of a table `inputs` is diagonal, and kept as the vector (v,). Source: Martens, Grosse
+2015.
 """
 
 import math
@@ -32,7 +33,7 @@ class Kronecker(NamedTuple):
 
 
 class Curved(NamedTuple):
-    """What one pass tells of a loss: its value, gradient, and curvature."""
+    """The value, gradient and curvature of a loss, from one pass."""
 
     value: Any
     gradient: Any  # like the params
@@ -48,16 +49,29 @@ def kronecker_factors(
     bias: str = "separate",
     samples: int = 1,
 ) -> Callable[..., Curved]:
-    """Return a function `(params, x, target, key=None) -> Curved`.
+    """Return a function `(params, x, target, key=None) -> Curved`: value, gradient and Kronecker factors.
 
-    `fisher`: see `curvature_seeds`; "sampled" and dropout want the key. `tokens="expand"` takes every token
-    (and every use of a shared layer) for an example of its own; "reduce" takes x's mean and dz's sum over
-    them, for networks that pool their tokens (Eschenhagen et al. 2023); tables are always expanded.
-    `bias="joint"` gives a weight and the bias of its layer one block with k + 1 inputs, the last of them 1.
+    Args:
+        net: the network, any layer.
+        loss: a loss without params, reduced to a number; `value` and the curvature are those of this number.
+        fisher: "exact", "sampled" or "empirical", as for `ggn_diagonal`.
+        tokens: "expand" takes every token, and every use of a shared layer, for an example of its own;
+            "reduce" takes the mean of x and the sum of dz over the tokens, for networks that pool their
+            tokens. Tables are always expanded.
+        bias: "joint" gives a weight and the bias of its layer one block with k + 1 inputs, the last of them
+            1; "separate" gives each its own.
+        samples: how many targets are drawn for each row where `fisher` is "sampled".
 
-    Cost: one forward pass, one backward for the gradient and one more for each seed ("empirical" has
-    its seed in the gradient's), 2nk^2 + 2cnj^2 flops a layer, k^2 + j^2 numbers. Products are accumulated in
-    float32 or wider. Raises InputError as `ggn_diagonal` does. The value is the loss's as reduced.
+    Args of the function:
+        params, x, target: as for `ggn_diagonal`.
+        key: a random key, for "sampled" and for dropout.
+
+    Raises:
+        InputError: as `ggn_diagonal`, and where the loss is not reduced or an option is unknown.
+
+    Cost: one forward pass, one backward for the gradient and one for each seed ("empirical" needs none),
+    2nk^2 + 2cnj^2 flops a layer, k^2 + j^2 numbers. Products are accumulated in float32 or wider.
+    Source: Martens, Grosse 2015; tokens: Eschenhagen et al. 2023.
     """
     loss = without_params("kronecker_factors", loss)
     check_fisher("kronecker_factors", loss, fisher)
@@ -91,7 +105,14 @@ def kronecker_factors(
 
 
 def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate") -> Any:
-    """Return the shapes of the blocks of `kronecker_factors`, for inputs like `x`; nothing is computed."""
+    """Return the shapes of the blocks that `kronecker_factors` makes; nothing is computed.
+
+    Args:
+        net: the network, any layer.
+        params: its params, or their shapes.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+        bias: as for `kronecker_factors`.
+    """
     read = _reader(False, bias == "joint", first=True)
 
     def run(params: Params, x: Any) -> Any:
@@ -104,7 +125,7 @@ def kronecker_shapes(net: Layer, params: Params, x: Any, bias: str = "separate")
 
 
 def _rows(loss: Objective, y: Any) -> int:
-    """Count the rows of the outputs. Raises InputError where one output has more than another."""
+    """Count the rows of the outputs, or raise InputError where one output has more than another."""
     rows = {leaf.shape[:-1] for leaf in jax.tree.leaves(y)}
     if len(rows) > 1:
         wanted, fix = "as many rows in all outputs", 'loss.with_reduction("sum")'
@@ -113,12 +134,12 @@ def _rows(loss: Objective, y: Any) -> int:
 
 
 def is_block(value: Any) -> bool:
-    """Tell whether `value` is a block."""
+    """Return whether `value` is a block."""
     return isinstance(value, Kronecker)
 
 
 def _reader(reduce: bool, ones: bool, first: bool) -> Reader:
-    """Return a seeded reader of the gradient, by the first seed, and the block, by the others (or it too)."""
+    """Return a seeded reader of the gradient, by the first seed, and of the block, by the others (and it)."""
 
     @seeded_reader
     def curved(factor: Form, param: Any) -> tuple[Any, Kronecker]:
@@ -131,11 +152,16 @@ def _reader(reduce: bool, ones: bool, first: bool) -> Reader:
 
 
 def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) -> Kronecker:
-    """Return the block of a form with dz (c, n, t, j); `ones` adds an input of 1 to a weight's.
+    """Return the block of a form with dz (c, n, t, j).
 
-    Of the examples' gradients g (c, n, k, j) themselves it is sum g g^T / sum |g|^2 (x) sum g^T g: exact for
-    one
-    gradient of rank one, and the nearest product by its margins (Gupta, Koren, Singer 2018).
+    For gradients g (c, n, k, j) of the examples it is sum g g^T / sum |g|^2 (x) sum g^T g: exact for one
+    gradient of rank one, else the nearest product by its margins (Gupta, Koren, Singer 2018).
+
+    Args:
+        factor: a factor in its plain form with seeds.
+        param: the param.
+        reduce: whether to reduce the tokens before the products.
+        ones: whether to add an input of 1 to a weight's.
     """
     acc = accumulator(cotangent(factor).dtype)
 
@@ -172,7 +198,7 @@ def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) ->
 
 
 def _joined(net: Layer, params: Params, x: Any, factors: Any) -> Any:
-    """Keep the added input where a layer's params are one weight and its bias, and take it away elsewhere."""
+    """Keep the added input where a layer's params are one weight and its bias, and remove it elsewhere."""
     types = jax.tree.leaves_with_path(factor_types(net, params, x))
     containers: dict[Any, list[Any]] = {}
     for path, of in types:

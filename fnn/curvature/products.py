@@ -1,7 +1,8 @@
 """Products of the loss's second derivatives with a vector, a tree like the params; no matrix is made.
 
-Forward mode runs through our backward, which is plain code. All give what belongs to the value of the
-loss as it is reduced: a mean's Hessian for a mean. Params are one vector w, v the direction.
+Forward-mode differentiation runs through fnn's backward pass, which is plain code. Every product belongs to
+the value of the loss as reduced: the Hessian of a mean for a mean. The params are one vector w, v a
+direction.
 """
 
 from collections.abc import Callable
@@ -26,10 +27,27 @@ Product = Callable[..., Any]
 
 
 def hessian_product(net: Layer, loss: Objective) -> Product:
-    """Return a function `(params, x, target, v, key=None, weights=None) -> H v`, the Hessian times v.
+    """Return a function `(params, x, target, v, key=None, weights=None) -> H v`, H the Hessian.
 
-    The derivative along v of the gradient. Cost: twice a gradient's flops. Source: Pearlmutter 1994.
-    Raises InputError where v is not like the params.
+    H v is the derivative along v of the gradient of the loss by w.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params, reduced to a number.
+
+    Args of the function:
+        params: the params of `net`.
+        x: the input (n, ..., k).
+        target: the targets of the loss.
+        v: the direction, a tree like the params; so is the result.
+        key: the random key for dropout, or None for no noise.
+        weights: weights per example, as the loss takes them.
+
+    Raises:
+        InputError: where v is not like the params, or the loss has params.
+
+    Cost: twice a gradient's flops.
+    Source: Pearlmutter 1994.
     """
     loss = without_params("hessian_product", loss)
     of = value_and_grad(net, loss, noise=False)
@@ -45,11 +63,22 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
 def ggn_product(net: Layer, loss: Objective) -> Product:
     """Return a function `(params, x, target, v, key=None, weights=None) -> G v`, G = J^T H J.
 
-    J is the Jacobian of the outputs by w, H the Hessian of the loss by the outputs: forward mode gives J v
-    and, through the loss's gradient, H J v; our backward gives the rest. For a loss with a likelihood this
-    is the product with the exact Fisher matrix. Any loss will do, as no root of H is asked for.
-    Cost: a forward pass with its derivative and a backward, about 4/3 of a gradient. Source: Schraudolph
-    2002.
+    J is the Jacobian of the outputs by w, H the Hessian of the loss by the outputs. Forward mode computes J v
+    and, through the gradient of the loss, H J v; the backward pass computes the rest. For a loss with a
+    likelihood G is the exact Fisher matrix; no root of H is needed, so every loss is accepted.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params.
+
+    Args of the function:
+        params, x, target, v, key, weights: as for `hessian_product`.
+
+    Raises:
+        InputError: where v is not like the params, or the loss has params.
+
+    Cost: a forward pass with its derivative and a backward, about 4/3 of a gradient.
+    Source: Schraudolph 2002.
     """
     loss = without_params("ggn_product", loss)
 
@@ -66,10 +95,25 @@ def ggn_product(net: Layer, loss: Objective) -> Product:
 def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, samples: int = 1) -> Product:
     """Return a function `(params, x, target, v, key=None) -> F v`, F = sum_i g_i g_i^T over the examples.
 
-    "empirical": g_i is the gradient of the example's own loss; "sampled": that at a target drawn from the
-    model, `samples` times, by `key` (tokens are drawn apart, and mean F is the GGN). F v = sum_i (g_i . v)
-    g_i: products and weighted sum are read off the same factors. A mean loss divides by its rows.
-    Cost: one backward pass, 4nkj flops a layer. The exact F v is `ggn_product`'s.
+    F v = sum_i (g_i . v) g_i: inner products and weighted sum are read from the same factors. A mean loss
+    divides F by its rows. `ggn_product` computes the product with the exact Fisher matrix.
+
+    Args:
+        net: the network, any layer.
+        loss: a loss without params.
+        fisher: "empirical": g_i is the gradient of the example's own loss; "sampled": that at targets drawn
+            from the model, for each token apart, so that the mean of F is the GGN.
+        samples: how many targets are drawn for each row where `fisher` is "sampled".
+
+    Args of the function:
+        params, x, target, v: as for `hessian_product`.
+        key: a random key, for "sampled" and for dropout.
+
+    Raises:
+        InputError: where `fisher` is another or the loss lacks what it needs, v is not like the params, or a
+            layer couples examples.
+
+    Cost: one backward pass, 4nkj flops a layer.
     """
     loss = without_params("fisher_product", loss)
     check_fisher("fisher_product", loss, fisher)
@@ -101,12 +145,20 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
 def conjugate_gradients(
     product: Callable[[Any], Any], damping: Any, *, tolerance: float = 1e-6, steps: int = 100
 ) -> Callable[[Any], Any]:
-    """Return a function v -> (F + damping I)^-1 v, by conjugate gradients, where `product` gives F v.
+    """Return a function v -> (F + damping I)^-1 v that runs conjugate gradients.
 
-    `product` is, say, `lambda v: fnn.curvature.ggn_product(net, loss)(params, x, target, v)`. F must have no
-    eigenvalue
-    below -damping: a GGN has none below zero, a Hessian may. Stops where the residual is below `tolerance`
-    |v|, or after `steps`; cost: a product each. Source: Hestenes, Stiefel 1952; Martens 2010.
+    Args:
+        product: a function v -> F v on trees like the params, such as `lambda v:
+            fnn.curvature.ggn_product(net, loss)(params, x, target, v)`. F must have no eigenvalue below
+            -damping: a GGN has none below zero, a Hessian may.
+        damping: a number >= 0.
+        tolerance: the solver stops where the norm of the residual is below `tolerance` |v|.
+        steps: the most steps; each costs one product.
+
+    Raises:
+        InputError: where damping < 0.
+
+    Source: Hestenes, Stiefel 1952; Martens 2010.
     """
     if refuted(damping >= 0):
         fix = "fnn.curvature.conjugate_gradients(product, damping=1e-2)"

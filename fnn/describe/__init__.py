@@ -1,4 +1,4 @@
-"""What a network computes, line by line and layer by layer."""
+"""Descriptions of a network: its equations line by line, and its layers in a table."""
 
 from fnn.describe.activations import activations as activations
 from fnn.describe.explain import Explanation as Explanation

@@ -1,4 +1,4 @@
-"""Every value of a network by its place, from what the forward kept: to find dead units and saturation."""
+"""The output of every layer by its place, from what the forward kept: to find dead units and saturation."""
 
 from typing import Any
 
@@ -9,14 +9,19 @@ from fnn.core import Composition, Layer, Params, Residuals
 
 
 def activations(net: Layer, params: Params, residuals: Residuals) -> dict[str, PyTree[Array]]:
-    """Return the output of every layer, by its place in the network: every Z and A.
+    """Return the output of every layer, by its place in the network.
 
-    Args: `params` and `residuals` as `fnn.backward` takes them. What was not kept is computed again, products
-    too (under jit a compiler leaves out what is not looked at), with the noise that was drawn.
-    Returns: a dict in the order of the forward, `{'.layers[0]': z (..., j), ...}`; of a layer in a `Repeat`
-    the outputs of all uses, stacked on a new first axis. A place is missing where its value follows from
-    nothing that was kept, as that of a first layer whose input no backward reads, and within a composition
-    that has no `inside`.
+    Args:
+        net: the network, any layer.
+        params: its params.
+        residuals: those that `fnn.forward` returned. What they do not hold is recomputed, matrix products
+            included, with the noise that was drawn; under jit the compiler removes what is not used.
+
+    Returns:
+        a dict in the order of the forward, `{'["first"]': z (..., j), ...}`. For a layer in a `Repeat` the
+        outputs of all uses are stacked on a new first axis. A place is missing where its value does not
+        follow from what was kept, such as that of a first layer whose input no backward reads, and within a
+        composition that has no `inside`.
 
     >>> import fnn, jax.numpy as jnp
     >>> net, x = fnn.mlp([2, 4, 3]), jnp.ones((5, 2))
@@ -46,7 +51,7 @@ def _outputs(place: str, layer: Layer, params: Params, x: Any, y: Any, extras: A
 
 
 def _stacked(place: str, layer: Layer, params: Params, x: Any, y: Any, extras: Any) -> dict[str, Any]:
-    """Return the outputs in all uses of a loop."""
+    """Return the outputs of a layer in all uses of a loop."""
     if not jax.tree.leaves((params, x, y, extras)):
         return {}
     return jax.vmap(lambda *of_one: _outputs(place, layer, *of_one))(params, x, y, extras)

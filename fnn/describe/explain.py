@@ -1,4 +1,4 @@
-"""The forward and backward equations of a network, line by line, with shapes and the lives of boundaries."""
+"""The forward and backward equations of a network, line by line, with shapes and notes on the boundaries."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LATEX = [
 
 @dataclass(frozen=True)
 class Explanation:
-    """The lines of one network; `print` shows text, `markdown()` gives a table with LaTeX."""
+    """The equations of one network as a list of lines; `print` shows them as text."""
 
     lines: list[Line]
 
@@ -50,12 +50,21 @@ class Explanation:
 
 
 def explain(net: Any, x: Any) -> Explanation:
-    """Write out what `forward` and `backward` compute, what is kept at which line, and when it is free.
+    """Write out what `forward` and `backward` compute, and where each boundary is kept and freed.
 
-    `x` is the input or a `jax.ShapeDtypeStruct` of it, (..., k). Boundaries are v0 (the input), v1, ... in
-    the order in which they come to be; dv is the cotangent of v, f'[v] the derivative of f computed from its
-    output v. A sum is over all rows. Equations that stand in the backward without a d run a cheap layer
-    again. Nothing is computed.
+    Boundaries are v0 (the input), v1, ... in the order in which they are computed; dv is the cotangent of v,
+    f'[v] the derivative of f computed from its output v. A sum is over all rows. A line of the backward
+    without a d recomputes a cheap layer. No array is computed.
+
+    Args:
+        net: the network, any layer.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`, or a pytree of these.
+
+    Returns:
+        an `Explanation`.
+
+    Raises:
+        InputError: where `x` does not fit the network.
 
     >>> import jax.numpy as jnp
     >>> from fnn.compose.networks import mlp
@@ -87,17 +96,17 @@ def explain(net: Any, x: Any) -> Explanation:
 
 
 def equation(line: Line) -> str:
-    """Fill a line in with names: `dw1 = v0^T dv1`."""
+    """Return a line with the names of its values: `dw1 = v0^T dv1`."""
     return line.fill(lambda d, value: d + value.name)
 
 
 def shapes(line: Line) -> str:
-    """Fill a line in with shapes: `(5, 4) = (7, 5)^T (7, 4)`."""
+    """Return a line with the shapes of its values: `(5, 4) = (7, 5)^T (7, 4)`."""
     return line.fill(lambda d, value: str(value.shape)) if line.values else ""
 
 
 def latex(line: Line) -> str:
-    """Fill a line in with names, in LaTeX."""
+    """Return a line with the names of its values, in LaTeX."""
     text = line.fill(
         lambda d, value: (
             (r"\mathrm{d}" if d else "") + re.sub(r"(\D+)(\d+)", r"\\mathit{\1}_{\2}", value.name)
@@ -109,7 +118,7 @@ def latex(line: Line) -> str:
 
 
 def _tell_lives(lines: list[Line], kept: set[str], output: str) -> None:
-    """Note where a boundary is kept, and from which line on it is no longer needed."""
+    """Add notes: where a boundary is kept, and after which line it is no longer needed."""
     for name in sorted(set().union(*(line.boundaries(side) for line in lines for side in (True, False)))):
         reads = {part: [n for n in lines if n.part == part and name in n.boundaries(True)] for part in PARTS}
         made = [line for line in lines if line.part == "forward" and name in line.boundaries(False)]

@@ -1,4 +1,4 @@
-"""A network's forward and backward as a list of equations, written by folding over its parts."""
+"""The forward and backward of a network as a list of equations, written by a fold over its parts."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ SYMBOLS = {"kernel": "w", "bias": "b"}  # by which params are written; others by
 
 
 class Value(NamedTuple):
-    """A boundary or a param: its name and its shape."""
+    """The name and the shape of a boundary or a param."""
 
     name: str
     shape: Any
@@ -23,7 +23,7 @@ class Value(NamedTuple):
 
 @dataclass
 class Line:
-    """One equation: a template with boundaries and params in braces, filled in by name or by shape."""
+    """One equation: a template with boundaries and params in braces, to be filled with names or shapes."""
 
     template: str
     values: dict[str, Value]
@@ -32,7 +32,7 @@ class Line:
     notes: list[str] = field(default_factory=list)
 
     def fill(self, show: Callable[[str, Value], str]) -> str:
-        """Put `show("d" or "", value)` in the place of each brace."""
+        """Return the template with each `{name}` or `d{name}` replaced by `show("" or "d", value)`."""
         return re.sub(r"(d?)\{(\w+)\}", lambda m: show(m[1], self.values[m[2]]), self.template)
 
     def boundaries(self, right: bool) -> set[str]:
@@ -42,7 +42,7 @@ class Line:
 
 
 class Written(NamedTuple):
-    """A layer, written down: its output, and what writes its forward again, or its backward."""
+    """A layer whose forward is written: its output, and functions that write more lines."""
 
     y: Value
     again: Callable[[], None]
@@ -62,16 +62,16 @@ class Program:
     leaves: int = 0
 
     def line(self, template: str, values: dict[str, Value], *notes: str) -> None:
-        """Write a line."""
+        """Append a line of the template, filled from `values`, with notes."""
         self.lines.append(Line(template, values, self.part, self.depth, list(notes)))
 
     def value(self, like: Any) -> Value:
-        """Name the next boundary."""
+        """Return the next boundary, of the shapes of `like`."""
         self.boundaries += 1
         return Value(f"v{self.boundaries}", shape_of(like))
 
     def forward(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
-        """Write a layer's forward equations for an input `x` of shapes `like`."""
+        """Write the forward equations of a layer for an input `x` of the shapes of `like`."""
         parts = layer.parts(params, like) if isinstance(layer, Composition) else []
         if not isinstance(layer, Composition) or any(part.takes == "other" for part in parts):
             return self._equations(layer, params, like, x)
@@ -87,7 +87,7 @@ class Program:
         return self._branches(layer.equations, written, {"x": x, "y": y})
 
     def _equations(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
-        """Write the equations that a layer has for itself."""
+        """Write the equations that a layer declares itself."""
         self.leaves += 1
         y_like, extras = jax.eval_shape(layer.forward, params, like, None)
         values = {"x": x, "y": self.value(y_like)}
@@ -117,7 +117,7 @@ class Program:
         return Written(values["y"], again, lambda: write(backward))
 
     def _part(self, part: Part, x: Value) -> Written:
-        """Write a part of a composition: in a loop, where it runs more often than once."""
+        """Write a part of a composition, in a loop where it runs more than once."""
         before = set(self.kept)
         if part.times > 1:
             shared = " with the same params" if part.copies < part.times else ""
@@ -149,9 +149,7 @@ class Program:
     def _chain(
         self, layer: Composition, parts: list[Part], written: list[Written], values: list[Value]
     ) -> Written:
-        """Each part on the last one's output: a boundary that is not kept is made again from the one
-        before.
-        """
+        """Write parts that follow each other; boundaries that are not kept are recomputed."""
         ends = {0} if "input" in layer.needs else set[int]()
         ends |= {len(parts)} if "output" in layer.needs else set()
         kept = ends | {i for i, part in enumerate(parts) if "input" in part.keeps}
@@ -180,7 +178,7 @@ class Program:
         return Written(values[-1], again, back, lambda: reach(len(parts), kept - {0}))
 
     def _branches(self, equations: Equations, written: list[Written], values: dict[str, Value]) -> Written:
-        """All parts on the same input, and equations that join their outputs."""
+        """Write parts that have the same input, and the equations that join their outputs."""
         values = values | {f"f{i}": one.y for i, one in enumerate(written)}
         forward, backward = equations
 
@@ -212,7 +210,7 @@ class Program:
         return Written(values["y"], again, back)
 
     def _run_again(self, inner: Written) -> None:
-        """Write a layer's forward again and then its backward, without what nobody reads: a last output."""
+        """Write a layer's forward again and then its backward, without the lines that nothing reads."""
         start = len(self.lines)
         inner.again()
         stop = len(self.lines)
@@ -237,7 +235,7 @@ class Program:
         self.depth -= by
 
     def _accumulate(self, part: Written, x: Value) -> None:
-        """Write a part's backward where dx has a value already: its dx is added."""
+        """Write the backward of a part whose dx is added to the dx of earlier parts."""
         start = len(self.lines)
         part.back()
         for line in self.lines[start:]:
@@ -246,5 +244,5 @@ class Program:
 
 
 def shape_of(like: Any) -> Any:
-    """Return the shape of an array, or a tree of shapes."""
+    """Return the shape of an array, or a tree of the shapes of a tree of arrays."""
     return jax.tree.map(lambda leaf: leaf.shape, like)

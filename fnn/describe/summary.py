@@ -1,4 +1,4 @@
-"""A table of a network's layers: shapes, params, flops, and what the forward keeps, by shapes alone."""
+"""A table of a network's layers: shapes, params, flops, and what the forward keeps, from shapes alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from fnn.flops import product_flops
 
 @dataclass
 class Row:
-    """One layer: its place, its repr, how often it runs, and its figures over all its runs."""
+    """One layer: its place, its repr, the number of its runs, and its figures summed over all of these."""
 
     place: str
     layer: str
@@ -27,7 +27,13 @@ class Row:
     kept_bytes: int = 0
 
     def keep(self, what: str, tree: Any, times: int = 1) -> None:
-        """Count the bytes of a residual to this layer."""
+        """Add a residual to this layer, in place.
+
+        Args:
+            what: the name of the residual.
+            tree: a pytree of arrays or shapes, kept in each run.
+            times: the number of runs.
+        """
         leaves = jax.tree.leaves(tree)
         if leaves:
             self.kept.append(what)
@@ -36,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows and their sums; `print` shows the table. Bytes are bytes, flops those of matrix products."""
+    """The rows of the layers and their sums; `print` shows a table."""
 
     rows: list[Row]
 
@@ -47,7 +53,7 @@ class Summary:
 
     @property
     def flops(self) -> int:
-        """The matrix products' flops of one forward pass; a backward pass has twice as many."""
+        """The flops of the matrix products of one forward pass; a backward pass has twice as many."""
         return sum(row.flops for row in self.rows)
 
     @property
@@ -78,10 +84,19 @@ class Summary:
 
 
 def summary(net: Layer, x: Any, key: Any = None) -> Summary:
-    """Tell of every layer its output, params, flops, and what the forward keeps of it and in how many bytes.
+    """List the output, params, flops and kept residuals of every layer, without computing anything.
 
-    `x` is the input or a `jax.ShapeDtypeStruct` of it, (..., k); with a `key`, dropout keeps one. Nothing is
-    computed. The bytes add up to those of `forward`'s residuals, for params as `init` makes them.
+    Args:
+        net: the network, any layer.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`, or a pytree of these.
+        key: a random key, for a forward with dropout, which keeps it; None for none.
+
+    Returns:
+        a `Summary`. Its bytes add up to those of the residuals of `forward`, for params as `init` makes them;
+        its flops are those of matrix products.
+
+    Raises:
+        InputError: where `x` does not fit the network.
 
     >>> import jax.numpy as jnp
     >>> from fnn.compose.networks import mlp
@@ -105,7 +120,7 @@ def summary(net: Layer, x: Any, key: Any = None) -> Summary:
 
 
 def _rows(place: str, layer: Layer, params: Any, x: Any, key: Any, times: int, copies: int) -> Iterator[Row]:
-    """Walk a layer's parts; what a composition keeps between them is counted to the part that reads it.
+    """Return the rows of a layer's parts; what a composition keeps between two is counted to the second.
 
     A layer runs `times` times and has `copies` sets of params: fewer where a `Repeat` shares them.
     """

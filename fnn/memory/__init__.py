@@ -1,4 +1,4 @@
-"""What a network keeps for its backward: seen, chosen, and stored in fewer bits."""
+"""What a network keeps for its backward: counted, chosen, and stored in fewer bits."""
 
 from fnn.memory.accounting import Memory as Memory
 from fnn.memory.accounting import report as report

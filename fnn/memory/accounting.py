@@ -1,4 +1,4 @@
-"""What a training step of a network takes, in bytes: by shapes alone, and by the compiler's own count."""
+"""The bytes of a training step: from shapes alone, and as the compiler counts them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,9 @@ from fnn.memory.timeline import Moment, timeline_of
 class Memory:
     """The bytes of a training step; `print` shows them as a table.
 
-    `residuals` are what the forward leaves, `summary` lists them by layer. `transients` are what comes on top
-    of these at the worst moment: residuals that are made again and the values on their way.
+    `residuals` are those that the forward returns, `summary` lists them by layer. `transients` are what is
+    alive beside these at the worst moment: recomputed residuals, and the values or cotangents of one layer.
+    `timeline` lists the moments, `compiled` is the compiler's count, where one was asked for.
     """
 
     params: int
@@ -32,7 +33,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most bytes of residuals that are alive at a time, those made again included."""
+        """The most bytes of residuals that are alive at the same time, recomputed ones included."""
         return max((moment.residuals for moment in self.timeline), default=0)
 
     def __str__(self) -> str:
@@ -50,14 +51,23 @@ PARTS = ("params", "gradients", "optimizer", "residuals", "transients")
 def report(
     net: Layer, params: Params, x: Any, optimizer: Any = None, target: str | None = None, key: Any = None
 ) -> Memory:
-    """Count the bytes of a training step of `net`.
+    """Count the bytes of a training step of `net`; no array is computed.
 
-    `params` are the params or their shapes (None: what `init` makes), `x` an input or its shape, (..., k),
-    `optimizer` an `optax.GradientTransformation`, `key` one if dropout is to draw. By shapes alone: nothing
-    is computed, and `residuals` equals the bytes of what `forward` gives. `target` compiles the step
-    (forward, backward from a given `dy`, update with params and state donated) for "here", "h100" or a TPU
-    topology such as "v5e:2x2", neither of which has to be there, and gives the compiler's count beside.
-    Raises InputError where the params are another network's, or the target's compiler is not installed.
+    Args:
+        net: the network, any layer.
+        params: the params or their shapes; None for those that `init` makes.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+        optimizer: an `optax.GradientTransformation`, or None for plain gradient descent.
+        target: None, or what to compile the step for: "here", "h100", or a TPU topology such as "v5e:2x2";
+            the device need not be present. The step is forward, backward from a given `dy`, and update, with
+            params and optimizer state donated.
+        key: a random key, for a forward with dropout; None for none.
+
+    Returns:
+        a `Memory`, in bytes; its `residuals` equal the bytes of the residuals of `forward`.
+
+    Raises:
+        InputError: where the params are another network's, or the target's compiler is not installed.
 
     >>> import jax.numpy as jnp
     >>> from fnn.compose.networks import mlp

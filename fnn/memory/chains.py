@@ -1,10 +1,8 @@
-"""Plans of a chain: which stretches of it are run again, by dynamic programming over the stretches.
+"""Plans of a chain: which stretches of it are recomputed, by dynamic programming over its stretches.
 
-The recursion is that of Griewank and Walther (2000), for unequal layers that of Beaumont et al. (2019): a
-chain
-begins with a layer that keeps what it needs, or with a segment that is run again, by a plan of its own; then
-comes
-the rest.
+The recursion: a chain begins with a layer that keeps what it needs, or with a segment that is recomputed by a
+plan of its own; then comes the rest of the chain. Source: Griewank, Walther 2000; for unequal layers Beaumont
+et al. 2019.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +23,7 @@ PlansOf = Callable[[Layer, Any, Any], tuple["Plan", ...]]  # the plans of a laye
 
 
 class Plan(NamedTuple):
-    """A network under a plan: bytes of residuals, flops of what is run again, and the network itself."""
+    """A plan: bytes kept, bytes at the peak, recomputed flops, and the network under it."""
 
     kept: int
     peak: int
@@ -53,7 +51,12 @@ class _Chain(NamedTuple):
 
 
 def best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
-    """Keep the plans that no other beats, by rising peak; of a whole network, what is kept is no matter."""
+    """Return the plans that no other plan beats, by rising peak.
+
+    Args:
+        plans: the plans to choose from.
+        whole: whether they are of a whole network, for which the kept bytes do not matter beside the peak.
+    """
     found: list[Plan] = []
     for plan in sorted(plans, key=lambda plan: (plan.peak, plan.flops, plan.kept)):
         rivals = found[-1:] if whole else found
@@ -63,7 +66,15 @@ def best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
 
 
 def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf) -> tuple[Plan, ...]:
-    """Recur over the stretches of a chain; equal stretches are solved once."""
+    """Return the best plans of a chain; equal stretches are solved once.
+
+    Args:
+        chain: the chain.
+        params: its params or their shapes.
+        x: the shape of its input.
+        whole: whether the chain is a whole network; see `best`.
+        plans_of: a function `(layer, params, x)` that returns the plans of one of its layers.
+    """
     stages = [
         _stage(part.layer, part.params, part.x, plans_of) for part in chain.with_plan(()).parts(params, x)
     ]
@@ -73,9 +84,9 @@ def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf)
     def solve(stretch: tuple[int, ...], start: Start, remade: bool, proper: bool) -> tuple[Plan, ...]:
         """Return the plans of a stretch of the chain.
 
-        Its first boundary is "held" by whoever runs the chain, "reached" by cheap layers, or "open". A
-        stretch that is itself `remade` counts its last output if that is read; a `proper` one is not a
-        segment as a whole, being one already.
+        Its first boundary is "held" by the caller of the chain, "reached" by cheap layers, or "open". A
+        stretch that is recomputed itself (`remade`) counts its last output if that is read; a `proper` one
+        must not be one segment as a whole, because it is the inside of a segment.
         """
         if not stretch:
             return (Plan(0, 0, 0, _Chain()),)
@@ -116,9 +127,9 @@ def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:
 
 
 def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, Start]:
-    """Return the bytes of the boundaries that a layer makes a chain keep, and how its output is to be had.
+    """Return the bytes of the boundaries that a layer makes a chain keep, and the start that its output is.
 
-    As in `serial.kept_boundaries`: a boundary that nobody reads is no start for cheap layers, held or not.
+    As in `serial.kept_boundaries`: cheap layers start only from a boundary that a layer reads, held or not.
     """
     held, reached = 0, start == "reached"
     if "input" in layer.needs and not reached:
@@ -130,7 +141,7 @@ def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, 
 
 
 def _again(stages: list[_Stage]) -> int:
-    """Count the flops by which a stretch's residuals are made again; its last products may not be needed."""
+    """Count the flops to recompute a stretch's residuals, which need not depend on its last products."""
     total, read = 0, False
     for stage in reversed(stages):
         total += stage.forward if read else stage.again
@@ -139,7 +150,7 @@ def _again(stages: list[_Stage]) -> int:
 
 
 def _pairs(first: tuple[Plan, ...], second: tuple[Plan, ...]) -> Iterable[tuple[Plan, Plan]]:
-    """Pair the plans of two lists by rising peak, for each bound on both the two of fewest flops."""
+    """Pair the plans of two lists: for each bound on both peaks, by rising peak, the two of fewest flops."""
     for peak in sorted({plan.peak for plan in (*first, *second)}):
         fitting = [[plan for plan in plans if plan.peak <= peak] for plans in (first, second)]
         if all(fitting):

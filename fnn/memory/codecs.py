@@ -1,7 +1,7 @@
-"""How a kept array is stored: rounded, in a few bits by blocks, or in the host's memory.
+"""Codecs, which store a kept array: rounded, in a few bits by blocks, or in the memory of the host.
 
-A codec is a frozen dataclass with two methods. `encode(x, key)` gives a pytree that `decode` takes back to an
-array like x; `key` is the randomness of stochastic rounding, without one numbers go to the nearest.
+A codec is a frozen dataclass with two methods. `encode(x, key)` returns a pytree, from which `decode` makes
+an array like x. `key` is the random key for stochastic rounding; without one, numbers are rounded to nearest.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,29 @@ from fnn.errors import InputError
 
 
 class Codec(Protocol):
-    """A way to store a floating array of any shape."""
+    """The protocol of a codec, which stores a floating array of any shape."""
 
     def encode(self, x: Any, key: Any) -> Any:
-        """Return what is kept in the place of `x`."""
+        """Store an array.
+
+        Args:
+            x: a floating array of any shape.
+            key: the random key for stochastic rounding, or None for rounding to nearest.
+
+        Returns:
+            a pytree to keep instead of `x`.
+        """
         ...
 
     def decode(self, stored: Any) -> Any:
-        """Return an array of x's shape and dtype again."""
+        """Return an array of x's shape and dtype from what `encode` returned."""
         ...
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Narrowed:
-    """An array in a narrower dtype, and the dtype it had."""
+    """An array in a narrower dtype, and the name of the dtype that it had."""
 
     x: Array
     dtype: str = field(metadata={"static": True})
@@ -43,7 +51,7 @@ class Narrowed:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Packed:
-    """An array as small integers in blocks: several in a byte, and the range of each block."""
+    """An array as small integers in blocks, several in a byte, and the range of each block."""
 
     words: UInt8[Array, "blocks bytes"]
     low: Float[Array, "blocks 1"]
@@ -56,32 +64,45 @@ class Packed:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Keep a floating `dtype` narrower than the array's: 2 bytes for each element in bfloat16.
+    """A codec that rounds to a narrower floating `dtype`: 2 bytes for each element in bfloat16.
 
-    The rounding is to nearest: an error of up to half a unit in the last place, 2^-9 for bfloat16, which an
-    average over keys does not remove.
+    Rounding is to nearest, for every key: an error of up to half a unit in the last place, 2^-9 relative for
+    bfloat16, which an average over keys does not remove.
     """
 
     dtype: Any = jnp.bfloat16
 
     def encode(self, x: Any, key: Any) -> Narrowed:
-        """Round `x` (...) to `dtype`."""
+        """Round an array to `dtype`.
+
+        Args:
+            x: a floating array of any shape.
+            key: not used, as rounding is to nearest.
+        """
         return Narrowed(x.astype(self.dtype), x.dtype.name)
 
     def decode(self, stored: Narrowed) -> Any:
-        """Widen again."""
+        """Convert the array back to the dtype it had."""
         return stored.x.astype(stored.dtype)
 
 
 @dataclass(frozen=True)
 class Bits:
-    """Keep `bits` (8, 4, 2 or 1) for each element, as steps between the ends of a block of `block` elements.
+    """A codec that keeps a few bits for each element: steps between the least and the largest of its block.
 
-    Bytes: bits / 8 for each element, and two numbers of x's dtype for each block (a last one is filled up).
-    Rounding is stochastic, so what comes back is `x` on the average over keys, with an error below one step,
-    (high - low) / (2^bits - 1). A block of one value, or of two with 1 bit, comes back exactly: so does
-    the derivative of a relu. A block with an infinity or NaN comes back as NaN. Of a backward that reads what
-    was stored there is no derivative, so no second one of the network (`Rounded` passes them on).
+    Rounding is stochastic, so the mean over keys of what is decoded is `x`; each error is below one step,
+    (high - low) / (2^bits - 1). A block of one value, or of two with 1 bit, is decoded exactly, such as the
+    derivative of a relu. A block with an infinity or NaN is decoded as NaN. A backward that reads what was
+    stored has no derivative, so the network has no second one; with `Rounded` it has.
+
+    Args:
+        bits: 8, 4, 2 or 1.
+        block: the number of elements in a block, a multiple of 8; the last block is padded.
+
+    Raises:
+        InputError: where `bits` or `block` is another number.
+
+    Cost: bits / 8 bytes for each element, and two numbers of x's dtype for each block.
     Source: Chen et al. 2021.
     """
 
@@ -97,7 +118,12 @@ class Bits:
             )
 
     def encode(self, x: Any, key: Any) -> Packed:
-        """Pack `x` (...), floating, into bytes. On a mesh a block lies on one device where the sizes allow."""
+        """Pack an array into bytes.
+
+        Args:
+            x: a floating array of any shape.
+            key: the random key for stochastic rounding, or None for rounding to nearest.
+        """
         blocks = max(1, -(-x.size // self._length(x.size)))
         own = sharding_of(x)
         if own is not None:
@@ -129,7 +155,11 @@ class Bits:
         return words, low, high
 
     def decode(self, stored: Packed) -> Any:
-        """Unpack the bytes. Raises InputError where a derivative is taken: a step of a rounding has none."""
+        """Unpack the bytes to an array of x's shape and dtype.
+
+        Raises:
+            InputError: where it is differentiated: the rounding to steps has no derivative.
+        """
         return _once(self._unpack, stored)
 
     def _unpack(self, stored: Packed) -> Any:
@@ -148,7 +178,7 @@ class Bits:
         return rows.reshape(-1)[: prod(shape)].reshape(shape)
 
     def _steps(self, low: Any, high: Any) -> tuple[Any, Any, Any]:
-        """Return the dtype to compute in, each block's start, and the length of its steps."""
+        """Return the dtype to compute in, and the start and the step of each block, (blocks, 1)."""
         wide = accumulator(low.dtype)
         return wide, low.astype(wide), (high.astype(wide) - low.astype(wide)) / (2**self.bits - 1)
 
@@ -166,15 +196,21 @@ def _(unpack: Any, at: Any, along: Any) -> Any:
 
 @dataclass(frozen=True)
 class Offloaded:
-    """Keep the array as it is, in the host's memory, where the platform has it; exact.
+    """A codec that keeps the array exactly, in the memory of the host, where the platform has one.
 
-    Under jit alone: the compiler then moves it out after the forward and back before the backward reads it.
+    It works under jit alone: the compiler then moves the array out after the forward, and back before the
+    backward reads it.
     """
 
     def encode(self, x: Any, key: Any) -> Any:
-        """Move `x` to the host."""
+        """Move an array to the memory of the host.
+
+        Args:
+            x: an array of any shape.
+            key: not used.
+        """
         return jax.device_put(x, jax.memory.Space.Host)
 
     def decode(self, stored: Any) -> Any:
-        """Move it back."""
+        """Move the array back to the device."""
         return jax.device_put(stored, jax.memory.Space.Device)

@@ -1,11 +1,11 @@
-"""Choose what a network keeps: the least recomputation for each number of bytes, by dynamic programming.
+"""Plans of what a network keeps: the least recomputation for each number of bytes, by dynamic programming.
 
-A plan says which stretches of a network are run again in the backward. For every part of a network there is
-a list of its best plans, none of which is better than another in all of
+A plan says which stretches of a network are recomputed in the backward. Every part of a network has a list of
+its best plans, none of which is better than another in all of
 
-    kept     bytes that the forward leaves in the part, its own input and output not counted
-    peak     the most bytes of residuals that are alive while the part's backward runs, remade ones included
-    flops    the matrix products' flops of what is run again
+    kept     bytes that the forward returns in the part, its own input and output not counted
+    peak     the most bytes of residuals alive while the part's backward runs, recomputed ones included
+    flops    the flops of the matrix products that are recomputed
 
 and the list of a composition follows from the lists of its parts.
 """
@@ -27,16 +27,23 @@ from fnn.memory.timeline import timeline_of
 
 
 def fit(net: Layer, x: Any, budget: int) -> Layer:
-    """Return the same network with the plan that recomputes least within `budget` bytes of residuals.
+    """Return the network with the plan that recomputes least within a budget of residuals.
 
-    Args: `x`, the input or a `jax.ShapeDtypeStruct` of it, (..., k). Counted are the residuals that are
-    alive at
-    the same time: those that `forward` returns, `x` among them if it is kept, and while a segment is run
-    again in the backward those that it makes. (Cotangents and what one layer works with come on top:
-    `fnn.memory.report` shows them.)
-    Returns: a network whose params, values and noise are those of `net`; its gradients are, up to rounding.
-    It is `net` itself where that fits.
-    Raises: InputError where no plan fits; it says how many bytes the least takes.
+    Counted are the residuals that are alive at the same time: those that `forward` returns, `x` among them if
+    it is kept, and those that a segment makes while it is recomputed. Cotangents and the values inside one
+    layer are not counted; `fnn.memory.report` shows them.
+
+    Args:
+        net: the network, any layer.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+        budget: the most bytes of residuals, an integer > 0.
+
+    Returns:
+        a network with the params, values and noise of `net`, and with its gradients up to rounding. It is
+        `net` itself where that fits.
+
+    Raises:
+        InputError: where no plan fits; the message says how many bytes the smallest plan needs.
     """
     check_size("fnn.memory.fit", "budget", budget)
     found = plans(net, x)
@@ -49,15 +56,18 @@ def fit(net: Layer, x: Any, budget: int) -> Layer:
 
 
 def plans(net: Layer, x: Any) -> tuple[Plan, ...]:
-    """List the best plans of `net`, from the fewest bytes of residuals to the fewest flops run again.
+    """List the best plans of a network, from the fewest bytes of residuals to the fewest recomputed flops.
 
-    Arguments as for `fit`. Each plan has the network, `peak` bytes and `flops`; no plan takes fewer bytes
-    for as
-    many flops. The last is `net` as it is. The one before it may run no flops again either: those are of
-    matrix
-    products and convolutions alone, and a norm that is run again costs none. Cost: polynomial in the number
-    of
-    unlike layers, about a second for 30 of them.
+    Args:
+        net: the network, any layer.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+
+    Returns:
+        plans, each with the network `net`, `peak` bytes and recomputed `flops`. No plan needs fewer bytes for
+        as many flops. The last is `net` as it is. The one before may have 0 flops too, as they are those of
+        matrix products and convolutions alone: to recompute a norm has none.
+
+    Cost: polynomial in the number of different layers, about a second for 30 of them.
     """
     x = shapes_of("plans", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
@@ -76,7 +86,7 @@ def plans(net: Layer, x: Any) -> tuple[Plan, ...]:
 
 
 def _plans(layer: Layer, params: Any, x: Any, whole: bool = False) -> tuple[Plan, ...]:
-    """List the best plans of a layer for an input of this shape."""
+    """Return the best plans of a layer for an input of this shape."""
     if isinstance(layer, Serial):
         return of_chain(layer, params, x, whole, _plans)
     if isinstance(layer, Repeat):
@@ -92,7 +102,7 @@ def _as_it_is(layer: Layer, params: Any, x: Any) -> Plan:
 
 
 def _of_parts(layer: Composition, params: Any, x: Any) -> tuple[Plan, ...]:
-    """Plan each part by itself; what the composition keeps for layers so planned, its forward says."""
+    """Plan each part by itself; what the composition keeps for such layers is taken from its forward."""
     parts = layer.parts(params, x)
     if tuple(part.layer for part in parts) != layer.layers:
         return (_as_it_is(layer, params, x),)
@@ -118,7 +128,7 @@ def _of_parts(layer: Composition, params: Any, x: Any) -> tuple[Plan, ...]:
 
 
 def _of_repeat(layer: Repeat, params: Any, x: Any) -> tuple[Plan, ...]:
-    """Every boundary, or every k-th one: then k uses are alive at a time, remade."""
+    """Plan a loop that keeps every boundary, or every k-th and recomputes the k uses after it at once."""
     (part,) = replace(layer, every=1).parts(params, x)
     once, n, found = product_flops(part.layer, part.params, x), layer.n, []
     for plan in _plans(part.layer, part.params, x):

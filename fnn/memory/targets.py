@@ -1,7 +1,7 @@
-"""Compile for an accelerator that is not there, and read the compiler's own count of bytes.
+"""Compile for an accelerator that is not present, and read the compiler's own count of bytes.
 
-XLA compiles for a device by its description alone. A TPU needs the package libtpu, an H100 the packages
-jax-cuda13-plugin and jax-cuda13-pjrt of jax's version (`pip install 'fnn[targets]'`); no driver, no device.
+XLA compiles for a device from its description alone, without a driver. A TPU needs the package libtpu, an
+H100 the packages jax-cuda13-plugin and jax-cuda13-pjrt of jax's version (`pip install 'fnn[targets]'`).
 """
 
 import importlib
@@ -48,16 +48,25 @@ class Compiled(NamedTuple):
 
     @property
     def total(self) -> int:
-        """What is alive at most: arguments, temporaries, and the outputs that have a place of their own."""
+        """The most bytes alive: arguments, temporaries, and outputs that have a buffer of their own."""
         return self.arguments + self.outputs - self.aliased + self.temporaries
 
 
 def compiled_for(target: str, f: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Compiled:
-    """Compile `f` for `target` and give the compiler's count; no array is made.
+    """Compile a function for a target, and return the compiler's count; no array is made.
 
-    `target` is "here" (the default device), "h100", or the name of a TPU topology such as "v5e:2x2", of
-    which one chip is used. `args` are pytrees of arrays or `jax.ShapeDtypeStruct`s; `donate` are the numbers
-    of those whose buffers may be taken. Raises InputError where the target's package is missing.
+    Args:
+        target: "here" (the default device), "h100", or a TPU topology such as "v5e:2x2", of which one chip is
+            used.
+        f: the function.
+        args: its arguments, pytrees of arrays or `jax.ShapeDtypeStruct`s.
+        donate: the numbers of the arguments whose buffers may be reused for outputs.
+
+    Returns:
+        a `Compiled`.
+
+    Raises:
+        InputError: where the target is unknown, or its package is not installed.
     """
     lowered = lower_for(target, f, *args, donate=donate)
     count = lowered.compile().memory_analysis()
@@ -70,7 +79,20 @@ def compiled_for(target: str, f: Callable, *args: Any, donate: tuple[int, ...] =
 
 
 def lower_for(target: str, f: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Any:
-    """Lower `f` for `target`: `.compile()` of what comes back gives the program and its counts."""
+    """Lower a function for a target.
+
+    Args:
+        target: "here", "h100", or a TPU topology, as for `compiled_for`.
+        f: the function.
+        args: its arguments, pytrees of arrays or `jax.ShapeDtypeStruct`s.
+        donate: the numbers of the arguments whose buffers may be reused for outputs.
+
+    Returns:
+        a `jax.stages.Lowered`, whose `.compile()` returns the program.
+
+    Raises:
+        InputError: where the target is unknown, or its package is not installed.
+    """
     sharding = None if target == "here" else SingleDeviceSharding(_device(target))
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -81,7 +103,7 @@ def lower_for(target: str, f: Callable, *args: Any, donate: tuple[int, ...] = ()
 
 @cache
 def _device(target: str) -> Any:
-    """Return one device of a topology that is described, not present."""
+    """Return one device of a topology that is described but not present."""
     fix = "pip install 'fnn[targets]'"
     try:
         if target == "h100":

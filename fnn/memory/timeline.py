@@ -1,4 +1,4 @@
-"""The residuals that are alive at each layer's turn of a training step, by shapes alone."""
+"""The residuals that are alive in each layer's turn of a training step, from shapes alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from fnn.core import Composition, Layer, Params
 
 
 class Moment(NamedTuple):
-    """One layer's turn: the residuals that are alive, and the values or cotangents that pass through it."""
+    """One turn of a layer, with bytes: the residuals alive, and what passes through the layer."""
 
     place: str
     turn: Literal["forward", "again", "backward"]
@@ -21,7 +21,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class _Step:
-    """A layer's turn: the bytes that it makes the forward keep, those of its input and output."""
+    """A layer's turn: the bytes that it makes the forward keep, and those of its input and output."""
 
     place: str
     kept: int
@@ -31,14 +31,24 @@ class _Step:
 
 
 def timeline_of(net: Layer, params: Params, x: Any, kept: int) -> tuple[Moment, ...]:
-    """List the turns of a forward pass that leaves `kept` bytes of residuals, and of its backward."""
+    """List the turns of the layers in a forward pass and its backward.
+
+    Args:
+        net: the network, any layer.
+        params: its params or their shapes.
+        x: the shape of its input, a `jax.ShapeDtypeStruct` (n, ..., k).
+        kept: the bytes of residuals that the forward returns.
+
+    Returns:
+        a `Moment` for each turn, in the order in which they run.
+    """
     steps = _steps("", net, params, x)
     alive = kept - sum(step.kept for step in steps)  # both ends, and keys
     return tuple(_forward(steps, alive))
 
 
 def _steps(place: str, layer: Layer, params: Params, x: Any) -> list[_Step]:
-    """List the layers' turns in the order in which they run."""
+    """List the turns of the layers in the order in which they run."""
     if not isinstance(layer, Composition):
         y, extras = jax.eval_shape(lambda params, x: layer.forward(params, x, None), params, x)
         return [_Step(place, bytes_of(extras), bytes_of(x), bytes_of(y))]
@@ -60,7 +70,7 @@ def _steps(place: str, layer: Layer, params: Params, x: Any) -> list[_Step]:
 
 
 def _forward(steps: list[_Step], alive: int) -> Iterator[Moment]:
-    """Run forward, then backward, freeing what a layer had kept after its backward."""
+    """Run forward, then backward, and free what a layer had kept after its backward."""
     for step in steps:
         alive += step.kept
         yield Moment(step.place, "forward", alive, step.y)

@@ -1,4 +1,4 @@
-"""Clipped sums of example gradients, and differentially private ones."""
+"""Clipped sums of example gradients, and differentially private gradients."""
 
 from fnn.privacy.clipping import Clipped as Clipped
 from fnn.privacy.clipping import clipped_gradient as clipped_gradient

@@ -1,4 +1,4 @@
-"""Clipped sums of example gradients, in one backward pass: norms and sum are both read off the factors."""
+"""Clipped sums of example gradients in one backward pass: norms and sum are both read from the factors."""
 
 from collections.abc import Callable
 from math import gcd
@@ -21,7 +21,7 @@ STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 
 
 class Clipped(NamedTuple):
-    """The sum of the clipped example gradients, and what was clipped."""
+    """The sum of the clipped example gradients, and figures of each example."""
 
     gradient: Any  # like the params: the sum over the examples
     losses: Any  # (n,)
@@ -38,21 +38,38 @@ def clipped_gradient(
     automatic: bool = False,
     microbatch: int | None = None,
 ) -> Callable[..., Clipped]:
-    """Return a function `(params, x, target, key=None, mask=None) -> Clipped`.
+    """Return a function `(params, x, target, key=None, mask=None) -> Clipped` that clips example gradients.
 
-    Each example's gradient g (of its own loss, see `losses_and_readings`) is multiplied by c = min(1, norm /
-    |g|), or by norm / (|g| + 0.01) where `automatic` (Bu et al. 2023), and the products are added up: one
-    example changes the sum by no more than `norm`. `per="layer"` clips the params of every layer (each of
-    a `Repeat`'s) by themselves, at an equal share norm / sqrt(layers), so that the whole keeps that bound.
+    Each example's gradient g, that of its own loss (see `losses_and_readings`), is multiplied by c = min(1,
+    norm / |g|), and the products are summed: one example changes the sum by no more than `norm`.
 
-    `norm` may be traced, to be adapted on the way. `mask` (n,) counts examples out, for batches that are
-    padded to a fixed size. An example whose gradient is not finite counts as zero and is reported.
-    `microbatch` examples at a time bound the memory.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+        norm: the bound, a number > 0. It may be traced, and so adapted during training.
+        per: "network" clips each whole gradient; "layer" clips the params of every layer by themselves (those
+            of a `Repeat` for each of its runs), each to norm / sqrt(layers), which gives the sum the same
+            bound.
+        automatic: whether c is norm / (|g| + 0.01) instead (Bu et al. 2023).
+        microbatch: the number of examples to process at a time, which bounds the memory; None for all.
 
-    Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum; a
-    second backward pass, as in "ghost clipping" (Li et al. 2022), is not needed. The factors of all layers
-    live until the norms are known: n j numbers a layer more than for the gradient, as x is kept anyway.
-    Raises InputError as `losses_and_readings` does, and where `microbatch` does not divide n.
+    Args of the function:
+        params: the params of `net`, and of the loss where it has some.
+        x: the input (n, ..., k), examples on axis 0.
+        target: the targets of the loss, examples on axis 0.
+        key: the random key for dropout, or None for no noise.
+        mask: booleans (n,), False for an example that is not counted; for batches padded to a fixed size.
+
+    Returns of the function:
+        a `Clipped`. An example whose gradient is not finite adds zero to the sum, and has `finite` False.
+
+    Raises:
+        InputError: as `losses_and_readings`; where `norm` <= 0, `per` is unknown, the mask is not (n,), or
+            `microbatch` does not divide n.
+
+    Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum;
+    the second backward pass of "ghost clipping" (Li et al. 2022) is not needed. The factors of all layers are
+    kept until the norms are known: n j numbers a layer more than for the gradient, as x is kept in any case.
     """
     loss = as_objective("clipped_gradient", loss)
     if refuted(norm > 0):
@@ -99,9 +116,14 @@ def clipped_gradient(
 
 
 def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
-    """Add the squared norms within each layer; give the sums in their leaves' places, and count the layers.
+    """Sum the squared norms within each layer, and count the layers.
 
-    A layer's params are the leaves of one innermost container; stacked layers count each.
+    Args:
+        params: the params. A layer's are the leaves of one innermost container; stacked layers count each.
+        squares: a tree like the params of squared norms, (..., n), n examples.
+
+    Returns:
+        a tree like the params, with the sum of its layer at each leaf, and the number of layers.
     """
     paths = [path[:-1] for path, _ in jax.tree.leaves_with_path(params)]
     leaves, structure = jax.tree.flatten(squares)
@@ -113,9 +135,7 @@ def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
 
 
 def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
-    """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); zero where not
-    counted.
-    """
+    """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); 0 where not counted."""
     length = jnp.sqrt(square)
     norm = jnp.asarray(norm, length.dtype)
     below = length + STABILITY if automatic else jnp.maximum(length, norm)
@@ -124,7 +144,7 @@ def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
 
 
 def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tuple, key: Any) -> Clipped:
-    """Run `whole` on parts of `size` examples in a scan, and add the gradients up."""
+    """Run `whole` on parts of `size` examples in a scan, and sum the gradients."""
     n = jax.tree.leaves(data)[0].shape[0]
     if size < 1 or n % size:
         wanted = f"a microbatch that divides the {n} examples"

@@ -1,8 +1,8 @@
-"""Differentially private gradients (DP-SGD), and what they spend.
+"""Differentially private gradients (DP-SGD), and the privacy that they spend.
 
-A step of training: draw every example with probability q (Poisson), put those drawn into a batch of fixed
-size and mask out the rest, take `private_gradient`, and hand it to any optax optimizer. What follows is a
-function of the private gradient, so the optimizer's choice spends nothing.
+In a training step, draw every example with probability q (Poisson), put those drawn into a batch of fixed
+size, mask out the rest of the batch, and pass the `private_gradient` to any optax optimizer. The optimizer
+spends no privacy: its update is a function of the private gradient.
 
 >>> import optax, fnn
 >>> net, loss, optimizer = fnn.mlp([4, 8, 3]), fnn.softmax_cross_entropy(), optax.adam(1e-2)
@@ -22,10 +22,10 @@ function of the private gradient, so the optimizer's choice spends nothing.
 >>> start = params, optimizer.init(params)
 >>> (params, _), _ = jax.lax.scan(step, start, jax.random.split(jax.random.key(1), 10))
 
-What that spent, by the library dp-accounting, an extra: `fnn.privacy.privacy_spent(1.1, sampling=32 / 256,
-steps=10,
-delta=1e-5)`. An example that finds no place among the `places` is dropped without being accounted for:
-give eight deviations more than the mean, and it happens less than once in 1e14 steps.
+These steps spend `fnn.privacy.privacy_spent(1.1, sampling=32 / 256, steps=10, delta=1e-5)`, which needs the
+library dp-accounting, an extra. An example that is drawn beyond the fixed size of the batch is dropped, which
+the accountant does not see: with a size eight standard deviations above the mean this happens less than once
+in 1e14 steps.
 """
 
 from collections.abc import Callable
@@ -53,14 +53,34 @@ def private_gradient(
     automatic: bool = False,
     microbatch: int | None = None,
 ) -> Callable[..., tuple[Any, Clipped]]:
-    """Return a function `(params, x, target, key, mask=None) -> (gradient, info)`.
+    """Return a function `(params, x, target, key, mask=None) -> (gradient, info)`: a private gradient.
 
-    gradient = (sum of clipped example gradients + N(0, (noise_multiplier norm)^2)) / batch_size, where
-    `batch_size` is the expected number of examples, q times the data's size: the actual one is private.
-    `key` is split between the network (dropout) and the noise; `info`, a `Clipped`, is NOT private. The
-    options are those of `clipped_gradient`; neighbours are data sets that differ by one example added or
-    removed. The noise is drawn in float32 at least; the guarantee is for real numbers, not for floating-point
-    ones (Mironov 2012). Cost: that of `clipped_gradient` and one normal number for each param.
+    gradient = (sum of clipped example gradients + N(0, (noise_multiplier norm)^2)) / batch_size. Two data
+    sets are neighbours if they differ by one example added or removed. The guarantee is for real numbers, not
+    for floating-point ones (Mironov 2012).
+
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+        norm: the bound of each example's gradient, a number > 0.
+        noise_multiplier: the standard deviation of the noise divided by `norm`, a number >= 0.
+        batch_size: the expected number of examples, q times the size of the data: the actual one is private.
+        per: "network" or "layer", as for `clipped_gradient`.
+        automatic: as for `clipped_gradient`.
+        microbatch: as for `clipped_gradient`.
+
+    Args of the function:
+        params, x, target, mask: as for `clipped_gradient`.
+        key: a random key, split between the dropout of the network and the noise.
+
+    Returns of the function:
+        the gradient, a tree like the params, and a `Clipped`, which is NOT private. The noise is drawn in
+        float32 or wider.
+
+    Raises:
+        InputError: as `clipped_gradient`, and where `noise_multiplier` < 0 or `batch_size` <= 0.
+
+    Cost: that of `clipped_gradient`, and one normal number for each param.
     Source: Abadi et al. 2016.
     """
     if refuted(noise_multiplier >= 0) or refuted(batch_size > 0):
@@ -86,11 +106,23 @@ def private_gradient(
 
 
 def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: float) -> float:
-    """Return the epsilon of `steps` steps of DP-SGD at `delta`.
+    """Compute the epsilon that DP-SGD spends: an upper bound, by dp-accounting's privacy loss distributions.
 
-    `sampling` is the probability with which a step draws each example (Poisson). The accountant is
-    dp-accounting's, by privacy loss distributions, for neighbours by one example added or removed; its
-    epsilon is an upper bound. Source: Koskela et al. 2020; Doroshenko et al. 2022.
+    Two data sets are neighbours if they differ by one example added or removed.
+
+    Args:
+        noise_multiplier: the standard deviation of the noise divided by the clipping norm, > 0.
+        sampling: the probability with which a step draws each example (Poisson), in (0, 1].
+        steps: the number of steps, >= 1.
+        delta: the delta of the guarantee, in (0, 1).
+
+    Returns:
+        epsilon.
+
+    Raises:
+        InputError: where a number is out of its range.
+
+    Source: Koskela et al. 2020; Doroshenko et al. 2022.
     """
     from dp_accounting import pld
 
@@ -100,7 +132,20 @@ def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: f
 
 
 def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> float:
-    """Return the least noise multiplier with which `steps` steps spend no more than `epsilon` at `delta`."""
+    """Compute the least noise multiplier with which DP-SGD spends no more than `epsilon` at `delta`.
+
+    Args:
+        epsilon: the epsilon of the guarantee, > 0.
+        sampling: the probability with which a step draws each example (Poisson), in (0, 1].
+        steps: the number of steps, >= 1.
+        delta: the delta of the guarantee, in (0, 1).
+
+    Returns:
+        the noise multiplier, the standard deviation of the noise divided by the clipping norm.
+
+    Raises:
+        InputError: where `sampling` or `steps` is out of its range.
+    """
     import dp_accounting
     from dp_accounting import pld
 

@@ -1,6 +1,4 @@
-"""What one backward pass can tell: readers of factors, and the pass that seeds every example with its own
-loss.
-"""
+"""Readers of factors, and the pass in which every example is seeded with its own loss."""
 
 from fnn.reader import Reader as Reader
 from fnn.reader import as_factors as as_factors

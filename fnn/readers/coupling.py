@@ -1,6 +1,4 @@
-"""Whether a network keeps its examples apart: "the gradient of one example" has no meaning where it does
-not.
-"""
+"""Whether a network keeps its examples apart, without which the gradient of one example is not defined."""
 
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
@@ -19,18 +17,33 @@ from fnn.reading import Stacked
 
 @runtime_checkable
 class FindsCoupling(Protocol):
-    """A layer that finds out whether it couples examples, for its params and its input."""
+    """A layer that finds out whether it couples examples, from its params and its input."""
 
     def coupled_at(self, params: Params, x: Any) -> str | None:
-        """Name the place where one example's output depends on others; None where none does."""
+        """Return the name of what makes one example's output depend on others, or None.
+
+        Args:
+            params: the params of the layer, or their shapes.
+            x: the shape of its input, a `jax.ShapeDtypeStruct` (n, ..., k), or a pytree of these.
+        """
         ...
 
 
 def check_uncoupled(who: str, net: Layer, params: Params, x: Any) -> None:
-    """Raise where `x` has no axis of examples, or a layer's output for one depends on the others.
+    """Raise where a layer's output for one example depends on other examples.
 
-    A layer that couples examples, such as batch normalization by the batch's own statistics, says so by
-    `couples_examples = True`. One that says nothing is tried on two examples.
+    A layer that couples examples, such as batch normalization by the statistics of the batch, declares
+    `couples_examples = True`. A layer that declares nothing is run on two examples, to see.
+
+    Args:
+        who: the name of the caller, for the error message.
+        net: the network, any layer.
+        params: its params.
+        x: the input (n, ..., k), or a pytree of such arrays, examples on axis 0.
+
+    Raises:
+        InputError: where a layer couples examples, `x` has no axis of examples, or its arrays differ in the
+            length of that axis.
     """
     leaves = jax.tree.leaves(x)
     if not leaves or any(not jnp.shape(leaf) for leaf in leaves):
@@ -65,9 +78,18 @@ def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
 
 
 def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None:
-    """Raise where the loss of one row depends on another row's output: it says so, or a trial shows it.
+    """Raise where the loss of one row depends on another row's output.
 
-    Args: `y` and `target`, arrays or shapes, examples on axis 0.
+    A loss that declares nothing by `couples_examples` is run on two examples, to see.
+
+    Args:
+        who: the name of the caller, for the error message.
+        loss: the loss.
+        y: the outputs (n, ..., k), arrays or shapes, examples on axis 0.
+        target: the targets, likewise.
+
+    Raises:
+        InputError: where the loss couples examples.
     """
     if loss.couples_examples is False:
         return
@@ -86,7 +108,7 @@ def _hashable(tree: Any) -> Any:
 
 @cache
 def _coupled(loss: Objective, y: Any, target: Any) -> bool:
-    """Tell whether value or gradient of one of two examples changes when the other is another."""
+    """Return whether the value or the gradient of one of two examples changes with the other example."""
     random = np.random.default_rng(0)
 
     def draw(of: tuple[Any, Any], n: int) -> Any:
@@ -113,7 +135,7 @@ def _coupled(loss: Objective, y: Any, target: Any) -> bool:
 
 @cache
 def _found(layer: Layer, structure: Any, rows: tuple[tuple[tuple[int, ...], str], ...]) -> bool:
-    """Tell whether the output of one of two examples changes when the other is another."""
+    """Return whether the output for one of two examples changes with the other example."""
     random = np.random.default_rng(0)
 
     def draw(shape: tuple[int, ...], dtype: str) -> Any:

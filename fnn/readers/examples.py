@@ -1,9 +1,8 @@
-"""What each example says: gradients, squared norms, inner products, and sums with a weight for each.
+"""Readings of each example: its gradient, squared norm and inner products, and weighted sums of gradients.
 
-Every reader takes factors seeded with the gradient of the SUM of the example losses, as
-`fnn.readers.losses_and_readings` makes them; after a mean loss over n each dz is n times too small. Letters
-as in
-reading.py. Costs are for an `Outer`; the other factors cost n t j flops.
+The factors must be seeded with the gradient of the SUM of the example losses, as
+`fnn.readers.losses_and_readings` does; after a mean over n losses each dz is n times too small. Letters: n
+examples, t tokens, k inputs, j outputs. Costs are for an `Outer`; those of other factors are n t j flops.
 """
 
 from functools import partial
@@ -29,22 +28,38 @@ from fnn.reader import added_into_rows, reader
 
 @reader("concatenate", linear=True, like="param")
 def example_gradient(factor: Form, param: Any) -> Any:
-    """Read the gradient of each example's loss: (n, *param.shape), in the param's dtype.
+    """Compute the gradient of each example's loss: sum_t x_t dz_t^T.
 
-    sum_t x_t dz_t^T. Cost: 2ntkj flops, and nkj numbers: the readings below do without them.
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+
+    Returns:
+        an array (n, *param.shape) in the dtype of the param.
+
+    Cost: 2ntkj flops, and nkj numbers, which the other readers of this file do not need.
     """
     return materialised(factor, param).astype(param.dtype)
 
 
 @reader("concatenate", like="order")
 def squared_norm(factor: Form, param: Any) -> Any:
-    """Read the squared norm of each example's gradient: (n,), float32 or wider, without the gradient.
+    """Compute the squared norm of each example's gradient, without the gradient itself where that is cheaper.
 
-    One token: |x|^2 |dz|^2 (Goodfellow 2015). More: sum_ts (x_t . x_s) (dz_t . dz_s), the Gram form (Li et
-    al. 2022), where t (k + j) <= k j, and else the gradients' own squares; so chosen, either way has
-    both fewer flops than the other and temporaries no larger than the factor.
-    The Gram form is rounded relative to (sum_t |x_t| |dz_t|)^2; what that leaves below zero counts as zero.
-    Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j). A norm above 1e19 overflows float32.
+    One token: |x|^2 |dz|^2. Several tokens: the Gram form sum_ts (x_t . x_s) (dz_t . dz_s) where
+    t (k + j) <= k j, else the squares of the gradients. The form chosen has fewer flops, and temporaries no
+    larger than the factor. The Gram form has a rounding error relative to (sum_t |x_t| |dz_t|)^2; a result
+    below zero is returned as zero. A norm above 1e19 overflows float32.
+
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+
+    Returns:
+        an array (n,) in float32 or wider.
+
+    Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j).
+    Source: Goodfellow 2015 (one token); Li et al. 2022 (Gram form).
     """
     acc = accumulator(cotangent(factor).dtype)
     match factor:
@@ -59,9 +74,20 @@ def squared_norm(factor: Form, param: Any) -> Any:
 
 @reader("concatenate", linear=True, like="order")
 def inner_product(factor: Form, param: Any, direction: Any) -> Any:
-    """Read each example's gradient times a direction of the param's shape: (n,), float32 or wider.
+    """Compute the inner product of each example's gradient with a direction v: sum_t (x_t v) . dz_t.
 
-    sum_t (x_t V) . dz_t. Cost: 2ntkj flops, and no gradient.
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+        direction: the leaf of the further tree, of the shape of the param.
+
+    Returns:
+        an array (n,) in float32 or wider.
+
+    Raises:
+        InputError: where the direction has another shape than the param.
+
+    Cost: 2ntkj flops; no gradient is made.
     """
     if jnp.shape(direction) != param.shape:
         fix = "jax.tree.map(jnp.zeros_like, params)"
@@ -83,10 +109,18 @@ def inner_product(factor: Form, param: Any, direction: Any) -> Any:
 
 @reader("sum", linear=True, sliced=True, like="param")
 def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
-    """Read the sum of the example gradients, each with its weight (n,): as the param, x^T (c * dz).
+    """Compute the sum of the example gradients, each multiplied by a weight c: x^T (c * dz).
 
-    The leaf `weights` is stacked like the param, (..., n). An example of weight zero counts as zero even
-    where its gradient is not finite. Cost: that of the gradient, 2ntkj flops, and n t (k + j) selections.
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+        weights: the leaf of the further tree, (n,), behind the stacked axes of the param. An example of
+            weight zero adds zero even where its gradient is not finite.
+
+    Returns:
+        an array of the shape and dtype of the param.
+
+    Cost: that of the gradient, 2ntkj flops, and n t (k + j) selections.
     """
     whole = cotangent(factor)
     acc = accumulator(whole.dtype)
@@ -108,7 +142,15 @@ def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
 
 
 def materialised(factor: Form, param: Any) -> Any:
-    """Return the example gradients of a factor (n, t, ...): (n, *param.shape) in float32 or wider."""
+    """Compute the example gradients of a factor.
+
+    Args:
+        factor: a factor in its plain form.
+        param: the param, or its shape.
+
+    Returns:
+        an array (n, *param.shape) in float32 or wider.
+    """
     acc = accumulator(cotangent(factor).dtype)
     match factor:
         case Outer(x, dz):
@@ -124,7 +166,13 @@ def materialised(factor: Form, param: Any) -> Any:
 
 
 def gram_is_cheaper(t: int, k: int, j: int) -> bool:
-    """Tell whether products of token pairs, t^2 (k + j), cost no more than a gradient (k, j), t k j."""
+    """Return whether products of token pairs, t^2 (k + j) flops, cost no more than a gradient, t k j flops.
+
+    Args:
+        t: the number of tokens.
+        k: the number of inputs.
+        j: the number of outputs.
+    """
     return t * (k + j) <= k * j
 
 
@@ -137,7 +185,7 @@ def _token_gram(rows: Any, acc: Any) -> Any:
 
 
 def _merged(index: Any, dz: Any, size: int) -> Any:
-    """Add up the tokens of an example that name the same row: (n, t, j), one place for each row named."""
+    """Add up the tokens of an example that name the same row: (n, t, j), one entry for each row named."""
     acc, t = accumulator(dz.dtype), index.shape[1]
     inside = (index >= 0) & (index < size)
     dz = jnp.where(inside[..., None], dz.astype(acc), 0)
@@ -150,7 +198,7 @@ def _merged(index: Any, dz: Any, size: int) -> Any:
 
 
 def _wrapped_out(index: Any, size: int) -> Any:
-    """Return negative indices, which would count from the end, a place out of range."""
+    """Replace negative indices, which would count from the end, by one that is out of range."""
     return jnp.where(index < 0, size, index)
 
 

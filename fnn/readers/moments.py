@@ -1,4 +1,4 @@
-"""How the example gradients spread over a batch: their second moment and their variance, by element.
+"""The spread of the example gradients over a batch, by element: their second moment and their variance.
 
 Letters and seeding as in examples.py.
 """
@@ -18,10 +18,18 @@ from fnn.readers.examples import materialised
 
 @reader(like="param")
 def second_moment(factor: Form, param: Any) -> Any:
-    """Read the mean over examples of the squared gradients, by element: as the param in shape and dtype.
+    """Compute the mean over the examples of the squared gradients, by element: sum_i g_i^2 / n.
 
-    sum_i g_i^2 / n. One token: (X^2)^T (dZ^2) / n, 2nkj flops (Dangel et al. 2020). More tokens: the
-    gradients of a few examples at a time, 2ntkj flops, temporaries no larger than the factor or one gradient.
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+
+    Returns:
+        an array of the shape and dtype of the param.
+
+    Cost: for one token 2nkj flops, as (X^2)^T (dZ^2) / n. For several tokens 2ntkj flops, by the gradients of
+    a few examples at a time, in temporaries no larger than the factor or one gradient.
+    Source: Dangel et al. 2020.
     """
     n = cotangent(factor).shape[0]
     return (sum_of_squares(factor, param) / max(n, 1)).astype(param.dtype)
@@ -29,11 +37,19 @@ def second_moment(factor: Form, param: Any) -> Any:
 
 @reader(like="param")
 def variance(factor: Form, param: Any) -> Any:
-    """Read the variance over examples of the gradients, by element: as the param in shape and dtype.
+    """Compute the variance over the examples of the gradients, by element: sum_i (g_i - mean)^2 / n.
 
-    sum_i (g_i - mean)^2 / n, centred before it is squared, so that nothing cancels (the difference of the
-    second moment and the squared mean does). For the unbiased one multiply by n / (n - 1).
-    Cost: 4ntkj flops; the gradients of a few examples at a time, temporaries as for the second moment.
+    The gradients are centred before they are squared, so that no digits cancel, as they would in the
+    difference of the second moment and the squared mean. Multiply by n / (n - 1) for the unbiased variance.
+
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+
+    Returns:
+        an array of the shape and dtype of the param.
+
+    Cost: 4ntkj flops, by the gradients of a few examples at a time; temporaries as for `second_moment`.
     """
     n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
     mean = gradient(factor, param.astype(acc)) / max(n, 1)
@@ -46,7 +62,15 @@ def variance(factor: Form, param: Any) -> Any:
 
 
 def sum_of_squares(factor: Form, param: Any) -> Any:
-    """Return the sum over examples of the squared gradients of a factor (n, t, ...), in float32 or wider."""
+    """Compute the sum over the examples of the squared gradients.
+
+    Args:
+        factor: a factor in its plain form.
+        param: the param, or its shape.
+
+    Returns:
+        an array of the shape of the param, in float32 or wider.
+    """
     acc = accumulator(cotangent(factor).dtype)
     match factor:
         case Outer(x, dz) if dz.shape[1] == 1:
@@ -56,10 +80,7 @@ def sum_of_squares(factor: Form, param: Any) -> Any:
 
 
 def _summed(rule: Callable[[Any, Any], Any], factor: Form, param: Any) -> Any:
-    """Sum `rule(gradients, counted)` over the examples, as many at a time as take no more room than the factor.
-
-    `counted` says which of these are examples, and not rows of zeros that fill a part up.
-    """
+    """Sum `rule(gradients)` over the examples, as many at a time as need no more memory than the factor."""
     n = cotangent(factor).shape[0]
     room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape))
 

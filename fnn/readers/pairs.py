@@ -1,4 +1,4 @@
-"""What pairs of examples say: inner products of their gradients, and the tangent kernel of a network.
+"""Readings of pairs of examples: inner products of their gradients, and the tangent kernel of a network.
 
 Letters and seeding as in examples.py.
 """
@@ -31,13 +31,21 @@ from fnn.readers.examples import gram_is_cheaper, materialised
 
 @reader(like="order")
 def gram(factor: Form, param: Any, *other: Factor) -> Any:
-    """Read the inner products of all pairs of example gradients: (n, n), float32 or wider.
+    """Compute the inner products of all pairs of example gradients.
 
-    With the factor of another batch of m examples as its leaf, of all pairs between the two: (n, m);
-    read those factors by `fnn.readers.as_factors`, and pass their tree to this pass. One token: (X X'^T) *
-    (dZ dZ'^T).
-    More tokens: sum_ts (x_t . x'_s) (dz_t . dz'_s) where t (k + j) <= k j, else the products of the
-    gradients themselves, nkj numbers. Cost: 2nm(k + j) flops for one token.
+    One token: (X X'^T) * (dZ dZ'^T). Several tokens: sum_ts (x_t . x'_s) (dz_t . dz'_s) where
+    t (k + j) <= k j, else the products of the gradients themselves, nkj numbers.
+
+    Args:
+        factor: the factor of the param, in its plain form.
+        param: the param, (k, j) or of another shape.
+        other: none for the pairs within the batch; or the factor of another batch of m examples, the leaf of
+            the tree that a pass with `fnn.readers.as_factors` returned, for the pairs between the two.
+
+    Returns:
+        an array (n, n), or (n, m), in float32 or wider.
+
+    Cost: 2nm(k + j) flops for one token.
     """
     theirs = with_tokens(other[0].form()) if other else factor
     acc = accumulator(cotangent(factor).dtype, cotangent(theirs).dtype)
@@ -58,12 +66,25 @@ def gram(factor: Form, param: Any, *other: Factor) -> Any:
 def tangent_kernel(net: Layer) -> Callable[..., Any]:
     """Return a function `(params, x, other=None, key=None) -> kernel`: the empirical neural tangent kernel.
 
-    `kernel[i, m, p, q]` is the inner product, over all params, of the gradient of output p of example i of
-    `x` and that of output q of example m of `other` (None: `x` itself); the outputs of one example are
-    taken in order, tokens included. The leaves of a Gram matrix, so no Jacobian is made.
+    Args:
+        net: the network, any layer whose output is one array.
+
+    Args of the function:
+        params: the params of `net`.
+        x: n examples, (n, ..., k), or a pytree of such arrays.
+        other: m examples like `x`, (m, ..., k), or None for `x` itself.
+        key: the random key for dropout, or None for no noise.
+
+    Returns of the function:
+        an array (n, m, p, p). Entry [i, m, p, q] is the inner product, over all params, of the gradient of
+        output p of example i of `x` and that of output q of example m of `other`. The outputs of an example,
+        those of its tokens included, are in row-major order. No Jacobian is made.
+
+    Raises:
+        InputError: where a layer couples examples, or `other` is not like `x`.
 
     Cost: p backward passes' input gradients for each batch, nmpq(k + j) flops a layer, nmpq numbers.
-    Raises InputError for a layer that couples examples. Source: Jacot, Gabriel, Hongler 2018.
+    Source: Jacot, Gabriel, Hongler 2018.
     """
 
     def one_example(x: Any) -> Any:

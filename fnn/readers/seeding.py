@@ -1,4 +1,4 @@
-"""The pass behind all per-example readings: every example seeded with its own loss."""
+"""The pass behind all readings of examples: every example is seeded with its own loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,21 +20,34 @@ def losses_and_readings(
 ) -> Callable[..., tuple[Any, Any]]:
     """Return a function `(params, x, target, key=None, *, weights=None, trees=(), scale=None)`.
 
-    It returns `(losses, readings)`. `loss` may be a rule of one's own, see `fnn.Loss`.
+    It returns `(losses, readings)`. An example is an index of axis 0 of `x`. Its loss is the sum over its
+    rows (tokens), whatever the reduction of `loss`. The backward is seeded with the gradient of the SUM of
+    these, so that the dz of an example is that of its own loss, without a division by n. Where the loss has
+    params (`fnn.LinearCrossEntropy`), `params`, `trees` and `readings` are pairs: those of the network and
+    those of the loss.
 
-    An example is an index of axis 0 of `x`; its loss is the sum over its rows (its tokens), whatever the
-    reduction of `loss`. `losses` are these, (n,). The backward is seeded with the gradient of their SUM,
-    so the dz of an example is that of its own loss and no reader meets a division by n.
-    `weights` are per row, as the loss takes them, or (n,), per example. `readings` is what
-    `read(factor, param, *leaves)` makes of every factor; `trees` are the further trees with these leaves.
-    `scale` is a number that every loss's gradient is multiplied by before it is rounded to the output's
-    dtype.
-    With `fnn.LinearCrossEntropy` as the loss, `params`, `trees` and `readings` are pairs, the network's and
-    the head's.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+        read: the reader, called as `read(factor, param, *leaves)` for each param.
 
-    Cost: one forward and one backward pass without the products that make gradients, and the reader's.
-    Raises InputError for a layer or a loss that couples examples (see `fnn.Layer.couples_examples`), an
-    input without examples, and a tree that does not begin like the params.
+    Args of the function:
+        params: the params.
+        x: the input (n, ..., k), or a pytree of such arrays, examples on axis 0.
+        target: the targets of the loss, examples on axis 0.
+        key: the random key for dropout, or None for no noise.
+        weights: what multiplies the loss of each row, as the loss takes them, or of each example, (n,).
+        trees: further trees that begin like the params; the `leaves` are theirs.
+        scale: a number that multiplies the gradient of every loss before it is rounded to the output's dtype.
+
+    Returns of the function:
+        the losses (n,), and the readings, a tree like the params.
+
+    Raises:
+        InputError: where a layer or the loss couples examples (see `fnn.Layer.couples_examples`), the input
+            has no axis of examples, or a tree does not begin like the params.
+
+    Cost: one forward and one backward pass without the products that make gradients, and that of the reader.
 
     >>> import fnn
     >>> net, x, label = fnn.Dense(3), jnp.ones((4, 2)), jnp.zeros(4, jnp.int32)
@@ -73,14 +86,28 @@ def losses_and_readings(
 
 
 def row_losses(loss: Objective, y: Any, target: Any, weights: Any = None) -> tuple[Any, Any]:
-    """Return each example's loss, (n,), and the gradient of their sum by `y`, whatever the reduction."""
+    """Compute each example's loss and the gradient of their sum by the output, whatever the reduction.
+
+    Args:
+        loss: a loss without params.
+        y: the output of the network, (n, ..., k).
+        target: the targets of the loss.
+        weights: per row or per example, as in `losses_and_readings`.
+
+    Returns:
+        the losses (n,), and the gradient, of the shape of `y`.
+    """
     check_loss_uncoupled("row_losses", loss, y, target)
     losses, dy, _ = loss.with_reduction("none").pull((), y, target, weights, Stacked(gradient, ((),)))
     return by_example(losses), dy
 
 
 def by_example(losses: Any) -> Any:
-    """Add the losses of an example's rows up: (n,). Raises InputError where there is no axis of examples."""
+    """Add up the losses of each example's rows, (n, ...) to (n,).
+
+    Raises:
+        InputError: where there is no axis of examples.
+    """
     if losses.ndim == 0:
         wanted, got = "examples on axis 0 of x, outputs (n, ..., k)", "one example without an axis"
         raise InputError("losses_and_readings", wanted, got, "x[None]")
@@ -88,7 +115,15 @@ def by_example(losses: Any) -> Any:
 
 
 def without_params(who: str, loss: Any) -> Objective:
-    """Return a loss, as `as_objective` does. Raises InputError for one that has params of its own."""
+    """Return `loss` as a loss without params; a bare function is wrapped as by `as_objective`.
+
+    Args:
+        who: the name of the caller, for the error message.
+        loss: a loss, or a function of outputs and target.
+
+    Raises:
+        InputError: where it is no loss, or a loss with params of its own.
+    """
     loss = as_objective(who, loss)
     if loss.has_params:
         raise InputError(
@@ -98,7 +133,7 @@ def without_params(who: str, loss: Any) -> Objective:
 
 
 def refuted(condition: Any) -> bool:
-    """Tell whether a condition on numbers is known to be false; that of a traced number is not known."""
+    """Return whether a condition on numbers is known to be false; of a traced number it is not known."""
     try:
         return not condition
     except jax.errors.ConcretizationTypeError:
@@ -108,7 +143,18 @@ def refuted(condition: Any) -> bool:
 def check_begins(
     who: str, tree: Any, params: Params, name: str = "tree", fix: str = "jax.tree.map(jnp.zeros_like, params)"
 ) -> None:
-    """Raise unless `tree` begins like the params: a subtree, or an array, in the place of each of theirs."""
+    """Raise unless a tree begins like the params: it has a subtree, or an array, at each of them.
+
+    Args:
+        who: the name of the caller, for the error message.
+        tree: the tree to check.
+        params: the params.
+        name: what the tree is, for the error message.
+        fix: code that makes a tree that is right.
+
+    Raises:
+        InputError: where the tree does not begin like the params.
+    """
     try:
         jax.tree.structure(params).flatten_up_to(tree)
     except (ValueError, TypeError, KeyError):
@@ -117,7 +163,17 @@ def check_begins(
 
 
 def check_like(who: str, tree: Any, params: Params, name: str = "direction") -> None:
-    """Raise unless `tree` has the structure and the shapes of the params."""
+    """Raise unless a tree has the structure and the shapes of the params.
+
+    Args:
+        who: the name of the caller, for the error message.
+        tree: the tree to check.
+        params: the params.
+        name: what the tree is, for the error message.
+
+    Raises:
+        InputError: where structure or shapes differ.
+    """
     check_begins(who, tree, params, name)
     ours, theirs = (jax.tree.map(jnp.shape, t) for t in (params, tree))
     if ours != theirs:

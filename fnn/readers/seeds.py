@@ -1,8 +1,8 @@
-"""Backward passes from several seeds at once, as a root of the output Hessian has several columns.
+"""Backward passes from several seeds at once, such as the columns of a root of the output Hessian.
 
-A backward pass is linear in `dy`, so `jax.vmap` takes a matrix of seeds through it: residuals and inputs x
-stay single, only dz gets an axis. A seeded reader sees that axis: its rule is called with factors in their
-plain form whose dz has the seeds first, (c, n, t, j), and x as ever, (n, t, k).
+A backward pass is linear in `dy`, so `jax.vmap` runs it for a matrix of seeds. Residuals and inputs x are not
+copied; dz alone has an axis of seeds. A seeded reader sees this axis: its rule is called with factors in
+their plain form whose dz is (c, n, t, j), seeds first, and whose x is (n, t, k).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,19 @@ FISHERS = ("exact", "sampled", "empirical")
 
 
 def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader):
-    """Run the network backwards from each of the seeds, (c, *y.shape): give what a seeded reader reads."""
+    """Run the network backwards from each of several seeds.
+
+    Args:
+        net: the network, any layer.
+        params: its params.
+        residuals: those that `fnn.forward` returned.
+        seeds: c cotangents of the output, (c, *y.shape), in the structure of the output.
+        trees: further trees that begin like the params, for the leaves of the reader.
+        read: a reader made by `seeded_reader`.
+
+    Returns:
+        the readings, a tree like the params.
+    """
 
     def one(dy: Any) -> Any:
         return backward(net, params, residuals, dy, *trees, read=read)[0]
@@ -36,7 +48,12 @@ def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any,
 
 
 def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
-    """Make a reader of a rule for a factor with dz (c, n, t, j); only `backward_seeds` can run it."""
+    """Return a reader of several seeds, which `backward_seeds` alone can run.
+
+    Args:
+        rule: `rule(factor, param, *leaves)`, for a factor in its plain form with dz (c, n, t, j).
+        like: what the reading is like, as for `fnn.readers.Reader`.
+    """
 
     @wraps(rule)
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
@@ -50,7 +67,16 @@ def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
 
 
 def check_fisher(who: str, loss: Objective, fisher: str) -> None:
-    """Raise unless `fisher` is known, and the loss has the likelihood that it asks for."""
+    """Raise unless a loss has what a kind of Fisher matrix needs.
+
+    Args:
+        who: the name of the caller, for the error message.
+        loss: one of `fnn.losses`.
+        fisher: "exact", "sampled" or "empirical".
+
+    Raises:
+        InputError: where `fisher` is none of these, or the loss has no likelihood and `fisher` needs one.
+    """
     if fisher not in FISHERS:
         raise InputError(
             who, f"fisher to be one of {FISHERS}", repr(fisher), f'fnn.{who}(net, loss, "exact")'
@@ -69,16 +95,26 @@ def curvature_seeds(
     samples: int = 1,
     per_token: bool = False,
 ) -> Any:
-    """Return seeds s, (c, *y.shape), with sum_c s_c s_c^T the curvature of the loss at the output, row by
-    row.
+    """Return seeds s with sum_c s_c s_c^T the curvature of the loss at the output, row by row.
 
-    "exact": the columns of the Hessian's root, one for each of the k outputs; "sampled": gradients at
-    targets drawn from the model, divided by sqrt(samples), whose products have that Hessian as their
-    mean; "empirical": the gradient at the data's own target (which is not the Hessian: Kunstner et al. 2019).
-    The loss's reduction is in the seeds: after a mean each row has its share 1 / rows.
-    `per_token` gives the rows of one example, its tokens, seeds of their own: products between tokens are
-    then
-    zero, as they are in the Hessian, at c times as many seeds.
+    Args:
+        loss: one of `fnn.losses`; its reduction is in the seeds: a mean gives each row its share 1 / rows.
+        fisher: "exact": the columns of the Hessian's root, one for each of the k outputs. "sampled":
+            gradients at targets drawn from the model, divided by sqrt(samples); the mean of their products is
+            the Hessian. "empirical": the gradient at the target of the data; this is not the Hessian
+            (Kunstner et al. 2019).
+        y: the output of the network, (n, ..., k), or a pytree of such arrays.
+        target: the targets of the loss.
+        key: the random key for "sampled".
+        samples: how many targets are drawn for each row.
+        per_token: whether each token of an example gets seeds of its own. Products between tokens are then
+            zero, as in the Hessian, for t times as many seeds.
+
+    Returns:
+        an array (c, *y.shape) in the dtype of `y`, or a pytree of these.
+
+    Raises:
+        InputError: where `fisher` is "sampled" and there is no key, or the loss couples examples.
     """
     check_loss_uncoupled("curvature_seeds", loss, y, target)
     y, target = canonical((y, target))
@@ -118,7 +154,16 @@ def curvature_seeds(
 
 
 def factor_types(net: Layer, params: Params, x: Any) -> Any:
-    """Return the type of each param's factor, a tree like the params; nothing is computed."""
+    """Return the type of each param's factor; nothing is computed.
+
+    Args:
+        net: the network, any layer.
+        params: its params.
+        x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
+
+    Returns:
+        a tree like the params, with a type such as `Outer` at each.
+    """
 
     def factors(params: Params, x: Any) -> Any:
         y, residuals = forward(net, params, x)
