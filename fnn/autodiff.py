@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from fnn.arrays import as_cotangent, canonical
+from fnn.arrays import canonical
+from fnn.sharding import as_cotangent
 
 
 def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:

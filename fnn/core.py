@@ -5,12 +5,11 @@
     grads, dx    = fnn.backward(net, params, residuals, dy)
     y            = fnn.apply(net, params, x, key=None)          # jax.grad just works
 
-Data flows like this. `forward` runs the network. Every layer says which of its two sides its backward
-reads (`needs`); only these boundaries are kept, beside small extras (a norm's statistics, a dropout
-key): the residuals. `backward` walks the layers in reverse. A leaf takes its params, the boundaries that it
-asked for and the cotangent `dy` of its output; it returns `dx`, the cotangent of its input, and for every
-param a *factor* (see factors.py). The composition around it hands the factors to a *reader* at once. The
-default reader sums a factor up to the gradient; any other pure function of a factor can take its place.
+Data flows like this. `forward` runs the network. Every layer says which of its two sides its backward reads
+(`needs`); these boundaries are kept, beside small extras (a norm's statistics, a dropout key): the residuals.
+`backward` walks the layers in reverse. A leaf takes its params, the boundaries that it asked for and the
+cotangent `dy` of its output; it returns `dx`, the cotangent of its input, and for every param a *factor*. The
+composition around it hands the factors to a *reader*, by default the one that sums them up to gradients.
 
 All is pure, under every transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and
 `y`.
@@ -23,12 +22,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jaxtyping import Array, PyTree
 
-from fnn.arrays import as_cotangent, canonical, shapes_of
+from fnn.arrays import canonical, shapes_of
 from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_key, check_noise, describe
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
+from fnn.sharding import as_cotangent
 
 Params = PyTree[Array]
 Side = Literal["input", "output"]
@@ -40,7 +40,7 @@ class Layer(ABC):
     """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
 
     needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there
-    noisy: bool = False  # of a leaf: whether training wants a key, for noise
+    noisy: bool = False  # whether training wants a key, for noise
     cheap: bool = False  # whether `recompute` takes no matrix product
     couples_examples: bool | None = None  # whether one example's output depends on others; None: not declared
 
@@ -148,8 +148,7 @@ class Residuals(NamedTuple):
 def init(net: Layer, key: Array, x: Any) -> Params:
     """Make the params of `net` for inputs like `x`.
 
-    Args: `key`, a random key; `x`, arrays or `jax.ShapeDtypeStruct`s of shape (..., k).
-    Returns: the params, in the dtype of `x`, float32 at least. Raises: InputError where they do not fit.
+    Args: `key`, a random key; `x`, arrays or shapes (..., k). Returns: the params, float32 or wider.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
     return net.init(key, shapes_of("init", x))
@@ -159,8 +158,7 @@ def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tup
     """Run the network: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
 
     Args: `params` from `init`; `x`, the input (..., k); `key`, the randomness of dropout: no key, no noise.
-    Returns: the output (..., j), and the residuals.
-    Raises: InputError, with the place in the network, where params, `x` or `key` do not fit.
+    Returns: the output (..., j), and the residuals. Raises: InputError, with the place in the network.
     """
     check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
     params, x = canonical((params, x))
@@ -177,8 +175,8 @@ def backward(
     `read(factor, param, *leaves)`, called once for each leaf of the params where its factor is born: the
     default sums up the gradients, `fnn.readers.as_factors` returns the factors; `trees`, further trees that
     begin like the params, such as an optimizer's state: the `leaves` are theirs.
-    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers).
-    Raises: InputError where residuals or `dy` are not those of this network.
+    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers). Raises:
+    InputError where residuals or `dy` are not those of this network.
     """
     if not isinstance(residuals, Residuals):
         fix = "fnn.backward(net, params, residuals, dy)"
@@ -190,10 +188,8 @@ def backward(
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
     """Run the network for its output alone; `jax.grad` and its kin go through our backward.
 
-    Arguments and errors are those of `forward`. Reverse mode only: under `jax.jvp`, `jax.jacfwd`,
-    `jax.linearize` or `jax.experimental.jet` JAX raises a TypeError; there call
-    `fnn.forward(net, params, x, key)[0]`, which has both modes. Cotangents have the shardings of `params` and
-    `x` and, within `shard_map`, are added up over the axes over which these do not vary.
+    Arguments and errors are those of `forward`. For forward mode (`jax.jvp`, `jax.jacfwd`, jet) call
+    `fnn.forward(net, params, x, key)[0]`. Within `shard_map` cotangents are added up over unvarying axes.
     """
 
     def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:

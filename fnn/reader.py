@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, as_cotangent, on_mesh, reshaped, sharding_along, sharding_of
+from fnn.arrays import accumulator
+from fnn.chunks import over_chunks
 from fnn.errors import InputError, describe
-from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total, over_chunks
+from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total
+from fnn.sharding import as_cotangent, on_mesh, reshaped, sharding_along, sharding_of
 
 Rule = Callable[..., Any]  # rule(factor, param, *leaves) -> reading
 Joins = Literal["sum", "concatenate", "gradient"]
@@ -142,44 +144,6 @@ def zip_readers(*reads: Read) -> Reader:
         return tuple(one(factor, param, *leaves) for one in readers)
 
     return Reader(read, plain=False, readers=readers)
-
-
-def unzip(params: Any, readings: Any) -> tuple[Any, ...]:
-    """Split the readings of `zip_readers` into one tree for each of its readers, in their order.
-
-    Args:
-        params: a pytree with the structure of the params, not empty.
-        readings: a pytree that has a tuple at each param.
-
-    >>> unzip({"kernel": 0, "bias": 0}, {"kernel": (1, 2), "bias": (3, 4)})
-    ({'bias': 3, 'kernel': 1}, {'bias': 4, 'kernel': 2})
-    """
-    structure = jax.tree.structure(params)
-    if structure.num_leaves == 0:
-        raise InputError("unzip", "readings of at least one param", describe(readings), "fnn.Dense(j)")
-    columns = zip(*structure.flatten_up_to(readings), strict=True)
-    return tuple(jax.tree.unflatten(structure, column) for column in columns)
-
-
-def sum_over_params(readings: Any, axes: int = 1) -> Any:
-    """Sum the readings over all params and over their stacked axes.
-
-    Args:
-        readings: a pytree of arrays whose last `axes` axes have the same shape for all params.
-        axes: the number of axes to keep: 1 for readings per example, 2 for readings per pair of examples.
-
-    Returns:
-        an array of `axes` axes: the sum of squared norms (n,) is that of each example's whole gradient.
-
-    Raises:
-        InputError: where there are no readings.
-    """
-    leaves = jax.tree.leaves(readings)
-    if not leaves:
-        raise InputError(
-            "sum_over_params", "readings of at least one param", describe(readings), "fnn.Dense(j)"
-        )
-    return sum(leaf.sum(tuple(range(leaf.ndim - axes))) for leaf in leaves)
 
 
 def with_tokens(form: Form) -> Form:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.factors import Chunked, Outer, Rows, Scaled, Total, join, over_chunks
+from fnn.chunks import over_chunks
+from fnn.factors import Chunked, Outer, Rows, Scaled, Total, join
 from tests.cases import Case, Example, example
 from tests.proof import assert_equal, explicit, reference
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 EXACT = (  # the files that compare floats to the last bit
-    "compose/test_in_place.py compose/test_remat.py layers/test_values.py losses/test_head.py losses/test_losses.py "
-    "losses/test_loss_targets.py memory test_errors.py test_factors.py test_feedback.py"
+    "compose/test_in_place.py compose/test_remat.py layers/test_values.py losses/test_head.py "
+    "losses/test_losses.py losses/test_loss_targets.py memory test_errors.py test_factors.py test_feedback.py"
 ).split()
 
 

@@ -13,7 +13,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANKS = [
     ["errors"],
     ["arrays"],
+    ["sharding"],
     ["autodiff", "factors"],
+    ["chunks"],
+    ["readings"],
     ["reader"],
     ["reading"],
     ["core"],

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
 from fnn.losses.objective import Objective, as_objective, value_and_grad
-from fnn.reader import as_factors, sum_over_params
+from fnn.reader import as_factors
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, squared_norm
 from fnn.readers.pairs import gram
 from fnn.readers.seeding import losses_and_readings, row_losses
+from fnn.readings import sum_over_params
 
 
 def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:

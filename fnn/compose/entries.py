@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from fnn.arrays import added
 from fnn.compose.checks import check_layers, coupled
 from fnn.compose.names import Name, check_shares, gathered, named, own_key, place_of, quoted, share
 from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import InputError, at, describe
 from fnn.reading import Reading
+from fnn.sharding import added
 
 
 @dataclass(frozen=True, init=False, repr=False)

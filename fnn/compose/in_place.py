@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import zeros_like
 from fnn.compose.ordering import with_dependency
 from fnn.factors import Factor, is_factor
 from fnn.reader import Joins
 from fnn.reading import check_registered
+from fnn.sharding import zeros_like
 
 Place = tuple[Any, ...]  # an index for each stacked axis
 

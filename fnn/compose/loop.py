@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import placed_like, varying_like
 from fnn.compose.boundaries import rebuilds
 from fnn.compose.checks import check_same
 from fnn.core import Composition, Layer, Part, pull
@@ -15,6 +14,7 @@ from fnn.errors import at
 from fnn.factors import is_factor, join
 from fnn.reader import gradient
 from fnn.reading import AllUses, Reading, Stacked
+from fnn.sharding import placed_like, varying_like
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from fnn.arrays import on_mesh, placed, sharding_of, varying_like
+from fnn.sharding import on_mesh, placed, sharding_of, varying_like
 
 
 def with_dependency(x: Any, on: Any) -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import cut, joined, placed_like
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, check_cotangent, check_floating, describe
 from fnn.reading import Reading
+from fnn.sharding import cut, joined, placed_like
 
 
 @dataclass(frozen=True, repr=False)

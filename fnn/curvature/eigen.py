@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import canonical, joined
+from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
@@ -22,6 +22,7 @@ from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares
 from fnn.readers.seeding import check_begins, refuted, without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
+from fnn.sharding import joined
 
 
 class Eigen(NamedTuple):

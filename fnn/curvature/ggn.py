@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator, canonical, zeros_like
+from fnn.arrays import accumulator, canonical
 from fnn.core import Layer, Params, forward
 from fnn.errors import split_key
 from fnn.factors import Examples, Form, cotangent, with_cotangent
@@ -22,6 +22,7 @@ from fnn.readers.examples import materialised
 from fnn.readers.moments import sum_of_squares
 from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
+from fnn.sharding import zeros_like
 
 
 def ggn_diagonal(

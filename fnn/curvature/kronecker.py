@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, canonical, einsum, joined, on_mesh, shapes_of, sharding_along
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
 from fnn.losses.objective import Objective
-from fnn.reader import Reader, gradient, unzip
+from fnn.reader import Reader, gradient
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
 from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, factor_types, seeded_reader
+from fnn.readings import unzip
+from fnn.sharding import einsum, joined, on_mesh, sharding_along
 
 
 class Kronecker(NamedTuple):

@@ -17,11 +17,12 @@ from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, split_key
 from fnn.factors import is_factor
 from fnn.losses.objective import Objective, value_and_grad
-from fnn.reader import sum_over_params, unzip, zip_readers
+from fnn.reader import zip_readers
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, weighted_gradient
 from fnn.readers.seeding import check_like, refuted, without_params
 from fnn.readers.seeds import check_fisher, curvature_seeds
+from fnn.readings import sum_over_params, unzip
 
 Product = Callable[..., Any]
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator, placed, sharding_along
+from fnn.arrays import accumulator
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
 from fnn.factors import Scaled, Total
+from fnn.sharding import placed, sharding_along
 
 Params = dict[str, Array]
 Vectors = Float[Array, "*n k"]

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fnn.arrays import accumulator, gathered, sharding_along, sharding_of
+from fnn.arrays import accumulator
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
 from fnn.factors import Outer, Total
 from fnn.initializers import lecun_normal, zeros
 from fnn.layers.affine import row
+from fnn.sharding import gathered, sharding_along, sharding_of
 
 Initializer = Callable[..., Array]  # one of `fnn.initializers`, or of `jax.nn.initializers`
 Params = dict[str, Array]

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.arrays import on_mesh, sharding_of
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_floating
+from fnn.sharding import on_mesh, sharding_of
 
 Values = Float[Array, "..."]
 

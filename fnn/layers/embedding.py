@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import as_index, on_mesh, sharding_along
+from fnn.arrays import as_index
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -24,6 +24,7 @@ from fnn.errors import (
 from fnn.factors import Rows
 from fnn.initializers import normal
 from fnn.layers.dense import Initializer
+from fnn.sharding import on_mesh, sharding_along
 
 Params = dict[str, Array]
 In = Int[Array, "*n"]

@@ -7,9 +7,9 @@ import jax
 from jaxtyping import Array, Float
 
 from fnn.activations.table import Activation, silu, wide
-from fnn.arrays import cut, joined
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
+from fnn.sharding import cut, joined
 
 In = Float[Array, "*n j2"]
 Out = Float[Array, "*n j"]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import varying_like
 from fnn.autodiff import with_rule
 from fnn.losses.head_checks import checked
 from fnn.losses.rows import held_back, scaled
 from fnn.losses.rule import reverse_mode_alone
+from fnn.sharding import varying_like
 
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
@@ -19,7 +19,9 @@ Labels = Int[Array, "*n"]
 
 
 def called(head: Any, params: Params, x: In, target: Labels, weights: Any) -> Any:
-    """Return the value of a head, () or, for "none", (...), in one product where nothing is differentiated."""
+    """Return the value of a head, () or, for "none", (...), in one product where nothing is
+    differentiated.
+    """
 
     def run(params: Params, x: In, target: Labels, weights: Any) -> tuple[Any, Any]:
         held = None

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import accumulator, widened
+from fnn.chunks import over_chunks
 from fnn.core import Layer
 from fnn.errors import (
     InputError,
     brief,
     describe,
 )
-from fnn.factors import Chunked, over_chunks
 from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
 from fnn.losses.called import called
@@ -24,10 +24,11 @@ from fnn.losses.head_checks import check_head, check_input, checked
 from fnn.losses.logits import Logits
 from fnn.losses.objective import Objective, Reduction
 from fnn.losses.paths import Path
+from fnn.losses.pieces import read_pieces
 from fnn.losses.rows import Counting, flat, unflat
 from fnn.losses.tied import through_tied
 from fnn.losses.walk import Batch, Piece, flat_readers, walk
-from fnn.reader import as_factors, gradient
+from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
 
 Params = dict[str, Array]
@@ -168,7 +169,7 @@ class LinearCrossEntropy(Objective):
             for reader in readers
         ]
         coefficients = self.coefficients(y, target, weights, scale)
-        losses, dy, found = self.read(params, y, target, weights, coefficients, pieces)
+        losses, dy, found = read_pieces(self, params, y, target, weights, coefficients, pieces)
         split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
         return losses, dy, {name: together(own) for name, own in zip(params, split, strict=True)}
 
@@ -187,38 +188,6 @@ class LinearCrossEntropy(Objective):
         if not self.tied:
             return super().through(net, params, x, target, key, weights, read, scale)
         return through_tied(self, net, params, x, target, key, weights, read, scale)
-
-    def read(
-        self,
-        params: Params,
-        x: In,
-        target: Labels,
-        weights: Any,
-        coefficients: Any,
-        pieces: list[Piece],
-    ) -> tuple[Any, In, list[Any]]:
-        """Return the value, `dx` and what each piece reads, all in one walk; factors as such stay unmade.
-
-        Readers that add over rows may have a chunk end within an example; others get the examples of axis 0
-        with all their tokens.
-        """
-        now = [piece for piece in pieces if piece.reader is not as_factors]
-        batch = self.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
-        losses, dx, readings = walk(partial(self.logits(x).chunk, params), batch, now, self.examples(batch))
-        found = [
-            self.chunked(piece.name, params, x, target, coefficients)
-            if piece.reader is as_factors
-            else readings.pop(0)
-            for piece in pieces
-        ]
-        losses = unflat(losses, target)
-        return self.counting.reduced(losses, target, weights), unflat(dx, x), found
-
-    def chunked(self, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
-        """Return a param's factor, to be made when it is read."""
-        batch = self.batch(x, target, coefficients, by_row=False)
-        rank = params[name].ndim
-        return Chunked(self.logits(x).of(name), params, batch, self.examples(batch), rank)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""
@@ -255,7 +224,9 @@ class LinearCrossEntropy(Objective):
     def gradients(
         self, params: Params, x: In, target: Labels, coefficients: Any, wide: bool = False
     ) -> tuple[Any, Params, In]:
-        """Return the rows' losses, and the gradients by params and `x` of their sum with these coefficients."""
+        """Return the rows' losses, and the gradients by params and `x` of their sum with these
+        coefficients.
+        """
         likes = {name: widened(param) if wide else param for name, param in params.items()}
         pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
         batch = self.batch(x, target, coefficients, by_row=True)

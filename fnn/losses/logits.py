@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fnn.arrays import on_mesh, sharding_along, sharding_of
 from fnn.factors import Factor, Outer, Total
 from fnn.layers.affine import row
 from fnn.layers.dense import product
 from fnn.losses.walk import Batch, cross_entropy
+from fnn.sharding import on_mesh, sharding_along, sharding_of
 
 Params = dict[str, Array]
 

@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from fnn.arrays import reshaped, widened
+from fnn.arrays import widened
 from fnn.losses.objective import Reduction, by_row
+from fnn.sharding import reshaped
 
 Labels = Int[Array, "*n"]
 

@@ -13,15 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, placed, sharding_of
+from fnn.arrays import accumulator
 from fnn.core import Layer, forward, pull
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows
 from fnn.losses.head_checks import checked
 from fnn.losses.paths import at_path, with_path
+from fnn.losses.pieces import chunked, read_pieces
 from fnn.losses.walk import Piece, flat_readers
 from fnn.reader import Reader, as_factors, gradient, with_tokens
 from fnn.reading import Reading, Stacked
+from fnn.sharding import placed, sharding_of
 
 
 def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
@@ -106,11 +108,11 @@ def through_tied(
     for name in others:
         pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
     coefficients = head.coefficients(y, target, weights, scale)
-    value, dy, found = head.read(own, y, target, weights, coefficients, pieces)
+    value, dy, found = read_pieces(head, own, y, target, weights, coefficients, pieces)
     readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
     use, whole = at_path(readings, head.tied, head), []
     for reader, is_later in zip(readers, later, strict=True):
-        part = head.chunked(head.weight, own, y, target, coefficients) if is_later else found.pop(0)
+        part = chunked(head, head.weight, own, y, target, coefficients) if is_later else found.pop(0)
         whole.append(both_uses(reader, use, part, table, of_table.trees[1:]))
     split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
     rest = {name: together(own) for name, own in zip(others, split, strict=True)}

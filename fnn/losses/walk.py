@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.factors import Factor, over_chunks
+from fnn.chunks import over_chunks
+from fnn.factors import Factor
 from fnn.reader import Reader, gradient
 
 

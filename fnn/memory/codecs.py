@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
-from fnn.arrays import accumulator, fitting, on_mesh, sharding_of
+from fnn.arrays import accumulator
 from fnn.errors import InputError
+from fnn.sharding import fitting, on_mesh, sharding_of
 
 
 class Codec(Protocol):

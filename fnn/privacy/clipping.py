@@ -8,14 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import as_cotangent, canonical, shards_of, varying_like, zeros_like
+from fnn.arrays import canonical
+from fnn.chunks import cut_up, put_together
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
-from fnn.factors import cut_up, is_factor, put_together
+from fnn.factors import is_factor
 from fnn.losses.objective import as_objective
-from fnn.reader import as_factors, sum_over_params, unzip, zip_readers
+from fnn.reader import as_factors, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
 from fnn.readers.seeding import losses_and_readings, refuted
+from fnn.readings import sum_over_params, unzip
+from fnn.sharding import as_cotangent, shards_of, varying_like, zeros_like
 
 STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 

@@ -11,19 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import (
-    accumulator,
-    as_cotangent,
-    einsum,
-    gathered,
-    on_mesh,
-    placed,
-    sharding_along,
-    sharding_of,
-)
+from fnn.arrays import accumulator
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
 from fnn.reader import added_into_rows, reader
+from fnn.sharding import as_cotangent, einsum, gathered, on_mesh, placed, sharding_along, sharding_of
 
 
 @reader("concatenate", linear=True, like="param")

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, einsum, placed, sharding_along, sharding_of
-from fnn.factors import Form, Outer, cotangent, over_chunks
+from fnn.arrays import accumulator
+from fnn.chunks import over_chunks
+from fnn.factors import Form, Outer, cotangent
 from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
+from fnn.sharding import einsum, placed, sharding_along, sharding_of
 
 
 @reader(like="param")

@@ -11,22 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import (
-    accumulator,
-    canonical,
-    einsum,
-    on_mesh,
-    placed,
-    placed_like,
-    same_shapes,
-    sharding_along,
-)
+from fnn.arrays import accumulator, canonical, same_shapes
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, Form, Outer, Rows, cotangent
-from fnn.reader import as_factors, reader, sum_over_params, with_tokens
+from fnn.reader import as_factors, reader, with_tokens
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import gram_is_cheaper, materialised
+from fnn.readings import sum_over_params
+from fnn.sharding import einsum, on_mesh, placed, placed_like, sharding_along
 
 
 @reader(like="order")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import canonical, on_mesh, shapes_of, sharding_along, widened
+from fnn.arrays import canonical, shapes_of, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError, check_key, describe
 from fnn.factors import Form, cotangent, is_factor, with_cotangent
@@ -21,6 +21,7 @@ from fnn.losses.objective import Objective
 from fnn.reader import Reader, as_factors
 from fnn.readers.coupling import check_loss_uncoupled
 from fnn.reading import Stacked
+from fnn.sharding import on_mesh, sharding_along
 
 AXIS = "fnn seeds"
 FISHERS = ("exact", "sampled", "empirical")

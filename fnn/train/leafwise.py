@@ -62,3 +62,13 @@ def _close(a: Any, b: Any) -> bool:
 def _refusal(who: str, got: str) -> InputError:
     wanted = "an optimizer that updates each param beside the others as it does alone"
     return InputError(who, wanted, got, f"fnn.train.{who}(net, loss, optax.adam(1e-3), clip=1.0)")
+
+
+def check_state(state: Any, params: Params) -> None:
+    """Raise unless `state` begins like the params."""
+    try:
+        jax.tree.structure(params).flatten_up_to(state)
+    except (ValueError, TypeError, KeyError):
+        wanted = "a state with the optimizer's own in the place of each param"
+        got = str(jax.tree.structure(state))
+        raise InputError("update_in_backward", wanted, got, "state = init(params, x)") from None

@@ -9,17 +9,19 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fnn.arrays import accumulator, canonical, shapes_of, varying_axes
+from fnn.arrays import accumulator, canonical, shapes_of
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params, backward, forward
 from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
 from fnn.losses.objective import Objective, as_objective, warn_without_key
-from fnn.reader import Reader, gradient, sum_over_params, unzip
+from fnn.reader import Reader, gradient
 from fnn.readers.examples import squared_norm
 from fnn.reading import Reading, Stacked
-from fnn.train.leafwise import check_leafwise
+from fnn.readings import sum_over_params, unzip
+from fnn.sharding import varying_axes
+from fnn.train.leafwise import check_leafwise, check_state
 from fnn.train.several import Own, chosen, distinct, is_optimizer, numbered
 
 
@@ -69,7 +71,8 @@ def update_in_backward(
     Within `shard_map` every device makes the gradient of its own rows, and an update must have their sum.
     `reduce` names the axes of the mesh over which gradients are added up before they are used, for the norm
     too; () for none. (So let the loss be each device's share of the whole: reduction "sum", or weights.)
-    Where `shard_map` checks varying axes, as it does by default, they are found without `reduce`; where it does
+    Where `shard_map` checks varying axes, as it does by default, they are found without `reduce`; where it
+    does
     not, `step` raises InputError without it.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
@@ -131,7 +134,7 @@ def update_in_backward(
         params, state, x, target, weights = canonical((params, state, x, target, weights))
         if noise:
             warn_without_key(net, key, "fnn.train.update_in_backward(net, loss, optimizer, noise=False)")
-        _check_state(state, params)
+        check_state(state, params)
         axes = _axes_to_reduce(reduce, (params, x, target))
 
         def back(read: Reading) -> tuple[Any, Any]:
@@ -171,7 +174,9 @@ def update_in_backward(
 
 
 def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
-    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards if many."""
+    """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards
+    if many.
+    """
     if _stack_rank(factor, param):
         return jax.vmap(partial(_smaller, axes))(factor, param)
     whole = not axes and not varying_axes(*jax.tree.leaves(factor)) - varying_axes(param)
@@ -193,7 +198,9 @@ def _summed(axes: tuple[str, ...], grad: Any) -> Any:
 
 
 def _axes_to_reduce(reduce: str | tuple[str, ...] | None, data: Any) -> tuple[str, ...]:
-    """Return the axes over which gradients are added up here; where varying axes are checked that is done by then."""
+    """Return the axes over which gradients are added up here; where varying axes are checked that is done by
+    then.
+    """
     leaves = jax.tree.leaves(data)
     manual = {name for leaf in leaves for name in jax.typeof(leaf).sharding.mesh.manual_axes}
     if varying_axes(*leaves) or not manual:
@@ -240,13 +247,3 @@ def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
 def _over_stack(f: Callable[..., Any], axes: int) -> Callable[..., Any]:
     """Map `f` over so many leading axes."""
     return f if axes == 0 else jax.vmap(_over_stack(f, axes - 1))
-
-
-def _check_state(state: Any, params: Params) -> None:
-    """Raise unless `state` begins like the params."""
-    try:
-        jax.tree.structure(params).flatten_up_to(state)
-    except (ValueError, TypeError, KeyError):
-        wanted = "a state with the optimizer's own in the place of each param"
-        got = str(jax.tree.structure(state))
-        raise InputError("update_in_backward", wanted, got, "state = init(params, x)") from None

@@ -1,4 +1,6 @@
-"""Meshes of eight devices, the layouts of params and data on them, and the table of cases in sizes that they divide."""
+"""Meshes of eight devices, the layouts of params and data on them, and the table of cases in sizes that they
+divide.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,0 +1,49 @@
+"""What readers read of a head's params, in one walk over its rows."""
+
+from functools import partial
+from typing import Any
+
+from jaxtyping import Array, Float, Int
+
+from fnn.factors import Chunked
+from fnn.losses.rows import unflat
+from fnn.losses.walk import Piece, walk
+from fnn.reader import as_factors
+
+Params = dict[str, Array]
+In = Float[Array, "*n k"]
+Labels = Int[Array, "*n"]
+
+
+def read_pieces(
+    head: Any,
+    params: Params,
+    x: In,
+    target: Labels,
+    weights: Any,
+    coefficients: Any,
+    pieces: list[Piece],
+) -> tuple[Any, In, list[Any]]:
+    """Return the value, `dx` and what each piece reads, all in one walk; factors as such stay unmade.
+
+    Readers that add over rows may have a chunk end within an example; others get the examples of axis 0
+    with all their tokens.
+    """
+    now = [piece for piece in pieces if piece.reader is not as_factors]
+    batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
+    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, now, head.examples(batch))
+    found = [
+        chunked(head, piece.name, params, x, target, coefficients)
+        if piece.reader is as_factors
+        else readings.pop(0)
+        for piece in pieces
+    ]
+    losses = unflat(losses, target)
+    return head.counting.reduced(losses, target, weights), unflat(dx, x), found
+
+
+def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
+    """Return a param's factor, to be made when it is read."""
+    batch = head.batch(x, target, coefficients, by_row=False)
+    rank = params[name].ndim
+    return Chunked(head.logits(x).of(name), params, batch, head.examples(batch), rank)
