@@ -17,7 +17,7 @@ All is pure, under every transformation, for any batch shape `(..., k)`, and for
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, PyTree
@@ -61,7 +61,7 @@ class Leaf(Layer):
     """A layer that computes: two equations, `forward` and `backward`. It never sees a reader."""
 
     equations: Equations | None = None  # with {x}, {y} and params' names in braces, d{x} for a cotangent
-    axes: Mapping[str, tuple[str, ...]] = {}  # the names of each param's axes, for sharding rules
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # the names of each param's axes, for sharding rules
 
     @abstractmethod
     def backward(self, params: Params, x: Any, y: Any, extras: Any, dy: Any) -> tuple[PyTree[Factor], Any]:

@@ -81,7 +81,7 @@ def check_key(who: object, key: Any, fix: str) -> None:
     """Raise unless `key` is one random key: typed, or raw and of the shape that the configured kind has."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == np.uint32 and shape == _raw_shape(jax.config.jax_default_prng_impl)
+    raw = dtype == np.uint32 and shape == _raw_shape(jax.config.jax_default_prng_impl)  # pyright: ignore[reportAttributeAccessIssue]
     if not raw and not (typed and shape == ()):
         raise InputError(who, "one random key", describe(key), fix)
 

@@ -58,6 +58,7 @@ def flops_of(jaxpr: Any, wanted: list[bool] | None = None) -> int:
     live = None if wanted is None else {id(v) for v, want in zip(inner.outvars, wanted, strict=True) if want}
     total = 0
     for equation in reversed(inner.eqns):
+        outputs = None
         if live is not None:
             outputs = [id(v) in live for v in equation.outvars]
             if not any(outputs):
@@ -68,7 +69,7 @@ def flops_of(jaxpr: Any, wanted: list[bool] | None = None) -> int:
             for program in value if isinstance(value, (tuple, list)) else (value,):
                 if hasattr(program, "eqns"):
                     called = equation.primitive.name in ("jit", "pjit", "closed_call", "remat", "checkpoint")
-                    which = outputs if live is not None and called else None
+                    which = outputs if called else None
                     total += equation.params.get("length", 1) * flops_of(program, which)
     return total
 

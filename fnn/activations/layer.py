@@ -97,7 +97,7 @@ def _reference(f: Any) -> Any:
     """Return a reference to a function that its module has by its name, anything else itself."""
     module, name = getattr(f, "__module__", None), getattr(f, "__qualname__", None)
     found = getattr(sys.modules.get(module or ""), name or "", None)
-    return _Reference(module, name) if f is not None and found is f else f
+    return _Reference(module, name) if module and name and found is f else f
 
 
 def _loaded(name: str, f: Any, df: Any, of: Any) -> Activation:

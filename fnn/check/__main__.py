@@ -56,14 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args(argv)
     transforms = tuple(filter(None, (t.strip() for t in given.transforms.split(","))))
-    others = {name: getattr(given, name) for name in ("surrogate", "reference")}
+    others: dict[str, Any] = {name: getattr(given, name) for name in ("surrogate", "reference")}
     wide = any(name in _WIDE for name in re.findall(r"\w+", given.arguments))
     try:
         with jax.enable_x64(True) if wide else contextlib.nullcontext():
             args = arguments(given.arguments, given.seed)
+            others = {name: load(f) for name, f in others.items() if f}
             report = gradient(
                 load(given.function), *args, level=given.level, transforms=transforms, key=given.seed,
-                seconds=given.seconds, **{name: load(f) for name, f in others.items() if f},
+                seconds=given.seconds, **others,
             )  # fmt: skip
     except (TypeError, ValueError) as error:
         print(f"python -m fnn.check: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
 from fnn.compose.spelling import Spelling, spliced
-from fnn.core import Composition, Layer, Part, pull
+from fnn.core import Composition, Kept, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
 
@@ -144,7 +144,7 @@ class Serial(Composition):
         """List the blocks, each on the last one's output; a kept inner boundary is its reader's input."""
         found, own = [], self.shares(params)
         for i, (where, layer) in enumerate(self.blocks):
-            keeps = frozenset({"input"}) if 0 < i in self.kept else frozenset()
+            keeps: frozenset[Kept] = frozenset({"input"}) if 0 < i in self.kept else frozenset()
             takes = "previous" if i else "input"
             found.append(Part(self._place(where), layer, own[where], x, key, keeps=keeps, takes=takes))
             x, _ = jax.eval_shape(layer.forward, own[where], x, None)

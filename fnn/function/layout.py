@@ -56,7 +56,8 @@ class Layout:
 
     def transpose(self, order: tuple[int, ...]) -> "Layout":
         """Give the layout with the axes in this order."""
-        return Layout(*(tuple(part[a] for a in order) for part in (self.shape, self.strides)), self.offset)
+        shape, strides = (tuple(part[a] for a in order) for part in (self.shape, self.strides))
+        return Layout(shape, strides, self.offset)
 
     def broadcast(self, shape: tuple[int, ...], places: tuple[int, ...]) -> "Layout":
         """Give the layout in a larger shape: our axis i becomes axis places[i]."""

@@ -84,8 +84,8 @@ def traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) -> 
     axes = [0 if jnp.ndim(a) else None for a in arrays] + [None] * len(jax.tree.leaves(key))
 
     def call(params: Any, *args: Any) -> Any:
-        *args, key = args
-        return f(params, *args) if key is None else f(params, *args, key=key)
+        *inputs, key = args
+        return f(params, *inputs) if key is None else f(params, *inputs, key=key)
 
     traced = planned(call, params, (*args, key), n, own, axes)
     shapes = [tuple(v.aval.shape) for v in traced.plan.body.jaxpr.outvars]

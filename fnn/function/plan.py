@@ -150,7 +150,7 @@ class Planner:
             jaxpr, consts = call
             body, outs, batches = self.body(
                 jaxpr,
-                internals.called(theirs)[0],
+                internals.called(theirs)[0],  # pyright: ignore[reportOptionalSubscript]: of the same program
                 consts,
                 views,
                 like,
@@ -159,10 +159,10 @@ class Planner:
             return Step(eqn, bodies=(body,), how="call"), outs, batches
         cases = internals.branches(eqn)
         if cases is not None and views[0] is None:
-            other = internals.branches(theirs)
+            other: Any = internals.branches(theirs)  # of the same program
             planned = [
                 self.body(own.jaxpr, o.jaxpr, own.consts, views[1:], like[1:], loops)
-                for own, o in zip(cases, other, strict=True)  # pyright: ignore
+                for own, o in zip(cases, other, strict=True)
             ]
             bodies = tuple(body for body, _, _ in planned)
             if all(out is None for _, outs, _ in planned for out in outs):
@@ -176,9 +176,9 @@ class Planner:
         self, eqn: Any, theirs: Any, scan: Any, views: list, like: list, loops: tuple, lie: list
     ) -> Any:
         """Plan a scan: params among its constants are shared by its steps, those among its inputs stacked."""
-        other = internals.scanned(theirs)
+        other: Any = internals.scanned(theirs)  # of the same program
         self.loops += 1
-        loop = Loop(self.loops, scan.length, other.length != scan.length)  # pyright: ignore
+        loop = Loop(self.loops, scan.length, other.length != scan.length)
         jaxpr, start = scan.body.jaxpr, scan.consts + scan.carry
         inside: list[View | None] = []
         for k, view in enumerate(views):
@@ -194,7 +194,7 @@ class Planner:
                 inside.append(View(view.root, view.layout.drop((0,)), (*view.stacks, *stacks)))
         batches = [
             self.sizes.of(shape_of(v), shape_of(o), like)
-            for v, o in zip(jaxpr.invars, other.body.jaxpr.invars, strict=True)  # pyright: ignore
+            for v, o in zip(jaxpr.invars, other.body.jaxpr.invars, strict=True)
         ]
         body, outs, _ = self.body(
             jaxpr,
@@ -202,7 +202,7 @@ class Planner:
             scan.body.consts,
             inside,
             batches,
-            (*loops, loop),  # pyright: ignore
+            (*loops, loop),
         )
         results: list[View | None] = [None] * len(eqn.outvars)
         for k, out in enumerate(outs):

@@ -1,5 +1,6 @@
 """A scale alone and a bias alone, on the last axis."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class Scale(Leaf):
     cheap = True
     needs = frozenset(("input",))
     couples_examples = False
-    axes: ClassVar = {"scale": ("out",)}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",)}
     equations = (("{y} = {x} * {scale}",), ("d{scale} = sum({x} * d{y})", "d{x} = d{y} * {scale}"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class Bias(Leaf):
     cheap = True
     needs = frozenset()
     couples_examples = False
-    axes: ClassVar = {"bias": ("out",)}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"bias": ("out",)}
     equations = (("{y} = {x} + {bias}",), ("d{bias} = sum(d{y})", "d{x} = d{y}"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The dense layer: z = x W + b, one example a row."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -60,7 +60,7 @@ class Dense(Leaf):
     __repr__ = brief
     needs = frozenset(("input",))
     couples_examples = False
-    axes: ClassVar = {"kernel": ("in", "out"), "bias": ("out",)}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernel": ("in", "out"), "bias": ("out",)}
 
     def __post_init__(self):
         check_size("Dense", "features", self.features)

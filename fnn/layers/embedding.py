@@ -1,5 +1,6 @@
 """The embedding: rows of a table, by integer index."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ class Embedding(Leaf):
     cheap = True
     needs = frozenset(("input",))
     couples_examples = False
-    axes: ClassVar = {"embedding": ("vocabulary", "out")}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"embedding": ("vocabulary", "out")}
     equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
     def __post_init__(self):

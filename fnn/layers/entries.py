@@ -1,5 +1,7 @@
 """Layers on trees of arrays: pick an entry, put entries behind each other, add them up. None has params."""
 
+import functools
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +62,7 @@ class Select(Leaf):
         """y = x[key]"""
         return self._pick(x), Layout.of(x)
 
-    def recompute(self, params: tuple[()], x: Any, extras: Layout) -> Any:
+    def recompute(self, params: tuple[()], x: Any, extras: Any) -> Any:
         """y = x[key]"""
         return self._pick(x)
 
@@ -177,8 +179,7 @@ class Sum(Leaf):
 
     def recompute(self, params: tuple[()], x: Any, extras: Any) -> Array:
         """y = x_0 + x_1 + ..."""
-        first, *others = jax.tree.leaves(x)
-        return sum(others, first)
+        return functools.reduce(operator.add, jax.tree.leaves(x))
 
     def backward(
         self, params: tuple[()], x: None, y: None, extras: Layout, dy: Array

@@ -10,6 +10,7 @@ its size; what is left is small, and its own mean, subtracted too, has all its d
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ class LayerNorm(Leaf):
     cheap = True
     needs = frozenset(("input",))
     couples_examples = False
-    axes: ClassVar = {"scale": ("out",), "bias": ("out",)}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self):
         _check_eps("LayerNorm", self.eps)
@@ -113,7 +114,7 @@ class RMSNorm(Leaf):
     cheap = True
     needs = frozenset(("input",))
     couples_examples = False
-    axes: ClassVar = {"scale": ("out",), "bias": ("out",)}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self):
         _check_eps("RMSNorm", self.eps)

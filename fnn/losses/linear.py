@@ -101,12 +101,12 @@ class LinearCrossEntropy(Objective):
         """The weight's name among the params."""
         return "embedding" if self.tied else "kernel"
 
-    def init(self, key: Any, x: Any) -> Params:
-        """Draw the params for rows like `x` (..., k), an array or a shape: no weight where it is tied."""
-        check_input(self, x)
-        dtype = accumulator(x.dtype)
+    def init(self, key: Any, y: Any) -> Params:
+        """Draw the params for rows like `y` (..., k), an array or a shape: no weight where it is tied."""
+        check_input(self, y)
+        dtype = accumulator(y.dtype)
         w_key, b_key = jax.random.split(key)
-        w = {} if self.tied else {"kernel": self.kernel_init(w_key, (x.shape[-1], self.vocabulary), dtype)}
+        w = {} if self.tied else {"kernel": self.kernel_init(w_key, (y.shape[-1], self.vocabulary), dtype)}
         return w | ({"bias": self.bias_init(b_key, (self.vocabulary,), dtype)} if self.bias else {})
 
     def __call__(self, params: Params, x: In, target: Labels, weights: Any = None) -> Any:

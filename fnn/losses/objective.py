@@ -25,10 +25,9 @@ class Likelihood(NamedTuple):
     """A model of the output: a root of the loss's Hessian by the output, and a way to draw from the model.
 
     `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each row's loss
-    by its
-    `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from the
-    model:
-    its mean square is the same Hessian (Martens 2020). `target` gives the mass of a row of soft labels alone.
+    by its `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from
+    the model: its mean square is the same Hessian (Martens 2020). `target` gives the mass of a row of soft
+    labels alone.
     """
 
     root: Callable[[Any, Any], Any]
@@ -71,6 +70,18 @@ class Objective(ABC):
         `scale` is a number that the gradients are multiplied by while they are in float32 or wider; the
         value is not.
         """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of (own params, if any,) `y` and `target`; `jax.grad` works through it."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
+    def value(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of the same arguments, without what the gradient would need."""
+        raise NotImplementedError(f"{type(self).__name__} has no value")
+
+    def value_and_grad(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of the same arguments and its gradient by `y`, and by own params if it has any."""
+        raise NotImplementedError(f"{type(self).__name__} has no value_and_grad")
 
     def row_weights(self, rows: tuple[int, ...], dtype: Any, weights: Any = None) -> Any:
         """Return what each row's loss is multiplied by, of shape `rows`; None for one everywhere."""

@@ -130,7 +130,8 @@ class Bits:
         if own is not None:
             rows = own.update(spec=PartitionSpec(own.spec[0] if x.ndim else None, None))
             own = (fitting(rows, (blocks, 1)),) * 3
-        return Packed(*on_mesh(partial(self._packed, key=key), own, x), x.shape, sharding_of(x))
+        words, low, high = on_mesh(partial(self._packed, key=key), own, x)
+        return Packed(words, low, high, x.shape, sharding_of(x))
 
     def _length(self, size: int) -> int:
         return min(self.block, 8 * -(-max(size, 1) // 8))  # a small array is one short block
