@@ -11,10 +11,8 @@ _SQUARED = "squared: the sign is gone"
 _NOTHING = "the exponential is zero beyond either floor"
 _FREED = "changes only when an eager run may free a boundary"
 _WAITED, _OTHERS = "dy is waited for, and its values are no matter", ("-dy", "dy * 0 + 1")
-_OLD = "the uses before are not yet updated: it costs a copy of what cheap layers read of their params"
 _ANY = "any number of the array will do"
 _NEVER = "as never, and as much a secret"
-_NONE = "both are None: stretches of a loop keep neither of its ends"
 _IGNORED = "the row's coefficient is zero, or NaN"
 _AS_MANY = "there are as many of each"
 _SUM = "a sum that nobody looks at"
@@ -30,35 +28,28 @@ EQUIVALENT = {
     "Activation.backward: dy -> dy * 0 + 1": "likewise",
     "Parallel.backward: [None] * len(self.layers) -> [None]": _UNREAD,
     "Parallel.backward: [None] * len(self.layers) -> len(self.layers)": _UNREAD,
-    "factors.gradient: jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc), mode='drop')"
-    " -> jnp.zeros(param.shape, acc).at[safe].add(dz.astype(acc))": "to drop is what JAX does by itself",
+    "reader.added_into_rows: jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode='drop')"
+    " -> jnp.zeros(param.shape, dz.dtype).at[safe].add(dz)": "to drop is what JAX does by itself",
     "Serial.backward: known.pop(i + 1, None) -> known.pop(None, i + 1)": _FREED,
     "Serial.backward: known.pop(i + 1, None) -> known": _FREED,
     "Serial.backward: i + 1 -> -(i + 1) (2)": _FREED,
     "Serial.backward: 1 -> 2 (2)": _FREED,
     **{f"Serial.backward: dy -> {other}{n}": _WAITED for other in _OTHERS for n in ("", " (2)", " (3)")},
-    "Repeat.backward: jnp.maximum(i - 1, 0) -> jnp.maximum(0, i - 1)": _SYMMETRIC,
-    "Repeat.backward: jax.tree.map(lambda _, row: row[0], params, rows) if in_place else params"
-    " -> params": _OLD,
+    "Loop._input_of: jnp.maximum(i - 1, 0) -> jnp.maximum(0, i - 1)": _SYMMETRIC,
     **{f"Remat.backward: dy -> {other}": _WAITED for other in _OTHERS},
-    "recomputed.after: 0 -> 1 (2)": _ANY,
-    "recomputed.after: 0 -> 1 (3)": _ANY,
-    "recomputed._never_of_many: 0 -> 1": _ANY,
-    "recomputed._never: number == 0 -> number != 0": _NEVER,
-    "recomputed._never: 0 -> 1": _NEVER,
-    "recomputed._never: 2 -> 3 (2)": _NEVER,
-    "recomputed._never: jnp.where(number == 0, 1, 2) -> jnp.where(1, number == 0, 2)": _NEVER,
-    "recomputed._never: jnp.where(number == 0, 1, 2) -> jnp.where(number == 0, 2, 1)": _NEVER,
+    "ordering._held: 0 -> 1 (2)": _ANY,
+    "ordering._never_of_many: 0 -> 1": _ANY,
+    "ordering._never: numbers == 0 -> numbers != 0": _NEVER,
+    "ordering._never: 0 -> 1": _NEVER,
+    "ordering._never: 2 -> 3 (2)": _NEVER,
+    "ordering._never: jnp.where(numbers == 0, 1, 2) -> jnp.where(1, numbers == 0, 2)": _NEVER,
+    "ordering._never: jnp.where(numbers == 0, 1, 2) -> jnp.where(numbers == 0, 2, 1)": _NEVER,
     **{f"Reversible.backward_and_input: dy -> {other}": _WAITED for other in _OTHERS},
-    "Segments.backward: self.backward(params, x, y, extras, dy, Reading(unread, (params,)))"
-    " -> self.backward(params, y, x, extras, dy, Reading(unread, (params,)))": _NONE,
-    "Segments.backward: zip(self.stretches, extras, strict=True) -> zip(self.stretches, extras)": _AS_MANY,
-    "Segments.backward: True -> False": _AS_MANY,
     "in_place._written: 0 -> 1": "a start is clamped: what is written is as long as its place",
-    "LinearCrossEntropy._chunk: batch.coefficient[..., None].astype(dz.dtype)"
+    "Logits.chunk: batch.coefficient[..., None].astype(dz.dtype)"
     " -> batch.coefficient[..., None]": "both are of the dtype that is accumulated in",
-    "LinearCrossEntropy._chunk: 0 -> 1 (5)": "dz is zero there, so that any x that is finite will do",
-    "LinearCrossEntropy._chunk: {'bias': Total(dz)} if self.bias else {} -> {'bias': Total(dz)}": _NOT_READ,
+    "Logits.chunk: 0 -> 1 (5)": "dz is zero there, so that any x that is finite will do",
+    "Logits.chunk: {'bias': Total(dz)} if self.bias else {} -> {'bias': Total(dz)}": _NOT_READ,
     "walk.cross_entropy: jax.lax.stop_gradient(z.max(-1)) -> z.max(-1)": _SHIFT,
     **{f"walk.cross_entropy: -1 -> 1 ({i})": "the logits have two axes here" for i in (4, 5, 6)},
     "walk.walk: zip(pieces, cuts, strict=True) -> zip(pieces, cuts)": _AS_MANY,
@@ -67,39 +58,36 @@ EQUIVALENT = {
     "walk.walk: zip(pieces, summed, each, strict=True) -> zip(pieces, summed, each)": _AS_MANY,
     "walk.walk: True -> False": _AS_MANY,
     **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
-    "walk.walk: r if _adds(p) else None -> r": _SUM,
-    "walk.walk: _adds(p) -> p": _SUM,
-    "factors.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
-    "factors.over_chunks: max(1, chunks) -> max(chunks, 1)": _SYMMETRIC,
-    "factors.over_chunks: jax.tree.map(jnp.add, total, more)"
-    " -> jax.tree.map(jnp.add, more, total)": _SYMMETRIC,
-    "LinearCrossEntropy.batch: self._counted(target) & (target >= 0) -> target >= 0": _IGNORED,
+    "walk.walk: r if p.adds else None -> r": _SUM,
+    "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
+    "chunks.over_chunks: max(1, chunks) -> max(chunks, 1)": _SYMMETRIC,
+    "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
+    " -> jax.tree.map(lambda total, more: total + placed_like(more, total), more, total)": _SYMMETRIC,
+    "LinearCrossEntropy.batch: self.counting.counted(target) & (target >= 0) -> target >= 0": _IGNORED,
     "LinearCrossEntropy.batch: 0 -> 1 (3)": _IGNORED,
-    "LinearCrossEntropy.reduced: 0 -> 1 (2)": _IGNORED,
-    "LinearCrossEntropy._coefficients: 1 -> 2": _WEIGHTS,
+    "Counting.reduced: 0 -> 1 (2)": _IGNORED,
+    "Counting.coefficients: 1 -> 2": _WEIGHTS,
     "LinearCrossEntropy.examples: max(1, (self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens))"
     " -> max((self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens), 1)": _SYMMETRIC,
     "LinearCrossEntropy.examples: min(max(LEAST, k // 2), MOST) -> min(MOST, max(LEAST, k // 2))": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(LEAST, k // 2) -> max(k // 2, LEAST)": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(1, tokens) -> max(tokens, 1)": _SYMMETRIC,
-    "LinearCrossEntropy._gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
-    "LinearCrossEntropy._gradients: True -> False": _AS_MANY,
-    "factors.join: factors.index.ndim if isinstance(factors, Rows) else factors.dz.ndim - 1"
-    " -> factors.dz.ndim - 1": "an index has one axis less than its dz",
-    "factors.join: min(1, rows - 1) -> min(rows - 1, 1)": _SYMMETRIC,
-    "factors.join: jnp.moveaxis(leaf, 0, min(1, rows - 1))"
-    " -> jnp.moveaxis(leaf, min(1, rows - 1), 0)": "neighbours change places either way",
+    "LinearCrossEntropy.gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
+    "LinearCrossEntropy.gradients: True -> False (2)": _AS_MANY,
+    "factors._behind_examples: min(1, axes - 1) -> min(axes - 1, 1)": _SYMMETRIC,
+    "factors._behind_examples: jnp.moveaxis(leaf, 0, min(1, axes - 1))"
+    " -> jnp.moveaxis(leaf, min(1, axes - 1), 0)": "neighbours change places either way",
     "piecewise.d_hard_tanh: jnp.abs(y) -> jnp.square(y)": "the square is below one just where the number is",
     "Loss.value_and_grad: dy -> -dy": "as finite as dy",
     "Loss.value_and_grad: dy -> dy * 0 + 1": "as finite as dy",
-    "Loss.row_weights: 1 -> 2": _WEIGHTS,
-    "losses._log_softmax: jax.lax.stop_gradient(y.max(-1, keepdims=True))"
+    "Objective.row_weights: 1 -> 2": _WEIGHTS,
+    "classification._log_softmax: jax.lax.stop_gradient(y.max(-1, keepdims=True))"
     " -> y.max(-1, keepdims=True)": _SHIFT,
-    "losses._unit: 1 -> 2 (2)": _ZERO,
-    "losses._unit: 1 -> 2 (3)": _ZERO,
-    "losses._cosine: 1 -> 2 (2)": "divides where the norm is zero, and what it gives there is set to zero",
+    "regression._unit: 1 -> 2 (2)": _ZERO,
+    "regression._unit: 1 -> 2 (3)": _ZERO,
+    "regression._cosine: 1 -> 2 (3)": "divides where the norm is zero, and what it gives is set to zero",
     "smooth.d_silu: 1 + e -> -(1 + e) (2)": _SQUARED,
-    "normal.d_gelu: 40.0 -> 41.0": _NOTHING,
+    "normal._d_gelu: 40.0 -> 41.0": _NOTHING,
     "normal.d_gelu_tanh: 40.0 -> 41.0": _NOTHING,
     "normal.d_gelu_tanh: 1 + e -> -(1 + e) (2)": _SQUARED,
     "smooth.d_mish: 1 + 2 * e * (1 + e) -> -(1 + 2 * e * (1 + e))": _SQUARED,
@@ -109,12 +97,12 @@ EQUIVALENT = {
     "smooth.d_softsign: 1 / (1 + jnp.where(x > 0, x, -x)) -> -(1 / (1 + jnp.where(x > 0, x, -x)))": _SQUARED,
     "smooth.d_softsign: 1 + jnp.where(x > 0, x, -x) -> -(1 + jnp.where(x > 0, x, -x))": _SQUARED,
     "smooth.d_softsign: x > 0 -> x >= 0": _KINK,
-    "losses._kl_divergence: 1 -> 2": "times a target of zero, whatever its logarithm",
-    "losses._cosine: 0 -> 1 (2)": "a row has one cosine: an index beyond the end is the last",
-    "losses._huber: jnp.clip(d, -delta, delta) -> jnp.clip(-delta, d, delta)": _SYMMETRIC,
-    "losses._binary_cross_entropy: y >= 0 -> y > 0": _EVEN,
-    "losses._binary_cross_entropy: y >= 0 -> y > 0 (2)": _EVEN,
-    "losses._binary_cross_entropy: y >= 0 -> y > 0 (3)": _EVEN,
-    "losses._binary_cross_entropy: y >= 0 -> y > 0 (4)": _EVEN,
-    "losses._hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
+    "classification._kl_divergence: 1 -> 2": "times a target of zero, whatever its logarithm",
+    "regression._cosine: 0 -> 1 (4)": "a row has one cosine: an index beyond the end is the last",
+    "regression._huber: jnp.clip(d, -delta, delta) -> jnp.clip(-delta, d, delta)": _SYMMETRIC,
+    "classification._binary_cross_entropy: y >= 0 -> y > 0": _EVEN,
+    "classification._binary_cross_entropy: y >= 0 -> y > 0 (2)": _EVEN,
+    "classification._binary_cross_entropy: y >= 0 -> y > 0 (3)": _EVEN,
+    "classification._binary_cross_entropy: y >= 0 -> y > 0 (4)": _EVEN,
+    "classification._hinge: 1 - t * y > 0 -> 1 - t * y >= 0": _KINK,
 }

@@ -199,5 +199,6 @@ def _calls(node: ast.Call) -> Iterator[ast.expr]:
         if func.attr in RENAMED:
             yield ast.Call(ast.Attribute(func.value, RENAMED[func.attr], ast.Load()), args, keywords)
     name = getattr(func, "attr", getattr(func, "id", ""))
-    if len(args) == 1 and name not in ("read", "tuple", "range", "list", "map", "len"):
+    kept = name in ("read", "tuple", "range", "list", "map", "len")
+    if len(args) == 1 and not kept and not isinstance(args[0], ast.Starred):
         yield args[0]

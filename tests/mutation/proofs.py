@@ -8,14 +8,21 @@ import jax
 import jax.numpy as jnp
 
 import fnn
-from tests import test_factors, test_loss_targets, test_losses, test_precision, test_proof
+from tests import test_factors, test_precision, test_proof
+from tests.activations import test_activation, test_activation_accuracy, test_activation_float64
 from tests.cases import CASES, example
-from tests.compose import test_again, test_branches, test_in_place
-from tests.head import heads, test_head, test_network, test_program
-from tests.layers import test_activation, test_activation_accuracy, test_activation_float64
-from tests.memory import test_stored
+from tests.compose import test_branches, test_in_place, test_remat
+from tests.losses import (
+    heads,
+    test_head,
+    test_head_network,
+    test_head_program,
+    test_loss_targets,
+    test_losses,
+)
+from tests.memory import test_storing
 from tests.proof import assert_equal, count_products, explicit, reference
-from tests.readers import test_update
+from tests.train import test_update
 
 Proof = Callable[[], Any]
 ROWS = {case.name: case for case in CASES}
@@ -51,7 +58,7 @@ def composed(*names: str) -> tuple[Proof, ...]:
     return (
         *(partial(eagerly, gradients, name) for name in names),
         SIDES,
-        *(partial(AGAIN, name) for name in test_again.MADE_AGAIN),
+        *(partial(AGAIN, name) for name in test_remat.MADE_AGAIN),
     )
 
 
@@ -131,19 +138,19 @@ def loss(*names: str) -> tuple[Proof, ...]:
 
 
 DENSE_RELU = ("dense-norm-sine", "mlp")
-SIDES = test_again.test_a_layer_gets_the_sides_that_it_names_and_none_beside
-AGAIN = test_again.test_what_is_made_again_waits_for_the_cotangent_and_is_cheap_unless_asked_for
+SIDES = test_remat.test_a_layer_gets_the_sides_that_it_names_and_none_beside
+AGAIN = test_remat.test_what_is_made_again_waits_for_the_cotangent_and_is_cheap_unless_asked_for
 AFTER = (
-    *(partial(test_again.test_what_waits_for_an_array_is_the_same_after_it, n) for n in (0.0, 1.0)),
-    test_again.test_what_waits_for_many_cotangents_is_one_array_still,
-    test_again.test_a_derivative_goes_through_what_waits,
+    *(partial(test_remat.test_what_waits_for_an_array_is_the_same_after_it, n) for n in (0.0, 1.0)),
+    test_remat.test_what_waits_for_many_cotangents_is_one_array_still,
+    test_remat.test_a_derivative_goes_through_what_waits,
     *(
-        partial(test_again.test_a_barrier_is_for_a_tpu_alone, *on)
+        partial(test_remat.test_a_barrier_is_for_a_tpu_alone, *on)
         for on in (("cpu", 0), ("cuda", 0), ("tpu", 1))
     ),
     *(
-        partial(test_again.test_no_compiler_merges_what_is_made_again_with_what_was_made, name)
-        for name in test_again.KEPT
+        partial(test_remat.test_no_compiler_merges_what_is_made_again_with_what_was_made, name)
+        for name in test_remat.KEPT
     ),
 )
 IN_PLACE = (
@@ -162,10 +169,10 @@ IN_PLACE = (
     ),
 )
 STORED = (
-    *(partial(eagerly, test_stored.test_stored_exactly_it_is_the_same_network, ROWS[n]) for n in DENSE_RELU),
-    test_stored.test_derivatives_of_two_values_are_stored_in_one_bit_and_gradients_stay_exact,
-    test_stored.test_inside_a_scan,
-    test_stored.test_cotangents_have_the_dtype_of_their_primals_in_low_precision_too,
+    *(partial(eagerly, test_storing.test_stored_exactly_it_is_the_same_network, ROWS[n]) for n in DENSE_RELU),
+    test_storing.test_derivatives_of_two_values_are_stored_in_one_bit_and_gradients_stay_exact,
+    test_storing.test_inside_a_scan,
+    test_storing.test_cotangents_have_the_dtype_of_their_primals_in_low_precision_too,
 )
 _WAYS = (
     ("all", "mean", heads.WEIGHTS),
@@ -175,7 +182,9 @@ _WAYS = (
 )
 HEADS = (
     *(
-        partial(test_program.test_products_have_operands_of_the_compute_dtype_and_results_of_float32, tied)
+        partial(
+            test_head_program.test_products_have_operands_of_the_compute_dtype_and_results_of_float32, tied
+        )
         for tied in ((), ("embedding",))
     ),
     *(
@@ -185,18 +194,20 @@ HEADS = (
     *(partial(eagerly, test_head.test_any_batch_shape, shape, 2) for shape in ((), (2, 3, 2))),
     partial(eagerly, test_head.test_a_sure_row_keeps_its_digits),
     partial(eagerly, test_head.test_rows_that_do_not_count_may_hold_anything),
-    test_program.test_a_value_alone_makes_no_gradient_that_a_compiler_would_have_to_drop,
+    test_head_program.test_a_value_alone_makes_no_gradient_that_a_compiler_would_have_to_drop,
     partial(eagerly, test_head.test_a_multiple_of_the_value_has_that_multiple_of_the_gradients),
     test_head.test_a_label_out_of_range_raises_or_is_nan,
     test_head.test_a_negative_label_is_out_of_range_too_and_weights_may_be_of_another_dtype,
     partial(test_head.test_any_batch_shape, (0,), 2),
     test_head.test_low_precision_accumulates_in_float32,
-    *(partial(eagerly, test_network.test_a_network_with_a_head, name) for name in ("rows", "tied")),
-    partial(eagerly, test_network.test_readers_of_a_head_are_those_of_brute_force, "rows"),
-    partial(eagerly, test_network.test_factors_are_kept_unmade_and_other_readers_get_them_whole, "rows"),
-    partial(eagerly, test_network.test_a_reader_of_the_gradient_alone_gets_no_factor, "rows"),
-    partial(test_network.test_readers_of_a_head_are_those_of_brute_force, "tied"),
-    partial(test_program.test_three_products_for_the_gradient_one_for_the_value_and_no_logits_at_once, ()),
+    *(partial(eagerly, test_head_network.test_a_network_with_a_head, name) for name in ("rows", "tied")),
+    partial(eagerly, test_head_network.test_readers_of_a_head_are_those_of_brute_force, "rows"),
+    partial(eagerly, test_head_network.test_factors_are_kept_unmade_and_other_readers_get_them_whole, "rows"),
+    partial(eagerly, test_head_network.test_a_reader_of_the_gradient_alone_gets_no_factor, "rows"),
+    partial(test_head_network.test_readers_of_a_head_are_those_of_brute_force, "tied"),
+    partial(
+        test_head_program.test_three_products_for_the_gradient_one_for_the_value_and_no_logits_at_once, ()
+    ),
 )
 CHUNKS = tuple(
     partial(test_head.test_a_chunk_holds_as_many_examples_as_have_its_rows, (6, *shape), chunk, examples)
@@ -249,6 +260,6 @@ LOOPS = (
     *("repeat-input-and-output", "repeat-output-alone", "repeat-neither", "shared", "repeat-every-2"),
     "repeat-reversible",
 )
-SHARED_NORM = test_again.test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them
+SHARED_NORM = test_remat.test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them
 REBUILT = ("repeat-rebuilt", "repeat-of-rebuilt")
 NESTED = ("parallel-sum", "parallel-concatenate", "parallel-embeddings", "mlp-scanned-dropout")

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fnn import factors, losses
-from fnn.compose import branches, in_place, recomputed, repeat, reversible, segments, serial
-from fnn.layers import activation, affine, dense, dropout, embedding, gated, norm, normal, piecewise, smooth
-from fnn.losses import linear, walk
-from fnn.memory import stored
-from tests.compose import test_again
-from tests.layers import test_activation
+from fnn import chunks, core, factors, reader
+from fnn.activations import layer, normal, piecewise, smooth
+from fnn.compose import branches, in_place, loop, ordering, remat, repeat, reversible, serial
+from fnn.layers import affine, dense, dropout, embedding, gated, norm
+from fnn.losses import called, classification, linear, logits, objective, pieces, regression, walk
+from fnn.losses import loss as losses
+from fnn.losses import rows as head_rows
+from fnn.memory import storing
+from tests.activations import test_activation
+from tests.compose import test_remat
 from tests.mutation.mutate import Mutant, mutants, name_of
 from tests.mutation.proofs import (
     AFTER,
@@ -94,70 +97,73 @@ def targets() -> tuple[Target, ...]:
         Target(embedding.Embedding.backward, rows("embedding", "embedding-tokens")),
         Target(gated.Gate.backward, (*rows("gate-gelu", "gate-relu"), TOKENS["gate"], *ROUNDED)),
         Target(
-            activation.Activation.backward,
+            layer.Activation.backward,
             rows("alone-relu", "alone-gelu", "alone-identity", "mlp-own-activations"),
         ),
-        Target(activation.Softmax.backward, (*rows("alone-softmax"), TOKENS["softmax"])),
+        Target(layer.Softmax.backward, (*rows("alone-softmax"), TOKENS["softmax"])),
         Target(branches.Skip.backward, rows("skip-relu", "skip-feed-forward")),
         Target(branches.Parallel.backward, (*rows(*NESTED), *BRANCHES)),
         Target(serial.Serial.backward, composed("dense-norm-sine", "mlp", "plan", "plan-in-plan")),
         Target(serial.Serial._reach, (*composed("dense-norm-sine", *REBUILT), SHARED_NORM)),
-        Target(repeat.Repeat._output, (*composed(*REBUILT), SHARED_NORM)),
+        Target(loop.Loop._output_of, (*composed(*REBUILT), SHARED_NORM)),
+        Target(loop.Loop._input_of, (*composed(*REBUILT), SHARED_NORM)),
+        Target(loop.Loop._walk, (*composed(*LOOPS, *REBUILT), *IN_PLACE)),
+        Target(loop.Loop.backward, composed(*LOOPS)),
         Target(
             repeat.Repeat.backward,
-            (*composed(*LOOPS, *REBUILT), *IN_PLACE),
-        ),
-        Target(
-            segments.Segments.backward,
             (*composed("repeat-every-2", "repeat-every-3", "shared-every-2"), *IN_PLACE),
         ),
-        Target(recomputed.Remat.backward, composed("recomputed", "plan", "repeat-every-2")),
-        Target(recomputed.after, AFTER),
-        Target(recomputed._never.fun, AFTER),
-        Target(recomputed._never_of_many, AFTER),
-        Target(recomputed.sides, composed("recomputed", "plan", "reversible")),
+        Target(remat.Remat.backward, composed("recomputed", "plan", "repeat-every-2")),
+        Target(ordering.with_dependency, AFTER),
+        Target(ordering._held, AFTER),
+        Target(ordering._never.fun, AFTER),
+        Target(ordering._never_of_many, AFTER),
+        Target(core.sides, composed("recomputed", "plan", "reversible")),
         Target(reversible.Reversible.backward, composed("reversible")),
         Target(
             reversible.Reversible.backward_and_input,
             (
                 *composed("reversible", "reversible-tokens", "repeat-reversible"),
-                test_again.test_what_runs_backwards_finds_its_input_of_tokens_too,
+                test_remat.test_what_runs_backwards_finds_its_input_of_tokens_too,
             ),
         ),
-        Target(in_place.at_use, IN_PLACE),
+        Target(in_place.InPlace.at_use, IN_PLACE),
         Target(in_place.taken, IN_PLACE),
         Target(in_place.replaced, IN_PLACE),
         Target(in_place._written, IN_PLACE),
         Target(
-            factors.gradient,
+            reader._gradient,
             (*rows("dense-deep-batch", "embedding-tokens", "scale", "repeat-feed-forward"), *SUMS),
         ),
+        Target(reader.added_into_rows, (*rows("embedding-tokens"), *SUMS)),
         Target(factors.join, (*JOINED, *rows("shared-of-repeat"))),
+        Target(factors._behind_examples, (*JOINED, *rows("shared-of-repeat"))),
         *(Target(function, HEADS) for function in HEAD),
         Target(linear.LinearCrossEntropy.examples, CHUNKS),
-        Target(factors.over_chunks, (*CUTS, *HEADS)),
-        Target(stored.Stored.backward, STORED),
+        Target(chunks.over_chunks, (*CUTS, *HEADS)),
+        Target(storing.Stored.backward, STORED),
         *(Target(_derivative(name), slope(name)) for name in SLOPES),
-        *(Target(getattr(losses, f"_{name}"), loss(*tests)) for name, tests in LOSSES.items()),
+        Target(normal._d_gelu.fun, slope("gelu")),
+        *(Target(_rule(name), loss(*tests)) for name, tests in LOSSES.items()),
         Target(losses.Loss.__call__, loss("squared_error", "softmax")),
         Target(losses.Loss.value_and_grad, loss("squared_error", "softmax")),
-        Target(losses.Loss.row_weights, loss("squared_error")),
-        Target(losses._log_softmax, loss("softmax", "softmax-soft")),
-        Target(losses._unit, (*SCALES, *loss("cosine"))),
+        Target(objective.Objective.row_weights, loss("squared_error")),
+        Target(classification._log_softmax, loss("softmax", "softmax-soft")),
+        Target(regression._unit, (*SCALES, *loss("cosine"))),
     )
 
 
 HEAD = (
-    linear.LinearCrossEntropy._chunk,
-    linear.LinearCrossEntropy._rows,
-    linear.LinearCrossEntropy._gradients,
-    linear.LinearCrossEntropy._losses,
-    linear.LinearCrossEntropy.readings,
+    logits.Logits.losses,
+    logits.Logits.chunk,
+    head_rows.Counting.reduced,
+    head_rows.Counting.coefficients,
     linear.LinearCrossEntropy.batch,
-    linear.LinearCrossEntropy._coefficients,
-    linear.LinearCrossEntropy.reduced,
+    linear.LinearCrossEntropy.losses,
+    linear.LinearCrossEntropy.gradients,
     linear.LinearCrossEntropy.value_and_grad,
-    linear.LinearCrossEntropy.__call__,
+    pieces.read_pieces,
+    called.called,
     walk.cross_entropy,
     walk.walk,
 )
@@ -166,6 +172,12 @@ HEAD = (
 def _derivative(name: str) -> Any:
     """Give the function that computes an activation's derivative."""
     found = [getattr(m, f"d_{name}") for m in (piecewise, smooth, normal) if hasattr(m, f"d_{name}")]
+    return found[0]
+
+
+def _rule(name: str) -> Any:
+    """Give the rule of a loss."""
+    found = [getattr(m, f"_{name}") for m in (classification, regression) if hasattr(m, f"_{name}")]
     return found[0]
 
 
