@@ -59,7 +59,8 @@ def networks() -> dict[str, tuple[Callable, Any, Any, Any]]:
     sizes = [5120, 2560, 1280]
     ours = fnn.Serial(fnn.Dense(sizes[1]), fnn.relu, fnn.Dense(sizes[2]))
     weights = [dense(key, *pair) for pair in zip(sizes, sizes[1:], strict=False)]
-    found = {"MLP 5120-2560-1280": (mlp, weights, jax.random.normal(key, (32, sizes[0])), ours)}
+    first = (mlp, weights, jax.random.normal(key, (32, sizes[0])), ours)
+    found: dict[str, tuple[Callable, Any, Any, Any]] = {"MLP 5120-2560-1280": first}
     for name, side, channels in (("MNIST", 28, 1), ("CIFAR", 32, 3)):
         params = [
             dense(key, 3, 3, channels, 16),
@@ -134,7 +135,7 @@ def measure(rows: dict[str, tuple[Callable, Any]], x: Any, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="networks whose names hold this")
     options = parser.parse_args()

@@ -54,7 +54,7 @@ def learn(net: fnn.Layer, x: Any, t: Any, options: Options) -> Any:
     params = fnn.init(net, jax.random.key(options.seed), x)
     optimizer = optax.adam(options.learning_rate)
 
-    def step(state: Any, _: None) -> tuple[Any, None]:
+    def step(state: Any, _: Any) -> tuple[Any, None]:
         params, memory = state
         _, gradient = fnn.value_and_grad(net, LOSS)(params, x, t)
         updates, memory = optimizer.update(gradient, memory, params)

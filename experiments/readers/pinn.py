@@ -170,7 +170,7 @@ def main(steps: int, first_order: int, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=100, help="of Gauss-Newton")
     parser.add_argument("--first-order", type=int, default=2000, help="steps of Adam and of L-BFGS")
     parser.add_argument("--results", type=Path, default=Path("experiments/results/pinn"))

@@ -1,7 +1,6 @@
 """The command line: where values lie, which dtype they have, and what the exit status says."""
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from fnn.check.__main__ import arguments, main
@@ -72,6 +71,6 @@ def test_a_surrogate_and_a_reference_are_functions_too(mine, capsys):
 def test_values_lie_where_they_are_said_to():
     positive, unit, rising, plain = arguments("f32[50]:positive, f16[50]:unit, f32[3,8]:sorted, f32[50]")
     assert jnp.all(positive > 0) and jnp.all((unit > 0) & (unit < 1)) and unit.dtype == jnp.float16
-    assert np.all(np.diff(np.asarray(rising), axis=-1) >= 0) and jnp.any(plain < 0)
+    assert jnp.all(jnp.diff(rising, axis=-1) >= 0) and jnp.any(plain < 0)
     with pytest.raises(ValueError, match="positive, unit, sorted"):
         arguments("f32[3]:cold")

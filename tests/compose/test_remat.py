@@ -27,7 +27,7 @@ EVERY_WAY = Serial(  # in every composition, layers that read their input, their
     *(Parallel(fnn.relu), Parallel(Dense(6), Bias(), join="concatenate")),
     Dense(6),
 )
-KINDS = (*{type(layer) for layer in EVERY_WAY.layers}, Serial)
+KINDS: tuple[Any, ...] = (*{type(layer) for layer in EVERY_WAY.layers}, Serial)
 
 
 def backward_alone(net: Any) -> str:

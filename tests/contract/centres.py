@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from fnn.factors import Rows
 from fnn.losses import Objective
+from fnn.losses.objective import Reduction
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Centres(Objective):
     """
 
     classes: int
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     has_params = True
 
     def init(self, key, y):

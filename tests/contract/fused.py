@@ -33,6 +33,7 @@ class Fused(fnn.Leaf):
         h = jax.nn.relu(x @ params["u"])
         return h @ params["v"], h
 
-    def backward(self, params, x, y, h, dy):
+    def backward(self, params, x, y, extras, dy):
+        h = extras
         dh = jnp.where(h > 0, dy @ params["v"].T, 0)
         return {"u": Outer(x, dh), "v": Outer(h, dy)}, dh @ params["u"].T

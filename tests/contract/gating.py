@@ -18,11 +18,11 @@ class Product(fnn.Composition):
     equations = ("{y} = {f0} * {f1}",), ("d{f0} = d{y} * {f1}", "d{f1} = d{y} * {f0}")
 
     @property
-    def layers(self):
+    def layers(self):  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.f, self.g
 
-    def with_layers(self, f, g):
-        return Product(f, g)
+    def with_layers(self, *layers):
+        return Product(*layers)
 
     def parts(self, params, x, key=None):
         output = frozenset(("output",))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from fnn.factors import Examples, Outer, Rows, Total
+from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.readers import reader
 
 
@@ -13,7 +13,7 @@ def largest_cotangent(factor, param):
     return jnp.abs(whole).max(tuple(range(1, whole.ndim)))
 
 
-def squared_norms(factor, param):
+def squared_norms(factor: Form, param):
     """Read |gradient|^2 of each example, as the README does."""
     match factor:
         case Outer(x, dz):

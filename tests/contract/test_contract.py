@@ -5,6 +5,7 @@ Each works with every function of fnn, or is refused by a sentence; nothing in f
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import pytest
 
 import fnn
 from fnn import Dense, LayerNorm, Repeat, Serial, Skip
+from fnn.reader import as_reader
 from tests.cases import Case, example
 from tests.contract.batch_norm import BatchNorm
 from tests.contract.centres import Centres
@@ -85,6 +87,7 @@ def test_extras_out_of_a_product_are_not_made_again_for_nothing():
         text = (
             jax.jit(gradients).lower(params, x, jax.ShapeDtypeStruct((4, 3), jnp.float32)).compile().as_text()
         )
+        assert text is not None
         return text.count(" dot(") + text.count("matmul")
 
     plans = fnn.memory.plans(net, x)
@@ -203,11 +206,8 @@ def test_a_partial_of_a_reader_says_what_the_reader_says():
     read = fnn.readers.Reader(
         lambda factor, param, scale=1.0: scale * jnp.square(factor.dz).sum((1, 2)), "concatenate"
     )
-    doubled = fnn.reader.as_reader(partial(read, scale=2.0))
-    assert (
-        doubled.joins == "concatenate"
-        and fnn.reader.as_reader(fnn.readers.squared_norm) is fnn.readers.squared_norm
-    )
+    doubled = as_reader(partial(read, scale=2.0))  # pyright: ignore[reportCallIssue]
+    assert doubled.joins == "concatenate" and as_reader(fnn.readers.squared_norm) is fnn.readers.squared_norm
     factor, param = fnn.factors.Total(jnp.ones((4, 3))), jnp.zeros(3)
     np.testing.assert_array_equal(doubled(factor, param), 2 * read(factor, param))
 
@@ -257,7 +257,7 @@ def test_a_factor_type_that_jax_does_not_know_and_a_wrong_tree_are_named():
     class Wrong(Mirror):
         factors = {"scale": "unknown"}
 
-        def backward(self, params, x, y, extras, dy):
+        def backward(self, params, x, y, extras, dy) -> Any:
             _, dx = super().backward(params, x, y, extras, dy)
             return {"scale": Unknown(x, dy)} if self.factors["scale"] == "unknown" else {
                 "size": Mirrored(x, dy)

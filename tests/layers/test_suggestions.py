@@ -8,7 +8,7 @@ import fnn
 
 KEY, X = jax.random.key(0), jnp.ones((4, 6))
 nan, inf = float("nan"), float("inf")
-SOFTMAX = fnn.activations.table.Softmax(axis=2)
+SOFTMAX = fnn.activations.Softmax(axis=2)
 
 
 def dense_of_five():
@@ -32,7 +32,11 @@ WRONG = {
     "no axis": (lambda: fnn.init(fnn.Dense(3), KEY, X[0, 0]), "x.reshape(1)", lambda: fnn.init(fnn.Dense(3), KEY, X[0, 0].reshape(1))),
     "no features": (lambda: fnn.init(fnn.Dense(3), KEY, X[:, :0]), "jnp.zeros((n, 1))", lambda: fnn.init(fnn.Dense(3), KEY, jnp.zeros((2, 1)))),
     "no features to norm": (lambda: fnn.init(fnn.LayerNorm(), KEY, X[:, :0]), "jnp.zeros((n, 1))", lambda: fnn.init(fnn.LayerNorm(), KEY, jnp.zeros((2, 1)))),
-    "a name of an activation": (lambda: fnn.mlp([4, 3, 2], "relu"), "fnn.mlp([4, 3, 2], fnn.relu)", lambda: fnn.mlp([4, 3, 2], fnn.relu)),
+    "a name of an activation": (
+        lambda: fnn.mlp([4, 3, 2], "relu"),  # pyright: ignore[reportArgumentType]
+        "fnn.mlp([4, 3, 2], fnn.relu)",
+        lambda: fnn.mlp([4, 3, 2], fnn.relu),
+    ),
     "elu nan": (lambda: fnn.activations.elu_with(nan), "fnn.activations.elu_with(alpha=1.0)", lambda: fnn.activations.elu_with(alpha=1.0)),
     "elu inf": (lambda: fnn.activations.elu_with(inf), "fnn.activations.elu_with(alpha=1.0)", lambda: None),
     "celu nan": (lambda: fnn.activations.celu_with(nan), "fnn.activations.celu_with(alpha=1.0)", lambda: fnn.activations.celu_with(alpha=1.0)),

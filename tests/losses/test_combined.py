@@ -109,7 +109,9 @@ def test_every_reader_works_on_a_sum():
 
 def test_the_likelihood_of_a_sum_has_its_hessian():
     y = fnn.forward(NET, PARAMS, X)[0]
-    root = BOTH.likelihood.root(y, TARGET)
+    likelihood = BOTH.likelihood
+    assert likelihood is not None
+    root = likelihood.root(y, TARGET)
 
     flat = jnp.concatenate([y["policy"], y["value"]], 1)
     columns = jnp.concatenate([root["policy"], root["value"]], 2)
@@ -117,9 +119,7 @@ def test_the_likelihood_of_a_sum_has_its_hessian():
         assert_equal(columns[:, i].T @ columns[:, i], jax.hessian(of_row)(flat[i], i), 1e-10)
     assert (-1 * ACTOR).likelihood is None
     assert (ACTOR + fnn.losses.hinge()).likelihood is None
-    draws = jax.vmap(lambda key: BOTH.likelihood.sample(key, y, TARGET))(
-        jax.random.split(jax.random.key(0), 4096)
-    )
+    draws = jax.vmap(lambda key: likelihood.sample(key, y, TARGET))(jax.random.split(jax.random.key(0), 4096))
     second = jnp.square(draws["value"]).mean(0)
     np.testing.assert_allclose(second, 0.5, rtol=6 * (2 / 4096) ** 0.5)  # the variance of a square is 2
 

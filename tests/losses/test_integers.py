@@ -53,7 +53,7 @@ def test_a_head_takes_labels_of_any_integers(dtype, x64):
     with jax.enable_x64(x64):
         params, x = {"kernel": jnp.zeros((3, 300))}, jnp.ones((2, 3))
         for f in (head.value_and_grad, jax.jit(head.value_and_grad)):
-            value, (_, dx) = f(params, x, label)
+            value, (_, dx) = f(params, x, label)  # pyright: ignore[reportArgumentType]
             np.testing.assert_allclose(value, np.log(300), rtol=1e-6)
             assert np.isfinite(dx).all()
         np.testing.assert_allclose(jax.jit(head)(params, x, label), np.log(300), rtol=1e-6)

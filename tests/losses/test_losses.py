@@ -1,5 +1,7 @@
 """Losses: values against plain formulas, gradients against autodiff and differences, and the extremes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.losses.objective import Reduction
 from tests.proof import assert_equal
 
 N, K = 7, 5
@@ -25,11 +28,11 @@ def row_norm(v):
     return jnp.sqrt(jnp.square(v).sum(-1))
 
 
-def huber(reduction="mean"):
+def huber(reduction: Reduction = "mean"):
     return fnn.huber(0.7, reduction)
 
 
-def softmax(reduction="mean"):
+def softmax(reduction: Reduction = "mean"):
     return fnn.softmax_cross_entropy(reduction=reduction)
 
 
@@ -52,7 +55,7 @@ TABLE = {
     "softmax": (softmax, LABELS, optax.softmax_cross_entropy_with_integer_labels),
     "softmax-soft": (softmax, SOFT, optax.softmax_cross_entropy),
     "softmax-smooth": (
-        lambda reduction="mean": fnn.softmax_cross_entropy(0.1, reduction),
+        partial(fnn.softmax_cross_entropy, 0.1),
         LABELS,
         lambda y, t: optax.softmax_cross_entropy(y, 0.9 * jax.nn.one_hot(t, K) + 0.1 / K),
     ),

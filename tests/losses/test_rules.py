@@ -1,5 +1,7 @@
 """Rules of one's own: what they return is checked, and what they lack is made."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +105,8 @@ def test_a_bare_function_is_a_loss_at_every_door():
         (lambda f: fnn.attribution.grand(NET, f), ()),
     ]:
         assert_equal(make(quartic)(*fields, *more), make(loss)(*fields, *more))
-    steps = [fnn.train.update_in_backward(NET, f, optax.sgd(0.1)) for f in (quartic, loss)]
+    either: list[Any] = [quartic, loss]
+    steps = [fnn.train.update_in_backward(NET, f, optax.sgd(0.1)) for f in either]
     got, wanted = (step(PARAMS, init(PARAMS, X), X, T) for init, step in steps)
     assert_equal(got, wanted)
     for bad in (3, "huber", NET, fnn.LinearCrossEntropy):

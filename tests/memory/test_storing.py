@@ -85,7 +85,7 @@ def test_derivatives_of_two_values_are_stored_in_one_bit_and_gradients_stay_exac
         net = fnn.mlp([6, 8, 3], f)
         drawn = example(Case("net", net, (5, 6)))
         net = fnn.memory.stored(net, Bits(4), lambda layer: isinstance(layer, fnn.activations.Activation))
-        assert net.layers[1] == Stored(f, Bits(1))
+        assert isinstance(net, Serial) and net.layers[1] == Stored(f, Bits(1))
         assert_equal(explicit(replace(drawn, net=net)), explicit(drawn))
 
 
@@ -189,4 +189,4 @@ def test_a_wrong_call():
     with pytest.raises(fnn.InputError, match="multiple of 8"):
         Bits(4, block=20)
     with pytest.raises(fnn.InputError, match="no composition"):
-        Stored(Serial(Dense(3), LayerNorm()), Bits(4))
+        Stored(Serial(Dense(3), LayerNorm()), Bits(4))  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,7 @@
 """Optimizers by a tree: what `optax.multi_transform` and a tree of masks give, in the backward pass."""
 
+from collections.abc import Hashable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +12,10 @@ from fnn import Dense, Repeat, Serial
 from tests.proof import assert_equal
 
 NET, LOSS = Serial(Dense(4), Repeat(Serial(fnn.tanh, Dense(4)), 3), Dense(2)), fnn.softmax_cross_entropy()
-OPTIMIZERS = {"decayed": optax.adamw(0.1, eps=1e-3, weight_decay=0.5), "plain": optax.sgd(0.1, momentum=0.9)}
+OPTIMIZERS: dict[Hashable, optax.GradientTransformation] = {
+    "decayed": optax.adamw(0.1, eps=1e-3, weight_decay=0.5),
+    "plain": optax.sgd(0.1, momentum=0.9),
+}
 
 
 def setting():
@@ -23,6 +28,7 @@ def setting():
 
 
 def steps(step, params, state, *data):
+    value = None
     for _ in range(2):
         params, state, value = jax.jit(step)(params, state, *data)
     return params, value
