@@ -34,7 +34,7 @@ class Update(NamedTuple):
 
 def update_in_backward(
     net: Layer,
-    loss: Objective,
+    loss: Objective | Callable[..., Any],
     optimizer: Any,
     *,
     clip: float | None = None,
