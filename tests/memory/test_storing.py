@@ -102,7 +102,7 @@ def test_stored_exactly_it_is_the_same_network(case):
     codec: Codec = Same()
     net = fnn.memory.stored(case.net, codec, lambda layer: not isinstance(layer, takes))
     assert jax.tree.structure(drawn.params) == jax.tree.structure(
-        jax.eval_shape(lambda: fnn.init(net, KEY, drawn.x))
+        jax.eval_shape(lambda: fnn.init(net, KEY, case.input()))
     )
     got = jax.jit(lambda: explicit(replace(drawn, net=net)))
     wanted = jax.jit(lambda: explicit(drawn))
