@@ -1,8 +1,9 @@
 """Layers for the entries of a dict or tuple: one for each entry of an input, one for each of an output."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -15,7 +16,107 @@ from fnn.sharding import added
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Each(Composition):
+class ByName(Composition):
+    """Layers by name, one for each entry of the output; what each of them takes, a subclass says.
+
+    The output is a dict or tuple. params: a dict with those of each layer that has any, or a tuple. What the
+    layers' backwards read are the input and entries of the output, so nothing is kept beside these two. A
+    layer draws its params by its name, whatever other layers there are.
+    """
+
+    layers: tuple[Layer, ...]
+    names: tuple[Name, ...]
+
+    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]):
+        _describe(self, named(type(self).__name__, layers))
+
+    def __repr__(self) -> str:
+        return _spelled(type(self).__name__, self.layers, self.names)
+
+    def __getitem__(self, name: Name) -> Layer:
+        """Return the layer of a name."""
+        return dict(zip(self.names, self.layers, strict=True))[name]
+
+    def with_layers(self, *layers: Layer) -> Self:
+        """Return other layers under the same names."""
+        return type(self)(_like(self.names, layers))
+
+    @abstractmethod
+    def check_input(self, x: Any) -> None:
+        """Raise InputError unless `x` has what the layers take."""
+
+    @abstractmethod
+    def entry(self, name: Name) -> Name | None:
+        """Return the entry of the input that a layer takes; None: the whole."""
+
+    @abstractmethod
+    def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
+        """Return the input's cotangent, None at first, with that of one layer's input put in."""
+
+    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
+        """List the layers, each on what it takes."""
+        return [
+            Part(place_of(name), f, share(params, name), self.input_of(x, name), key, entry=self.entry(name))
+            for name, f in zip(self.names, self.layers, strict=True)
+        ]
+
+    def init(self, key: Any, x: Any) -> Any:
+        """Make each layer's params for the shape of what it takes."""
+        self.check_input(x)
+        made = {}
+        for name, layer in zip(self.names, self.layers, strict=True):
+            with at(place_of(name)):
+                made[name] = layer.init(own_key(key, name), self.input_of(x, name))
+        return gathered(made)
+
+    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
+        """y[name] = the layer of that name at what it takes of x"""
+        check_shares(type(self).__name__, params, self.names)
+        self.check_input(x)
+        outputs, extras = [], []
+        for name, layer in zip(self.names, self.layers, strict=True):
+            with at(place_of(name)):
+                own = self.input_of(x, name)
+                output, extra = layer.forward(share(params, name), own, own_key(key, name))
+            outputs.append(output)
+            extras.append(extra)
+        return _like(self.names, outputs), tuple(extras)
+
+    def recompute(self, params: Any, x: Any, extras: tuple[Any, ...]) -> Any:
+        """y[name] = the layer of that name at what it takes of x"""
+        of_layers = zip(self.names, self.layers, extras, strict=True)
+        return _like(
+            self.names,
+            [f.recompute(share(params, n), self.input_of(x, n), extra) for n, f, extra in of_layers],
+        )
+
+    def backward(
+        self, params: Any, x: Any, y: Any, extras: tuple[Any, ...], dy: Any, read: Reading
+    ) -> tuple[Any, Any]:
+        """dx = what the layers' dx, each at dy[name], make up"""
+        _check_cotangent(self, dy, self.names)
+        readings, dx = {}, None
+        for name, layer, extra in zip(self.names, self.layers, extras, strict=True):
+            ends = sides(layer, self.input_of(x, name), None if y is None else y[name])
+            own = read.mapped(lambda tree, name=name: share(tree, name))
+            with at(place_of(name)):
+                readings[name], more = pull(layer, share(params, name), *ends, extra, dy[name], own)
+            dx = self.with_cotangent(dx, name, more)
+        return gathered(readings, params), dx
+
+    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
+        """List the layers, each with its entry of the output."""
+        outputs = [None if y is None else y[name] for name in self.names]
+        return list(zip(self.parts(params, x), outputs, extras, strict=True))
+
+    def input_of(self, x: Any, name: Name) -> Any:
+        """Return what a layer takes of an input that may not be known."""
+        entry = self.entry(name)
+        return x if x is None or entry is None else x[entry]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Each(ByName):
     """Run a layer on each entry of a dict or tuple: `Each({"categories": f, "numbers": g})`, `Each((f, g))`.
 
     The output has the entries of the input. params: a dict with those of each entry whose layer has any, or a
@@ -23,78 +124,15 @@ class Each(Composition):
     beside these two. A layer draws its params by the entry's name, whatever other entries there are.
     """
 
-    layers: tuple[Layer, ...]
-    names: tuple[Name, ...]
+    def entry(self, name: Name) -> Name:
+        """Return the layer's own name."""
+        return name
 
-    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]):
-        _describe(self, named("Each", layers))
+    def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
+        """dx[name] = the dx of the layer of that name"""
+        return {**(dx or {}), name: more} if isinstance(name, str) else (*(dx or ()), more)
 
-    def __repr__(self) -> str:
-        return _spelled("Each", self.layers, self.names)
-
-    def __getitem__(self, name: Name) -> Layer:
-        """Return the layer of an entry."""
-        return dict(zip(self.names, self.layers, strict=True))[name]
-
-    def with_layers(self, *layers: Layer) -> "Each":
-        """Return other layers for the same entries."""
-        return Each(_like(self.names, layers))
-
-    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers, each on its entry."""
-        return [
-            Part(place_of(name), layer, share(params, name), x[name], key, entry=name)
-            for name, layer in zip(self.names, self.layers, strict=True)
-        ]
-
-    def init(self, key: Any, x: Any) -> Any:
-        """Make each layer's params for the shape of its entry."""
-        self._check(x)
-        made = {}
-        for name, layer in zip(self.names, self.layers, strict=True):
-            with at(place_of(name)):
-                made[name] = layer.init(own_key(key, name), x[name])
-        return gathered(made)
-
-    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
-        """y[name] = the layer of that name at x[name]"""
-        check_shares("Each", params, self.names)
-        self._check(x)
-        outputs, extras = {}, []
-        for name, layer in zip(self.names, self.layers, strict=True):
-            with at(place_of(name)):
-                outputs[name], extra = layer.forward(share(params, name), x[name], own_key(key, name))
-            extras.append(extra)
-        return _like(self.names, outputs.values()), tuple(extras)
-
-    def recompute(self, params: Any, x: Any, extras: tuple[Any, ...]) -> Any:
-        """y[name] = the layer of that name at x[name]"""
-        of_layers = zip(self.names, self.layers, extras, strict=True)
-        outputs = [f.recompute(share(params, name), x[name], extra) for name, f, extra in of_layers]
-        return _like(self.names, outputs)
-
-    def backward(
-        self, params: Any, x: Any, y: Any, extras: tuple[Any, ...], dy: Any, read: Reading
-    ) -> tuple[Any, Any]:
-        """dx[name] = the dx of the layer of that name at dy[name]"""
-        _check_cotangent(self, dy, self.names)
-        readings, dxs = {}, {}
-        for name, layer, extra in zip(self.names, self.layers, extras, strict=True):
-            ends = sides(layer, None if x is None else x[name], None if y is None else y[name])
-            own = read.mapped(lambda tree, name=name: share(tree, name))
-            with at(place_of(name)):
-                readings[name], dxs[name] = pull(layer, share(params, name), *ends, extra, dy[name], own)
-        return gathered(readings, params), _like(self.names, dxs.values())
-
-    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the layers, each on its entry."""
-        parts = [
-            Part(place_of(name), layer, share(params, name), None if x is None else x[name])
-            for name, layer in zip(self.names, self.layers, strict=True)
-        ]
-        return list(zip(parts, _entries(self.names, y), extras, strict=True))
-
-    def _check(self, x: Any) -> None:
+    def check_input(self, x: Any) -> None:
         """Raise unless `x` is a dict, or a tuple, with just these entries."""
         known = (
             list(x) if isinstance(x, dict) else list(range(len(x))) if isinstance(x, (tuple, list)) else []
@@ -120,7 +158,7 @@ class Each(Composition):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Heads(Composition):
+class Heads(ByName):
     """Run layers on one input, for several outputs: `Heads({"actor": f, "critic": g})`, `Heads((f, g))`.
 
     The output is a dict or tuple with what each gives. params: a dict with those of each that has any, or a
@@ -128,74 +166,18 @@ class Heads(Composition):
     by its name, whatever other heads there are. To join the outputs again see `fnn.Parallel`.
     """
 
-    layers: tuple[Layer, ...]
-    names: tuple[Name, ...]
+    def entry(self, name: Name) -> None:
+        """Return None: every layer takes the whole input."""
 
-    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]):
-        _describe(self, named("Heads", layers))
+    def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
+        """dx = the sum of the layers' dx"""
+        return more if dx is None else added(dx, more)
 
-    def __repr__(self) -> str:
-        return _spelled("Heads", self.layers, self.names)
-
-    def __getitem__(self, name: Name) -> Layer:
-        """Return the layer of an output."""
-        return dict(zip(self.names, self.layers, strict=True))[name]
-
-    def with_layers(self, *layers: Layer) -> "Heads":
-        """Return other layers for the same outputs."""
-        return Heads(_like(self.names, layers))
-
-    def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers, all on the input."""
-        return [
-            Part(place_of(name), layer, share(params, name), x, key)
-            for name, layer in zip(self.names, self.layers, strict=True)
-        ]
-
-    def init(self, key: Any, x: Any) -> Any:
-        """Make each layer's params."""
-        made = {}
-        for name, layer in zip(self.names, self.layers, strict=True):
-            with at(place_of(name)):
-                made[name] = layer.init(own_key(key, name), x)
-        return gathered(made)
-
-    def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
-        """y[name] = the layer of that name at x"""
-        check_shares("Heads", params, self.names)
-        outputs, extras = [], []
-        for name, layer in zip(self.names, self.layers, strict=True):
-            with at(place_of(name)):
-                output, extra = layer.forward(share(params, name), x, own_key(key, name))
-            outputs.append(output)
-            extras.append(extra)
-        return _like(self.names, outputs), tuple(extras)
-
-    def recompute(self, params: Any, x: Any, extras: tuple[Any, ...]) -> Any:
-        """y[name] = the layer of that name at x"""
-        of_layers = zip(self.names, self.layers, extras, strict=True)
-        return _like(self.names, [f.recompute(share(params, name), x, extra) for name, f, extra in of_layers])
-
-    def backward(
-        self, params: Any, x: Any, y: Any, extras: tuple[Any, ...], dy: Any, read: Reading
-    ) -> tuple[Any, Any]:
-        """dx = the sum of the layers' dx, each at dy[name]"""
-        _check_cotangent(self, dy, self.names)
-        readings, dx = {}, None
-        for name, layer, extra in zip(self.names, self.layers, extras, strict=True):
-            ends = sides(layer, x, None if y is None else y[name])
-            own = read.mapped(lambda tree, name=name: share(tree, name))
-            with at(place_of(name)):
-                readings[name], more = pull(layer, share(params, name), *ends, extra, dy[name], own)
-            dx = more if dx is None else added(dx, more)
-        return gathered(readings, params), dx
-
-    def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the layers, each with its entry of the output."""
-        return list(zip(self.parts(params, x), _entries(self.names, y), extras, strict=True))
+    def check_input(self, x: Any) -> None:
+        """Take any input: the layers check it themselves."""
 
 
-def _describe(layer: Each | Heads, layers: dict[Name, Layer]) -> None:
+def _describe(layer: ByName, layers: dict[Name, Layer]) -> None:
     """Set what both are by their layers: each reads what theirs read, entries of the output included."""
     who = type(layer).__name__
     check_layers(who, tuple(layers.values()), f'fnn.{who}({{"a": fnn.relu, "b": fnn.identity}})')
@@ -217,11 +199,6 @@ def _describe(layer: Each | Heads, layers: dict[Name, Layer]) -> None:
 def _like(names: tuple[Name, ...], values: Any) -> Any:
     """Return values by name: a dict, or a tuple where the names are numbers."""
     return dict(zip(names, values, strict=True)) if isinstance(names[0], str) else tuple(values)
-
-
-def _entries(names: tuple[Name, ...], tree: Any) -> list[Any]:
-    """Return the entries of a tree that may not be known."""
-    return [None if tree is None else tree[name] for name in names]
 
 
 def _spelled(who: str, layers: tuple[Layer, ...], names: tuple[Name, ...]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnn.activations.table import Activation, Softmax
 from fnn.compose.branches import Parallel, Skip
-from fnn.compose.entries import Each, Heads
+from fnn.compose.entries import ByName, Each, Heads
 from fnn.compose.names import place_of, share
 from fnn.compose.remat import Remat
 from fnn.compose.repeat import Repeat
@@ -65,20 +65,13 @@ def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> 
     )
 
 
-def _each(graph: Graph, layer: Each, params: Any, v: Any, name: str) -> Any:
-    return _by_name(graph, layer, params, lambda key: v[key], name)
-
-
-def _heads(graph: Graph, layer: Heads, params: Any, v: str, name: str) -> Any:
-    return _by_name(graph, layer, params, lambda key: v, name)
-
-
-def _by_name(graph: Graph, layer: Each | Heads, params: Any, v: Callable[[Any], Any], name: str) -> Any:
+def _by_name(graph: Graph, layer: ByName, params: Any, v: Any, name: str) -> Any:
     """Write each layer; what stands for a tree of values is the tree of their names."""
     outputs = {}
     for key, child in zip(layer.names, layer.layers, strict=True):
         with at(place_of(key)):
-            outputs[key] = graph.add(child, share(params, key), v(key), f"{name}.{key}")
+            own = share(params, key)
+            outputs[key] = graph.add(child, own, layer.input_of(v, key), f"{name}.{key}")
     return outputs if isinstance(layer.names[0], str) else tuple(outputs.values())
 
 
@@ -176,5 +169,5 @@ WRITERS: dict[type, Callable[..., str]] = {
     Reversible: _reversible, Dense: _dense, Embedding: _embedding, Scale: _scale, Bias: _bias,
     LayerNorm: _norm, RMSNorm: _norm, Gate: _gate, Dropout: _dropout, Activation: _activation,
     Softmax: _activation,
-    Each: _each, Heads: _heads, Select: _select, Concatenate: _concatenate, Sum: _sum,
+    Each: _by_name, Heads: _by_name, Select: _select, Concatenate: _concatenate, Sum: _sum,
 }  # fmt: skip
