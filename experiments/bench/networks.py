@@ -22,7 +22,7 @@ def shapes(net: Any, x: Any) -> Any:
 def product(x: Any, own: Any) -> Any:
     """Give x W, and b where there is one."""
     z = x @ own["kernel"].astype(x.dtype)
-    return z + own["bias"].astype(x.dtype) if "b" in own else z
+    return z + own["bias"].astype(x.dtype) if "bias" in own else z
 
 
 def chain(activation: str, scan: bool) -> tuple[Any, dict[str, tuple[Any, Network]]]:

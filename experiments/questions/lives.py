@@ -40,7 +40,7 @@ ACTIVATIONS = [
     for name, f in vars(fnn).items()
     if isinstance(f, fnn.activations.Activation | fnn.activations.Softmax)
 ]
-POLICIES = {"a": "freed as the backward goes", "bias": "freed at its end", "c": "given to the next step"}
+POLICIES = {"a": "freed as the backward goes", "b": "freed at its end", "c": "given to the next step"}
 
 
 def sides(activation: fnn.Layer) -> tuple[str, str]:
@@ -160,7 +160,7 @@ def compiled(blocks: Any, params: Any, x: Any, dy: Any) -> dict[str, dict[str, i
     old = jax.eval_shape(keeping, flat, x, dy)[1]
     lowered = {
         "a": jax.jit(step).lower(flat, x, dy),
-        "bias": jax.jit(keeping).lower(flat, x, dy),
+        "b": jax.jit(keeping).lower(flat, x, dy),
         "c": jax.jit(reusing, donate_argnums=3, keep_unused=True).lower(flat, x, dy, old),
     }
     found = {}

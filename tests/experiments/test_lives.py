@@ -39,7 +39,7 @@ def test_policies_differ_as_the_page_says(tmp_path):
     same, all_of_them = found["residuals at the same address"]
     assert same == all_of_them > 0
     buffers = found["compiler's buffers"]
-    assert buffers["a"]["reused"] == buffers["bias"]["reused"] == 0
+    assert buffers["a"]["reused"] == buffers["b"]["reused"] == 0
     assert buffers["c"]["reused"] >= 3 * unit
-    assert buffers["c"]["outputs"] < buffers["bias"]["outputs"]
+    assert buffers["c"]["outputs"] < buffers["b"]["outputs"]
     assert json.loads((tmp_path / "lives" / "figures.json").read_text())["live bytes"] == live

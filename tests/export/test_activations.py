@@ -239,9 +239,9 @@ def test_every_activation_of_the_table_is_known():
     [
         (
             ("LeakyRelu", ["x"], ["y"], {"alpha": -0.5}),
-            "expected slope >= 0, got LeakyRelu .to y., with -0.5",
+            "expected a finite slope >= 0, got LeakyRelu .to y., with -0.5",
         ),
-        (("Celu", ["x"], ["y"], {"alpha": -1.0}), "expected alpha > 0, got Celu .to y., with -1.0"),
+        (("Celu", ["x"], ["y"], {"alpha": -1.0}), "expected a finite alpha > 0, got Celu .to y., with -1.0"),
         (("LogSoftmax", ["x"], ["y"]), "a dense layer, a norm or an activation, got LogSoftmax"),
     ],
 )
