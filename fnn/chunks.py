@@ -29,7 +29,7 @@ def over_chunks(
     n, shards = leaves[0].shape[0], max(map(shards_of, leaves))
     own = n // shards  # rows of a shard
     chunks = max(1, -(-own // max(1, size)))  # of an empty batch one, of no rows
-    size = -(-own // max(1, chunks))
+    size = -(-own // chunks)
 
     def cut(leaf: Any) -> Any:
         rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]

@@ -1,9 +1,8 @@
 """Initializers as values: equal by what they say, hashable, printed as they were made, and picklable.
 
 `jax.nn.initializers` makes a new function at every call, which equals no other and cannot be pickled; so
-would
-every layer that holds one. These are called as JAX's are, `he_normal()(key, shape, dtype)`, draw the same
-numbers, and layers take either kind.
+would every layer that holds one. These are called as JAX's are, `he_normal()(key, shape, dtype)`, draw the
+same numbers, and layers take either kind.
 
 >>> import fnn
 >>> fnn.Dense(3, kernel_init=he_normal()) == fnn.Dense(3, kernel_init=he_normal())

@@ -33,8 +33,7 @@ def sharding_along(*axes: tuple[Any, int | None]) -> NamedSharding | None:
     """Return the sharding of a result whose axes are those axes of arrays; None where no mesh is explicit.
 
     An axis is given as `(array, its number)`, with None for one that is not sharded. A mesh's axis is used
-    once,
-    by the first that is sharded over it.
+    once, by the first that is sharded over it.
     """
     like = sharding_of(*(array for array, _ in axes))
     if like is None:

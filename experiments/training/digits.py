@@ -1,9 +1,7 @@
 """Learn handwritten digits through a backward pass that one can see.
 
-    python -m experiments.training.digits                                   8 x 8 digits, carried by
-    scikit-learn
-    python -m experiments.training.digits --data mnist --data-dir FOLDER    28 x 28 digits, from MNIST's idx
-    files
+    python -m experiments.training.digits                                   8 x 8 digits, of scikit-learn
+    python -m experiments.training.digits --data mnist --data-dir FOLDER    28 x 28 digits, of idx files
 
 A small multilayer perceptron learns to read digits, and no autodiff takes part: `gradients` runs the
 network forward, takes the loss with its hand-written derivative, and runs the network backward. Before and

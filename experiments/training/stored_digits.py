@@ -5,9 +5,8 @@
 
 A dense layer's input and an activation's derivative, all that the backward pass of these networks reads, are
 stored by `fnn.memory.stored` in bfloat16 or in 8, 4, 2 bits and rounded stochastically; what two values are
-enough
-for is stored in one bit. The gradient's error and angle are those of one batch against the exact gradient,
-before learning; the accuracies are of equal runs, same first params and batches, over three seeds.
+enough for is stored in one bit. The gradient's error and angle are those of one batch against the exact
+gradient, before learning; the accuracies are of equal runs, same first params and batches, over three seeds.
 Written: figures.json and stored-digits.png.
 """
 

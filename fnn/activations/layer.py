@@ -169,8 +169,7 @@ def activation(
     Without `df` the derivative is JAX's. Two are equal where f and df are the same objects. A lambda written
     inline equals no other: a jitted function that takes the net as a static argument compiles anew for each,
     and the net cannot be pickled. Name the function in a module. Raises InputError where `of` is no side, or
-    is
-    the output and there is no `df`.
+    is the output and there is no `df`.
 
     >>> import jax.numpy as jnp
     >>> activation(jnp.tanh, lambda y: 1 - y**2, of="output")

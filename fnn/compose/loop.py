@@ -25,10 +25,8 @@ class Loop(Composition):
     As `Repeat`, which see, but with a key for each use: n keys stacked, or None.
 
     Of the boundaries between the uses there are four kinds. The layer reads its input, its output, or both:
-    then
-    the boundary before (after) every use is kept, once for both neighbours. It finds its input from its
-    output
-    (`reverses`): the last output alone is kept, outside. It makes its output again from what it keeps
+    then the boundary before (after) every use is kept, once for both neighbours. It finds its input from its
+    output (`reverses`): the last output alone is kept, outside. It makes its output again from what it keeps
     (`rebuilds`): so a use's input follows from what the use before it keeps, and the first input is kept,
     outside.
     """

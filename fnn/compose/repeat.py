@@ -24,8 +24,7 @@ class Repeat(Composition):
     factors need not exist; shared params get one factor, the uses joined along the summed axis.
 
     `every=k`, a divisor of n, keeps every k-th boundary alone: the k uses between two of them are run again
-    in
-    the backward. It changes no params, no value and no noise, and gradients by rounding alone;
+    in the backward. It changes no params, no value and no noise, and gradients by rounding alone;
     `fnn.memory.fit` finds k.
     """
 

@@ -33,12 +33,10 @@ def onnx(
     written in its dtype. It may be indices, for an `Embedding`: then all is in float32. Every layer,
     activation and composition of fnn has a counterpart (`Repeat` is written out, `Dropout` left out).
     `writers` has a function for each class of layers of one's own: `write(graph, layer, params, v, name)`
-    adds the
-    layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for its
-    layers), and
-    returns the name of the output; its tensors are called after `name`.
-    InputError is raised for another dtype, and, with the place in the network, for a layer that computes in
-    a dtype of its own or has no writer. The file is written whole or not at all.
+    adds the layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for
+    its layers), and returns the name of the output; its tensors are called after `name`. InputError is raised
+    for another dtype, and, with the place in the network, for a layer that computes in a dtype of its own or
+    has no writer. The file is written whole or not at all.
 
     onnxruntime computes all of it in float32; in float64 it lacks some activations.
     """

@@ -41,9 +41,8 @@ class Dense(Leaf):
     """Multiply by a weight (k, j) and add a bias (j,): (..., k) -> (..., j).
 
     params: `{"kernel": (k, j), "bias": (j,)}`, without "bias" where `bias=False`; k is read off the input at
-    `init`,
-    and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None: the
-    input's); products are accumulated in float32 or wider all the same.
+    `init`, and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None:
+    the input's); products are accumulated in float32 or wider all the same.
 
     `kernel_init` and `bias_init` are of `fnn.initializers`, or functions `(key, shape, dtype)` such as
     those of `jax.nn.initializers`: layers with such a one are equal where it is the same function.

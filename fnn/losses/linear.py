@@ -12,11 +12,7 @@ from jaxtyping import Array, Float, Int
 from fnn.arrays import accumulator, widened
 from fnn.chunks import over_chunks
 from fnn.core import Layer
-from fnn.errors import (
-    InputError,
-    brief,
-    describe,
-)
+from fnn.errors import InputError, brief, describe
 from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
 from fnn.losses.called import called

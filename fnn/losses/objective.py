@@ -1,6 +1,4 @@
-"""An objective is a network's end: the contract of all losses, with params or without, and
-`value_and_grad`.
-"""
+"""An objective is a network's end: the contract of all losses, and `value_and_grad`."""
 
 import inspect
 import warnings
@@ -166,8 +164,7 @@ def value_and_grad(
     Args: `loss`, one of `fnn.losses` or a rule of one's own (see `fnn.Loss`); `read`, what is made of the
     factors of the loss's value (with reduction "none": of the sum of the values). The function takes `x`
     (..., k), the loss's `target`, a random key for dropout, `weights` per example, as the loss takes them,
-    and
-    `scale`, a number that the loss's gradient is multiplied by before it is rounded to the output's dtype
+    and `scale`, a number that the loss's gradient is multiplied by before it is rounded to the output's dtype
     (grads are then that many times as large, the value is not): in float16 what is below 6e-8 is lost.
     Where a layer draws noise in training, a call without a key warns (UserWarning), unless `noise=False`
     says that none is wanted.

@@ -1,10 +1,8 @@
 """A weight with two uses, the network's embedding and the head's kernel: its readings are those of both uses.
 
 The readings of a linear reader add up, and so do gradients. Any other reader reads one factor that has the
-rows
-of both uses, made chunk by chunk: from logits made again, the embedding's rows beside them as one-hot rows,
-at
-twice the flops and the room of an untied weight.
+rows of both uses, made chunk by chunk: from logits made again, the embedding's rows beside them as one-hot
+rows, at twice the flops and the room of an untied weight.
 """
 
 from dataclasses import dataclass, replace

@@ -58,9 +58,7 @@ class Packed:
     low: Float[Array, "blocks 1"]
     high: Float[Array, "blocks 1"]
     shape: tuple[int, ...] = field(metadata={"static": True})
-    sharding: Any = field(
-        default=None, metadata={"static": True}
-    )  # the array's, on a mesh with explicit axes
+    sharding: Any = field(default=None, metadata={"static": True})  # the array's, where a mesh is explicit
 
 
 @dataclass(frozen=True)

@@ -65,15 +65,13 @@ def update_in_backward(
     above kj / (k + j), the gradient, k j numbers. The Gram form costs 2n^2 (k + j) flops, less than the
     gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
 
-    `noise` as for `fnn.value_and_grad`.
-    `scale` is a number that the loss's gradient is multiplied by before it is rounded to the output's dtype,
-    as in float16; each param's gradient is divided by it again before it is clipped and used.
-    Within `shard_map` every device makes the gradient of its own rows, and an update must have their sum.
-    `reduce` names the axes of the mesh over which gradients are added up before they are used, for the norm
-    too; () for none. (So let the loss be each device's share of the whole: reduction "sum", or weights.)
-    Where `shard_map` checks varying axes, as it does by default, they are found without `reduce`; where it
-    does
-    not, `step` raises InputError without it.
+    `noise` as for `fnn.value_and_grad`. `scale` is a number that the loss's gradient is multiplied by before
+    it is rounded to the output's dtype, as in float16; each param's gradient is divided by it again before it
+    is clipped and used. Within `shard_map` every device makes the gradient of its own rows, and an update
+    must have their sum. `reduce` names the axes of the mesh over which gradients are added up before they are
+    used, for the norm too; () for none. (So let the loss be each device's share of the whole: reduction
+    "sum", or weights.) Where `shard_map` checks varying axes, as it does by default, they are found without
+    `reduce`; where it does not, `step` raises InputError without it.
 
     `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
     all or a mask by names. It finds out by two steps on small random trees like the params, the second with

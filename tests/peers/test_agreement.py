@@ -19,7 +19,7 @@ curvlinops = pytest.importorskip("curvlinops")
 
 SIZES, N, NORM = (12, 9, 7, 4), 8, 0.5
 LOSS = fnn.softmax_cross_entropy()
-NET = fnn.Serial(*fnn.mlp(SIZES, fnn.tanh).layers)
+NET = fnn.Serial(fnn.Dense(SIZES[1]), fnn.tanh, fnn.Dense(SIZES[2]), fnn.tanh, fnn.Dense(SIZES[3]))
 RANDOM = np.random.default_rng(0)
 X, LABEL = RANDOM.standard_normal((N, SIZES[0])), RANDOM.integers(0, SIZES[-1], N)
 PARAMS = jax.tree.map(
@@ -49,7 +49,8 @@ def model():
 
 def in_their_order(tree) -> list:
     """Give each layer's weight, turned, and bias: (..., j, k) and (..., j)."""
-    return [np.swapaxes(own[n], *WHERE) if n == "w" else own[n] for own in tree if own for n in ("w", "b")]
+    of_layers = [own for own in tree if own]
+    return [leaf for own in of_layers for leaf in (np.swapaxes(own["kernel"], *WHERE), own["bias"])]
 
 
 def assert_agrees(ours, others, relative=1e-10):
@@ -128,7 +129,7 @@ def test_backpack_gradients_norms_and_moments():
     )
     gradients, norms, moments, variances = fnn.readers.unzip(PARAMS, readings(read))
     assert_agrees(in_their_order(gradients), [N * p.grad_batch for p in params])
-    ours = [own[name] for own in norms if own for name in ("w", "b")]
+    ours = [own[name] for own in norms if own for name in ("kernel", "bias")]
     assert_agrees(ours, [N**2 * p.batch_l2 for p in params])
     assert_agrees(in_their_order(moments), [N * p.sum_grad_squared for p in params])
     assert_agrees(in_their_order(variances), [N**2 * p.variance for p in params])
@@ -162,7 +163,7 @@ def test_curvlinops_products(name):
 
 
 @pytest.mark.parametrize("fisher, theirs", [("exact", "type-2"), ("empirical", "empirical")])
-@pytest.mark.parametrize("bias", ["apart", "joined"])
+@pytest.mark.parametrize("bias", ["separate", "joint"])
 @pytest.mark.parametrize("corrected", [False, True], ids=["KFAC", "EKFAC"])
 def test_curvlinops_kronecker_factors(fisher, theirs, bias, corrected):
     def product(v):
@@ -174,7 +175,7 @@ def test_curvlinops_kronecker_factors(fisher, theirs, bias, corrected):
         return fnn.curvature.kronecker_multiply(blocks, v)
 
     operator = curvlinops.EKFACLinearOperator if corrected else curvlinops.KFACLinearOperator
-    assert_same_product(operator, product, fisher_type=theirs, separate_weight_and_bias=bias == "apart")
+    assert_same_product(operator, product, fisher_type=theirs, separate_weight_and_bias=bias == "separate")
 
 
 def assert_same_product(operator, product, **options):
