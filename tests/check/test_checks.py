@@ -13,14 +13,9 @@ import pytest
 
 from fnn.check import GradientError, Verdict, gradient, pair
 from tests.check.corpus import RIGHT as RIGHT_CASES
+from tests.check.rules import with_rules
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-
-
-def with_rules(primal, forward, backward, **options):
-    f = jax.custom_vjp(primal, **options)
-    f.defvjp(forward, backward)
-    return f
 
 
 def square_with(backward):

@@ -9,6 +9,7 @@ from jax import lax
 import fnn
 from fnn.check import Verdict, diagnose, gradient, pair
 from fnn.check.attempt import Attempts
+from tests.check.rules import with_rules
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
 
@@ -21,9 +22,7 @@ def bent(f):
             0.7 * c + 0.01 * jnp.sin(5 * c) * a for c, a in zip(jax.vjp(f, *args)[1](dy), args, strict=True)
         )
 
-    rule = jax.custom_vjp(f)
-    rule.defvjp(lambda *args: (f(*args), args), backward)
-    return rule
+    return with_rules(f, lambda *args: (f(*args), args), backward)
 
 
 FUNCTIONS = {

@@ -12,15 +12,10 @@ from jax.experimental import pallas as pl
 from jax.sharding import Mesh, PartitionSpec
 
 from fnn.check import Verdict, gradient, pair
+from tests.check.rules import with_rules
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
 W = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
-
-
-def ruled(f, forward, backward, **options):
-    g = jax.custom_vjp(f, **options)
-    g.defvjp(forward, backward)
-    return g
 
 
 def double_tanh(x):
@@ -36,7 +31,7 @@ def kernel(factor):
     def backward(x, dy):
         return (factor * (1 - jnp.tanh(x) ** 2) * dy,)
 
-    return ruled(double_tanh, lambda x: (double_tanh(x), x), backward)
+    return with_rules(double_tanh, lambda x: (double_tanh(x), x), backward)
 
 
 def plain(x):
@@ -88,12 +83,12 @@ NONE = {"w": W, "b": None}
 RIGHT: dict[str, tuple[Any, ...]] = {
     "a kernel": (kernel(2.0), X),
     "a kernel over devices": (
-        ruled(spread, lambda x: (spread(x), x), lambda x, dy: (2 * jnp.cos(x) * dy,)),
+        with_rules(spread, lambda x: (spread(x), x), lambda x, dy: (2 * jnp.cos(x) * dy,)),
         X,
     ),
-    "a composite": (ruled(named, lambda x: (named(x), x), lambda x, dy: (jnp.sin(2 * x) * dy,)), X),
+    "a composite": (with_rules(named, lambda x: (named(x), x), lambda x, dy: (jnp.sin(2 * x) * dy,)), X),
     "a loop under vmap": (
-        ruled(
+        with_rules(
             counted,
             lambda x, n: (counted(x, n), n),
             lambda n, dy: (counted(dy, n), np.zeros(3, jax.dtypes.float0)),
@@ -102,7 +97,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
         np.array([1, 3, 2], np.int32),
     ),
     "a tree with None in it": (
-        ruled(
+        with_rules(
             linear,
             lambda p, x: (linear(p, x), (p, x)),
             lambda r, dy: ({"w": r[1].T @ dy, "b": None}, dy @ r[0]["w"].T),
@@ -112,7 +107,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     ),
     "a function in a tree": (lambda layer, x: layer["act"](x @ layer["w"]), {"w": W, "act": jnp.tanh}, X),
     "an argument with a default": (
-        ruled(scaled, lambda x, by: (x * by, (x, by)), lambda r, dy: (dy * r[1], (dy * r[0]).sum())),
+        with_rules(scaled, lambda x, by: (x * by, (x, by)), lambda r, dy: (dy * r[1], (dy * r[0]).sum())),
         X,
     ),
     "forward mode with a fixed argument": (power, X, 3),
@@ -183,7 +178,7 @@ def test_only_the_wanted_arguments_are_differentiated():
 
 
 def test_wrt_and_reference_count_all_arguments():
-    f = ruled(
+    f = with_rules(
         lambda n, x: x**n,
         lambda n, x: (x**n, x),
         lambda n, x, dy: (n * x ** (n - 1) * dy,),
@@ -194,14 +189,14 @@ def test_wrt_and_reference_count_all_arguments():
 
 
 def test_none_stands_for_all_of_an_argument():
-    f = ruled(linear, lambda p, x: (linear(p, x), (p, x)), lambda r, dy: (None, dy @ r[0]["w"].T))
+    f = with_rules(linear, lambda p, x: (linear(p, x), (p, x)), lambda r, dy: (None, dy @ r[0]["w"].T))
     report = gradient(f, {"w": W, "b": W[0]}, X, level="quick")
     assert [m.name for m in report.mistakes] == ["missing gradient", "missing gradient"]
 
 
 def test_a_rule_in_no_known_place_is_jax_own(monkeypatch):
     monkeypatch.setattr("fnn.check.subject.rules", lambda f: (None, None))
-    right = ruled(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (2 * x * dy,))
-    wrong = ruled(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (3 * x * dy,))
+    right = with_rules(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (2 * x * dy,))
+    wrong = with_rules(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (3 * x * dy,))
     assert gradient(right, X, level="quick").verdict is Verdict.PASS
     assert gradient(wrong, X, level="quick").mistake == "factor"

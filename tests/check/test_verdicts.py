@@ -12,14 +12,9 @@ import pytest
 
 from fnn.check import Verdict, gradient, pair, probes
 from fnn.check.arguments import flatten
+from tests.check.rules import with_rules
 
 X = np.linspace(-1, 1, 6, dtype=np.float32)
-
-
-def ruled(f, forward, backward):
-    g = jax.custom_vjp(f)
-    g.defvjp(forward, backward)
-    return g
 
 
 def cross_entropy(params, x, y):
@@ -55,20 +50,20 @@ def triple(w):
 
 def test_a_rule_that_mends_autodiff_is_right():
     at = np.array([0, 1, 2], np.float32)
-    right = ruled(triple, lambda w: (triple(w), None), lambda _, dy: (3 * dy,))
+    right = with_rules(triple, lambda w: (triple(w), None), lambda _, dy: (3 * dy,))
     report = gradient(right, at)
     assert report.verdict is Verdict.PASS, str(report)
     assert any("differences agree with the rule" in note for note in report.notes)
-    wrong = ruled(triple, lambda w: (triple(w), None), lambda _, dy: (2 * dy,))
+    wrong = with_rules(triple, lambda w: (triple(w), None), lambda _, dy: (2 * dy,))
     assert gradient(wrong, at, level="quick").verdict is Verdict.FAIL
 
 
 def straight_through(factor):
-    return ruled(lambda x: jnp.round(x), lambda x: (jnp.round(x), None), lambda _, dy: (factor * dy,))
+    return with_rules(lambda x: jnp.round(x), lambda x: (jnp.round(x), None), lambda _, dy: (factor * dy,))
 
 
 def clipped(at):
-    return ruled(lambda x: x, lambda x: (x, None), lambda _, dy: (jnp.clip(dy, -at, at),))
+    return with_rules(lambda x: x, lambda x: (x, None), lambda _, dy: (jnp.clip(dy, -at, at),))
 
 
 def test_a_surrogate_declares_the_backward_alone():
@@ -76,7 +71,7 @@ def test_a_surrogate_declares_the_backward_alone():
     assert gradient(straight_through(3), X, surrogate=lambda x: x, level="quick").mistake == "factor"
     assert gradient(clipped(0.5), X, surrogate=clipped(0.5)).verdict is Verdict.PASS
     assert gradient(clipped(0.5), X, surrogate=clipped(0.6), level="quick").verdict is Verdict.FAIL
-    shifted = ruled(jnp.floor, lambda x: (jnp.floor(x) + 1, None), lambda _, dy: (dy,))
+    shifted = with_rules(jnp.floor, lambda x: (jnp.floor(x) + 1, None), lambda _, dy: (dy,))
     assert gradient(shifted, X, surrogate=lambda x: x, level="quick").mistake == "forward differs"
     with pytest.raises(ValueError, match="expected a surrogate that returns what <lambda> does, float32"):
         gradient(straight_through(1), X, surrogate=lambda x: x.sum())
@@ -88,7 +83,9 @@ def test_a_doubt_has_a_reason():
     flat = gradient(straight_through(1), X, level="quick")
     assert flat.verdict is Verdict.INCONCLUSIVE and "the function is flat in x" in str(flat)
     assert "`surrogate=`" in str(flat)
-    square = ruled(lambda x: jnp.sqrt(x), lambda x: (jnp.sqrt(x), x), lambda x, dy: (dy / 2 / jnp.sqrt(x),))
+    square = with_rules(
+        lambda x: jnp.sqrt(x), lambda x: (jnp.sqrt(x), x), lambda x, dy: (dy / 2 / jnp.sqrt(x),)
+    )
     undefined = gradient(square, X, level="quick")
     assert undefined.verdict is Verdict.INCONCLUSIVE
     assert "output 0 of the function itself is NaN in 3 of 6 places" in str(undefined)

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from tests.check.rules import with_rules
+
 Make = Callable[[jax.Array, int], tuple[Any, ...]]
 
 
@@ -34,9 +36,7 @@ class Case:
     @property
     def function(self) -> Callable[..., Any]:
         """The layer as JAX sees it: a `custom_vjp` function."""
-        f = jax.custom_vjp(self.primal)
-        f.defvjp(self.forward, self.backward)
-        return f
+        return with_rules(self.primal, self.forward, self.backward)
 
 
 def cases(
