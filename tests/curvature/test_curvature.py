@@ -148,7 +148,7 @@ def test_bad_input_is_named():
             make(net, LOSS)(params, x, target, (params,))
         with pytest.raises(fnn.InputError, match="like the params"):
             make(net, LOSS)(params, x, target, jax.tree.map(lambda p: p[None], params))
-    with pytest.raises(fnn.InputError, match="a key to sample with"):
+    with pytest.raises(fnn.InputError, match="expected one random key, got None"):
         fnn.curvature.ggn_diagonal(net, LOSS, "sampled")(params, x, target)
     with pytest.raises(fnn.InputError, match="ggn_product"):
         fnn.curvature.fisher_product(net, LOSS, "exact")
