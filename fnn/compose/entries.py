@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -37,7 +37,7 @@ class ByName(Composition):
         """Return the layer of a name."""
         return dict(zip(self.names, self.layers, strict=True))[name]
 
-    def with_layers(self, *layers: Layer) -> Self:
+    def with_layers(self, *layers: Layer) -> "ByName":
         """Return other layers under the same names."""
         return type(self)(_like(self.names, layers))
 

@@ -60,7 +60,6 @@ EQUIVALENT = {
     **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
     "walk.walk: r if p.adds else None -> r": _SUM,
     "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
-    "chunks.over_chunks: max(1, chunks) -> max(chunks, 1)": _SYMMETRIC,
     "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
     " -> jax.tree.map(lambda total, more: total + placed_like(more, total), more, total)": _SYMMETRIC,
     "LinearCrossEntropy.batch: self.counting.counted(target) & (target >= 0) -> target >= 0": _IGNORED,
