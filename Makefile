@@ -28,7 +28,7 @@ test: $(VENV)/.test  ## Run the tests, JOBS at a time (2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 test-slow: $(VENV)/.test  ## Run the heavy sweeps that `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
+	XLA_FLAGS= $(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
 
 peers:  ## Compare the readers with Opacus, BackPACK and curvlinops, in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers
