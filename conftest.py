@@ -1,8 +1,8 @@
 """What all tests run under.
 
-Programs are compiled with little effort, as each runs once: that is LLVM's part alone, what XLA fuses, keeps and
-counts stays the same. Set XLA_FLAGS to have it otherwise, as `make test-slow` does. Snippets in docstrings and in
-the documentation run under JAX's defaults, as their readers' will.
+Programs are compiled with little effort, as each runs once: that is LLVM's part alone, and changes nothing of
+what XLA fuses, keeps and counts. Set XLA_FLAGS to have it otherwise, as `make test-slow` does. Snippets in
+docstrings and in the documentation run under JAX's defaults, as their readers' will.
 """
 
 import os

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import Bias, Dense, Dropout, LayerNorm, Parallel, Remat, Repeat, Reversible, Serial, Skip
+from fnn import (
+    Bias,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Parallel,
+    Remat,
+    Repeat,
+    Reversible,
+    Serial,
+    Skip,
+)
 from fnn.compose.ordering import with_dependency
 from fnn.memory.targets import compiled_for
 from fnn.reading import Stacked

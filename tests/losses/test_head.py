@@ -10,7 +10,20 @@ import pytest
 
 import fnn
 from fnn.losses.walk import Batch
-from tests.losses.heads import HEADS, LABEL, PARAMS, RNG, WEIGHTS, K, N, V, X, params_of, plain, run
+from tests.losses.heads import (
+    HEADS,
+    LABEL,
+    PARAMS,
+    RNG,
+    WEIGHTS,
+    K,
+    N,
+    V,
+    X,
+    params_of,
+    plain,
+    run,
+)
 from tests.proof import assert_equal
 
 WAYS = [

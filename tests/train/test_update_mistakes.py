@@ -9,7 +9,14 @@ import fnn
 from fnn import Dense
 from fnn.compose import in_place
 from tests.proof import assert_equal
-from tests.train.test_update import MOMENTUM, SMALL, batches, in_backward, named, ordinary
+from tests.train.test_update import (
+    MOMENTUM,
+    SMALL,
+    batches,
+    in_backward,
+    named,
+    ordinary,
+)
 
 
 def dx_of_new_params(right: Any) -> Any:
