@@ -11,6 +11,7 @@ of the ratio of each round.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -106,14 +107,11 @@ def eager(options: Options) -> None:
     print(f"\n{'eager, 16 layers':22}{'forward':>24}{'gradient':>24}")
     for name in options.activations:
         ours, theirs, args, network = both(name, False, 16, options)
-        params, x, _ = args
-        runs = {
-            "forward": (lambda f=network: f(params, x), lambda name=name: plain(PLAIN[name], params, x)),
-            "gradient": (lambda f=ours, a=args: f(*a), lambda f=theirs, a=args: f(*a)),
-        }
+        forward = partial(plain, PLAIN[name])
         cells = []
-        for own, other in runs.values():
-            times = race({"fnn": own, "plain": other}, 4 * options.rounds)
+        for own, other, given in ((network, forward, args[:2]), (ours, theirs, args)):
+            runners = {"fnn": partial(own, *given), "plain": partial(other, *given)}
+            times = race(runners, 4 * options.rounds)
             cells.append(str(speedup(times["fnn"], times["plain"])))
         print(f"{name:22}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
