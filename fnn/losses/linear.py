@@ -15,6 +15,7 @@ from fnn.core import Layer
 from fnn.errors import InputError, brief, describe
 from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
+from fnn.losses import columns
 from fnn.losses.called import called
 from fnn.losses.head_checks import check_head, check_input, checked
 from fnn.losses.logits import Logits
@@ -23,7 +24,8 @@ from fnn.losses.paths import Path
 from fnn.losses.pieces import read_pieces
 from fnn.losses.rows import Counting, flat, unflat
 from fnn.losses.tied import through_tied
-from fnn.losses.walk import Batch, Piece, flat_readers, walk
+from fnn.losses.walk import Batch, Piece, flat_readers
+from fnn.losses.walk import walk as over_rows
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
 
@@ -51,12 +53,16 @@ class LinearCrossEntropy(Objective):
     itself such a head takes `{"embedding": (V, k), "bias": (V,)}`. Source: Press, Wolf 2017.
 
     `dtype` is what the products are computed in (None: the input's). They are accumulated in float32 or
-    wider, as softmax and losses are. `chunk` rows have logits at a time; None: k / 2, but from 128 to 512, so
-    that the logits take at most half the room of the weight's gradient, unless k is small.
+    wider, as softmax and losses are. The gradients are made in chunks of rows or of the vocabulary, as `walk`
+    says; None: of the vocabulary where the weight is narrower than float32, on no mesh. `chunk` rows, or
+    columns, have logits at a time; None: k / 2 rows, but from 128 to 512, so that the logits take at most
+    half the room of the weight's gradient, unless k is small; or 512 columns.
 
-    Cost: 6nkV flops with the gradients, which the forward makes (for reduction "none" under `jax.grad` the
-    backward does, 8nkV), and 2nkV for the value alone. Temporaries: the logits of a chunk, twice, or once
-    beside a chunk's share of the weight's gradient, kV. Source: Hsu et al. 2024 (Liger kernels).
+    Cost over rows: 6nkV flops with the gradients, which the forward makes (for reduction "none" under
+    `jax.grad` the backward does, 8nkV), and 2nkV for the value alone. Temporaries: the logits of a chunk,
+    twice, or once beside a chunk's share of the weight's gradient, kV. Source: Hsu et al. 2024 (Liger
+    kernels). Over the vocabulary: 8nkV flops, and beside the logits of a chunk, twice, nk numbers in float32
+    for dx. Readers of anything but gradients go over rows. Source: Wijmans et al. 2024 (Cut Cross-Entropy).
     """
 
     vocabulary: int
@@ -67,6 +73,7 @@ class LinearCrossEntropy(Objective):
     ignore: int | None = None
     reduction: Reduction = "mean"
     chunk: int | None = None
+    walk: columns.Walk | None = None
     dtype: Any = None
     kernel_init: Initializer = field(default=lecun_normal(), repr=False)
     bias_init: Initializer = field(default=zeros(), repr=False)
@@ -185,6 +192,10 @@ class LinearCrossEntropy(Objective):
             return super().through(net, params, x, target, key, weights, read, scale)
         return through_tied(self, net, params, x, target, key, weights, read, scale)
 
+    def walks(self, params: Params, x: In) -> columns.Walk:
+        """Return what the gradients are made in chunks of."""
+        return self.walk or columns.chosen(params[self.weight], self.vocabulary, x)
+
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""
         if not by_row and x.ndim < 2:
@@ -224,9 +235,12 @@ class LinearCrossEntropy(Objective):
         coefficients.
         """
         likes = {name: widened(param) if wide else param for name, param in params.items()}
-        pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
         batch = self.batch(x, target, coefficients, by_row=True)
-        losses, dx, readings = walk(
+        if self.walks(params, x) == "vocabulary":
+            losses, grads, dx = columns.gradients(self.logits(x), params, batch, likes, self.chunk)
+            return unflat(losses, target), grads, unflat(dx, x)
+        pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
+        losses, dx, readings = over_rows(
             partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
         )
         grads = dict(zip(params, readings, strict=True))

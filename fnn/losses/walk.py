@@ -92,8 +92,32 @@ def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], An
     return [one for readers, _ in inner for one in readers], together
 
 
-def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
-    """Return each row's loss (...) and its gradient by the logits `z` (..., V).
+class Sums(NamedTuple):
+    """What a row's loss follows from, each (n,)."""
+
+    largest: Any  # logit
+    at_label: Any  # the label's logit
+    others: Any  # the sum of exp(z - largest) over the other logits
+    total: Any  # the sum of all logits, each less the largest, for label smoothing
+
+
+class CrossEntropy(NamedTuple):
+    """Rows' losses (n,), and what their gradients by the logits follow from."""
+
+    loss: Any
+    at_label: Any  # dz of the label's logit, before smoothing
+    of_others: Any  # dz of the other logits, divided by exp(z - largest), before smoothing
+    size: int
+    label_smoothing: float
+
+    def dz(self, e: Any, is_label: Any) -> Any:
+        """Return the gradient by logits (n, C), of which `e` is exp(z - largest)."""
+        at_label = (self.at_label + self.label_smoothing)[:, None]
+        return jnp.where(is_label, at_label, e * self.of_others[:, None]) - self.label_smoothing / self.size
+
+
+def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> CrossEntropy:
+    """Return the losses of rows of `size` logits.
 
     With p = softmax(z), s = log sum exp z, t = (1 - e) onehot(label) + e / V, e the label smoothing (Szegedy
     et al. 2016) and c the weight of the z-loss (Chowdhery et al. 2022):
@@ -102,23 +126,29 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     The label's logit is left out of the sum of the others, so that a sure row keeps its digits:
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
     """
-    batch, size = label.shape, z.shape[-1]
-    z, label = z.reshape(-1, size), label.reshape(-1)
-    is_label = jnp.arange(size, dtype=jnp.int32)[None] == label[:, None].astype(jnp.int32)
-    largest = jax.lax.stop_gradient(z.max(-1))
-    at_label = z[jnp.arange(label.size), label] - largest
-    e = jnp.where(is_label, 0, jnp.exp(z - largest[:, None]))
-    own, others = jnp.exp(at_label), e.sum(-1)
+    largest, others, at_label = sums.largest, sums.others, sums.at_label - sums.largest
+    own = jnp.exp(at_label)
     above = jnp.log1p(others + (own - 1))  # s, less the largest logit
     loss = above - (1 - label_smoothing) * at_label
     if label_smoothing:
-        loss = loss - label_smoothing * (z - largest[:, None]).mean(-1)
+        loss = loss - label_smoothing * (sums.total / size)
     scale = 1 / (own + others)
-    dz_at_label, dz = -others * scale, scale  # of the other logits, times e
+    dz_at_label, dz = -others * scale, scale
     if z_loss:
         s = largest + above
         loss = loss + z_loss * jnp.square(s)
         dz_at_label, dz = dz_at_label + 2 * z_loss * s * own * scale, dz * (1 + 2 * z_loss * s)
-    even = label_smoothing / size
-    dz = jnp.where(is_label, (dz_at_label + label_smoothing)[:, None], e * dz[:, None]) - even
-    return loss.reshape(batch), dz.reshape(*batch, size)
+    return CrossEntropy(loss, dz_at_label, dz, size, label_smoothing)
+
+
+def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
+    """Return each row's loss (...) and its gradient by the logits `z` (..., V); see `from_sums`."""
+    batch, size = label.shape, z.shape[-1]
+    z, label = z.reshape(-1, size), label.reshape(-1)
+    is_label = jnp.arange(size, dtype=jnp.int32)[None] == label[:, None].astype(jnp.int32)
+    largest = jax.lax.stop_gradient(z.max(-1))
+    below = z - largest[:, None]
+    e = jnp.where(is_label, 0, jnp.exp(below))
+    at_label = z[jnp.arange(label.size), label]
+    found = from_sums(Sums(largest, at_label, e.sum(-1), below.sum(-1)), size, label_smoothing, z_loss)
+    return found.loss.reshape(batch), found.dz(e, is_label).reshape(*batch, size)
