@@ -23,10 +23,14 @@ Walk = Literal["rows", "vocabulary"]
 COLUMNS = 512  # of a chunk: with fewer a product waits for its operands, more only take room
 
 
-def chosen(weight: Any, vocabulary: int, x: Any) -> Walk:
-    """Choose what to make gradients in chunks of: the vocabulary, where a copy of the weight's is saved."""
-    narrow = widened(weight).dtype != weight.dtype and vocabulary > COLUMNS
-    return "vocabulary" if narrow and sharding_of(weight, x) is None else "rows"
+def chosen(weight: Any, x: Any, dtype: Any, vocabulary: int) -> Walk:
+    """Choose what to make gradients in chunks of: the vocabulary, where a copy of the weight is saved.
+
+    Over rows there is one of a weight that is cast to the `dtype` of the products, and a sum in float32 of
+    gradients that are narrower.
+    """
+    narrow = any(widened(one).dtype != one.dtype for one in (weight, jnp.empty(0, dtype)))
+    return "vocabulary" if narrow and vocabulary > COLUMNS and sharding_of(weight, x) is None else "rows"
 
 
 class _Columns(NamedTuple):

@@ -54,9 +54,9 @@ class LinearCrossEntropy(Objective):
 
     `dtype` is what the products are computed in (None: the input's). They are accumulated in float32 or
     wider, as softmax and losses are. The gradients are made in chunks of rows or of the vocabulary, as `walk`
-    says; None: of the vocabulary where the weight is narrower than float32, on no mesh. `chunk` rows, or
-    columns, have logits at a time; None: k / 2 rows, but from 128 to 512, so that the logits take at most
-    half the room of the weight's gradient, unless k is small; or 512 columns.
+    says; None: of the vocabulary where params or products are narrower than float32, on no mesh. `chunk`
+    rows, or columns, have logits at a time; None: k / 2 rows, but from 128 to 512, so that the logits take
+    at most half the room of the weight's gradient, unless k is small; or 512 columns.
 
     Cost over rows: 6nkV flops with the gradients, which the forward makes (for reduction "none" under
     `jax.grad` the backward does, 8nkV), and 2nkV for the value alone. Temporaries: the logits of a chunk,
@@ -194,7 +194,7 @@ class LinearCrossEntropy(Objective):
 
     def walks(self, params: Params, x: In) -> columns.Walk:
         """Return what the gradients are made in chunks of."""
-        return self.walk or columns.chosen(params[self.weight], self.vocabulary, x)
+        return self.walk or columns.chosen(params[self.weight], x, self.logits(x).dtype, self.vocabulary)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""

@@ -83,12 +83,20 @@ def test_smoothing_far_from_zero_keeps_its_digits():
     np.testing.assert_allclose(value, wanted, rtol=1e-6)
 
 
-def test_narrow_params_are_walked_over_by_columns_unless_that_is_decided_otherwise():
+def test_what_is_narrow_is_walked_over_by_columns_unless_that_is_decided_otherwise():
     v = 2 * columns.COLUMNS
-    x, head = jnp.ones((3, 2), jnp.bfloat16), fnn.LinearCrossEntropy(v)
-    narrow, wide = ({"kernel": jnp.ones((2, v), dtype)} for dtype in (jnp.bfloat16, jnp.float32))
-    assert (head.walks(narrow, x), head.walks(wide, x)) == ("vocabulary", "rows")
-    assert dataclasses.replace(head, walk="rows").walks(narrow, x) == "rows"
+    head = fnn.LinearCrossEntropy(v)
+    dtypes = {"rows": [(jnp.float32,) * 2], "vocabulary": [(jnp.bfloat16,) * 2, (jnp.float32, jnp.bfloat16)]}
+    for walk, pairs in dtypes.items():
+        for of_params, of_rows in pairs:
+            params, x = {"kernel": jnp.ones((2, v), of_params)}, jnp.ones((3, 2), of_rows)
+            assert head.walks(params, x) == walk
+            for other in ("rows", "vocabulary"):
+                assert dataclasses.replace(head, walk=other).walks(params, x) == other
+    few = fnn.LinearCrossEntropy(columns.COLUMNS)
+    assert few.walks({"kernel": jnp.ones((2, columns.COLUMNS), jnp.bfloat16)}, jnp.ones((3, 2))) == "rows"
+    computed = fnn.LinearCrossEntropy(v, dtype=jnp.bfloat16)
+    assert computed.walks({"kernel": jnp.ones((2, v))}, jnp.ones((3, 2))) == "vocabulary"
     with pytest.raises(fnn.InputError, match='try `fnn.LinearCrossEntropy\\(V, walk="vocabulary"\\)`'):
         fnn.LinearCrossEntropy(v, walk="columns")  # pyright: ignore[reportArgumentType]
 
