@@ -33,12 +33,26 @@ class _With:
     f: Callable[[Array, float], Array]
     parameter: float
 
+    def __post_init__(self):
+        vars(self).update(__doc__=self.f.__doc__)
+
     def __call__(self, x: Array) -> Array:
         return self.f(x, self.parameter)
 
 
 def leaky_relu_with(slope: float = 0.01) -> Activation:
-    """x where x > 0, else slope * x. Raises InputError for a negative slope: y would not tell x's sign."""
+    """Make the activation x where x > 0, else slope * x; `leaky_relu` has the slope 0.01.
+
+    Args:
+        slope: a finite number >= 0.
+
+    Raises:
+        InputError: for a negative slope, with which the output would not tell the sign of the input.
+
+    >>> import jax.numpy as jnp
+    >>> print(leaky_relu_with(0.25)(jnp.array([-1.0, 2.0])))
+    [-0.25  2.  ]
+    """
     if not 0 <= slope < inf:
         raise InputError(
             "leaky_relu", "a finite slope >= 0", repr(slope), "fnn.activations.leaky_relu_with(slope=0.01)"
@@ -49,7 +63,18 @@ def leaky_relu_with(slope: float = 0.01) -> Activation:
 
 
 def elu_with(alpha: float = 1.0) -> Activation:
-    """x where x > 0, else alpha (exp(x) - 1)."""
+    """Make the activation x where x > 0, else alpha (exp(x) - 1); `elu` has the alpha 1.
+
+    Args:
+        alpha: a finite number.
+
+    Raises:
+        InputError: where alpha is not finite.
+
+    >>> import jax.numpy as jnp
+    >>> [round(y, 4) for y in elu_with(0.5)(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.3161, 2.0]
+    """
     if not isfinite(alpha):
         raise InputError("elu", "a finite alpha", repr(alpha), "fnn.activations.elu_with(alpha=1.0)")
     name = "elu" if alpha == 1 else f"elu(alpha={alpha})"
@@ -57,7 +82,18 @@ def elu_with(alpha: float = 1.0) -> Activation:
 
 
 def celu_with(alpha: float = 1.0) -> Activation:
-    """x where x > 0, else alpha (exp(x / alpha) - 1). Raises InputError unless alpha > 0."""
+    """Make the activation x where x > 0, else alpha (exp(x / alpha) - 1); `celu` has the alpha 1.
+
+    Args:
+        alpha: a finite number > 0.
+
+    Raises:
+        InputError: where alpha is not finite, or not > 0.
+
+    >>> import jax.numpy as jnp
+    >>> [round(y, 4) for y in celu_with(2.0)(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.7869, 2.0]
+    """
     if not 0 < alpha < inf:
         raise InputError("celu", "a finite alpha > 0", repr(alpha), "fnn.activations.celu_with(alpha=1.0)")
     name = "celu" if alpha == 1 else f"celu(alpha={alpha})"

@@ -15,11 +15,20 @@ from fnn.sharding import added, cut, joined, placed_like
 
 @dataclass(frozen=True, repr=False)
 class Skip(Composition):
-    """Add a layer's output to its input: y = x + f(x). params: the layer's own.
+    """Add a layer's output to its input, y = x + f(x). params: the layer's own.
 
-    The layer must keep shape and dtype. What the backward reads is what the layer's backward reads; an
-    output that it reads is no boundary of the chain outside, so it is among the extras.
-    Source: He et al. 2016.
+    The backward reads what the layer's backward reads; if that is the layer's output, it is among the extras,
+    as the chain outside does not have it. Source: He et al. 2016.
+
+    Args:
+        layer: the layer f, which must keep shape and dtype.
+
+    Raises:
+        InputError: where `layer` is no layer, or, on use, changes shape or dtype.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Skip(fnn.relu), (), jnp.array([-1.0, 2.0]))
+    Array([-1.,  4.], dtype=float32)
     """
 
     layer: Layer
@@ -84,11 +93,21 @@ class Skip(Composition):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Parallel(Composition):
-    """Run layers on the same input and join their outputs. params: a tuple with the params of each.
+    """Run layers on the same input, and add or concatenate their outputs. params: a tuple with those of each.
 
-    `join="sum"` adds the outputs, which must agree in shape and dtype (a skip with a projection is
-    `Parallel(f, Dense(j))`); `join="concatenate"` puts them behind each other on the last axis. Outputs
-    that the layers' backwards read are extras under "sum", slices of the output under "concatenate".
+    A skip connection with a projection is `Parallel(f, Dense(j))`. Outputs that the layers' backwards read
+    are extras under "sum", slices of the output under "concatenate".
+
+    Args:
+        layers: the layers, one or more.
+        join: "sum", for outputs of one shape and dtype; or "concatenate", along the last axis.
+
+    Raises:
+        InputError: where an argument is no layer, `join` is another, or, on use, the outputs do not fit.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Parallel(fnn.relu, fnn.identity), ((), ()), jnp.array([-1.0, 2.0]))
+    Array([-1.,  4.], dtype=float32)
     """
 
     layers: tuple[Layer, ...]

@@ -17,11 +17,14 @@ from fnn.sharding import added
 
 @dataclass(frozen=True, init=False, repr=False)
 class ByName(Composition):
-    """Layers by name, one for each entry of the output; what each of them takes, a subclass says.
+    """Layers by name, one for each entry of the output; a subclass says what each of them takes.
 
     The output is a dict or tuple. params: a dict with those of each layer that has any, or a tuple. What the
-    layers' backwards read are the input and entries of the output, so nothing is kept beside these two. A
-    layer draws its params by its name, whatever other layers there are.
+    layers' backwards read are the input and entries of the output, so nothing else is kept. A layer draws its
+    params by its name, whatever other layers there are.
+
+    Args:
+        layers: a dict of layers, or a tuple, whose names are 0, 1, ...
     """
 
     layers: tuple[Layer, ...]
@@ -51,7 +54,13 @@ class ByName(Composition):
 
     @abstractmethod
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """Return the input's cotangent, None at first, with that of one layer's input put in."""
+        """Return the input's cotangent with that of one layer's input put in.
+
+        Args:
+            dx: the input's cotangent so far; None before the first layer.
+            name: the name of the layer.
+            more: the cotangent of the layer's input.
+        """
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
         """List the layers, each on what it takes."""
@@ -110,18 +119,33 @@ class ByName(Composition):
         return list(zip(self.parts(params, x), outputs, extras, strict=True))
 
     def input_of(self, x: Any, name: Name) -> Any:
-        """Return what a layer takes of an input that may not be known."""
+        """Return what a layer takes of an input.
+
+        Args:
+            x: the input, or None where it is not known.
+            name: the name of the layer.
+        """
         entry = self.entry(name)
         return x if x is None or entry is None else x[entry]
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Each(ByName):
-    """Run a layer on each entry of a dict or tuple: `Each({"categories": f, "numbers": g})`, `Each((f, g))`.
+    """Run one layer on each entry of a dict or tuple. The output has the entries of the input.
 
-    The output has the entries of the input. params: a dict with those of each entry whose layer has any, or a
-    tuple. What the layers' backwards read are entries of the input and of the output, so nothing is kept
-    beside these two. A layer draws its params by the entry's name, whatever other entries there are.
+    params: a dict with those of each entry whose layer has any, or a tuple. What the layers' backwards read
+    are entries of the input and of the output, so nothing else is kept. A layer draws its params by the
+    entry's name, whatever other entries there are.
+
+    Args:
+        layers: a dict of layers by the names of the entries, or a tuple of layers.
+
+    Raises:
+        InputError: where an entry is no layer, or, on use, the input has other entries.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> fnn.apply(fnn.Each((fnn.relu, fnn.identity)), ((), ()), (-jnp.ones(1), -jnp.ones(1)))
+    (Array([0.], dtype=float32), Array([-1.], dtype=float32))
     """
 
     def entry(self, name: Name) -> Name:
@@ -159,11 +183,21 @@ class Each(ByName):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Heads(ByName):
-    """Run layers on one input, for several outputs: `Heads({"actor": f, "critic": g})`, `Heads((f, g))`.
+    """Run layers on one input, for several outputs, which form a dict or tuple.
 
-    The output is a dict or tuple with what each gives. params: a dict with those of each that has any, or a
-    tuple. What the layers' backwards read are the input and entries of the output. A layer draws its params
-    by its name, whatever other heads there are. To join the outputs again see `fnn.Parallel`.
+    `fnn.Parallel` joins them again. params: a dict with those of each layer that has any, or a tuple. What
+    the layers' backwards read are the input and entries of the output. A layer draws its params by its name,
+    whatever other heads there are.
+
+    Args:
+        layers: a dict of layers by the names of the outputs, or a tuple of layers.
+
+    Raises:
+        InputError: where one is no layer.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> fnn.apply(fnn.Heads((fnn.relu, fnn.identity)), ((), ()), -jnp.ones(1))
+    (Array([0.], dtype=float32), Array([-1.], dtype=float32))
     """
 
     def entry(self, name: Name) -> None:
