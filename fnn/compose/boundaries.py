@@ -1,6 +1,6 @@
 """Which boundaries of a chain are kept, and which segments of it are run again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fnn.core import Composition, Layer
@@ -64,6 +64,34 @@ def rebuilt(layers: tuple[Layer, ...], kept: tuple[int, ...]) -> bool:
     for i, layer in enumerate(layers):
         reachable = rebuilds(layer) or ((reachable or 0 < i in kept) and layer.cheap)
     return reachable
+
+
+def reach(
+    blocks: Sequence[tuple[Any, Layer]],
+    i: int,
+    params: Sequence[Any],
+    known: Boundaries,
+    extras: Sequence[Any],
+    hold: Callable[[Any], Any],
+) -> Any:
+    """Return a boundary of a chain, recomputed by cheap blocks where it is not known.
+
+    Args:
+        blocks: the chain's blocks, each with the number of its layer or the slice of its segment.
+        i: the number of the boundary.
+        params: the params of the layers.
+        known: the known boundaries by number, to which the recomputed ones are added.
+        extras: the extras of the blocks.
+        hold: a function through which what a recomputation starts from is passed.
+    """
+    if i not in known:
+        where, layer = blocks[i - 1]
+        if isinstance(layer, Composition) and layer.rebuilds:
+            known[i] = layer.rebuild(params[where], hold(extras[i - 1]))
+        else:
+            known[i - 1] = hold(reach(blocks, i - 1, params, known, extras, hold))
+            known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
+    return known[i]
 
 
 def check_plan(plan: Sequence[Segment], layers: int) -> None:

@@ -1,11 +1,11 @@
-"""Stacks that a loop writes into where they lie, so that no second copy of them exists.
+"""Stacks of params and state that a loop updates in place, so that no second copy of them exists.
 
 A compiler writes into a loop's carry in place only if it can tell that nothing reads the old value later. Two
-things make that plain. The params of a layer are taken off their stack once, before they are used. And the
-leaves are read and written in turn, each at a place that is not known before the last one is written:
+measures make that certain. The params of a layer are read from their stack once, before they are used. And
+the leaves are read and written in a fixed order, each at an index that depends on the leaf written before:
 first the param, which depends on all the others, then the state from its end, as the later parts of an
-optimizer read what the earlier ones give. The result is right whatever the update does; one that reads
-in another order costs a copy.
+optimizer read what the earlier ones return. The result is right for every update; an update that reads in
+another order costs a copy.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,15 @@ Place = tuple[Any, ...]  # an index for each stacked axis
 
 @dataclass(frozen=True)
 class InPlace:
-    """A reading that replaces what it reads by: each param, and what further trees have in its place.
+    """A reading that replaces what it reads by: each param, and the leaves of further trees at its place.
 
-    `rows` has a tuple `(param, *leaves)`, or such a tuple of stacks, in the place of each param; `params` are
-    those that stand at `place` of the stacks. `update(factor, param, *leaves)` returns the new tuple. A loop
-    carries the rows, so that they are written where they lie.
+    Args:
+        update: `update(factor, param, *leaves)` returns the new tuple `(param, *leaves)`.
+        params: the params that stand at `place` of the stacks.
+        rows: a tree like the params, with a tuple `(param, *leaves)`, or such a tuple of stacks, at each. A
+            loop carries the rows, so that they are updated in place.
+        place: an index for each stacked axis.
+        in_loop: whether this is the body of a loop.
     """
 
     update: Callable[..., tuple[Any, ...]]
@@ -122,7 +126,12 @@ class InPlace:
 def taken(stack: Any, place: Place) -> Any:
     """Return what stands at `place` of a stack as an array of its own, read once and before it is used.
 
-    XLA on a CPU drops barriers, and would read the stack again for each use; not so what a branch gives.
+    On a CPU XLA removes barriers, and would read the stack again for each use; the result of a branch it
+    reads once.
+
+    Args:
+        stack: an array whose first axes are stacked.
+        place: an index for each stacked axis, () integers.
     """
 
     def branch(stack: Any, *place: Any) -> Any:
@@ -138,11 +147,18 @@ def taken(stack: Any, place: Place) -> Any:
 def replaced(
     update: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
 ) -> Any:
-    """Return the row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
+    """Return a row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
 
-    `param` stands at `place`; `factor` and it have so many stacked `axes` of their own. Cost: what `update`
-    costs, as the compiler leaves out what it does not write in a turn, and the memory of one leaf of one
-    layer.
+    Args:
+        update: the function that returns the new `(param, *leaves)`.
+        factor: the factor or the gradient of `param`.
+        param: what stands at `place` of the row's first stack.
+        row: the tuple `(param, *leaves)`, or such a tuple of stacks.
+        place: an index for each stacked axis of the row.
+        axes: the number of further stacked axes, which `factor` and `param` have themselves.
+
+    Cost: that of `update`, as the compiler removes what is not written in a turn, and the memory of one leaf
+    of one layer.
     """
     if axes:
 

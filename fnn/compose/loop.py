@@ -19,16 +19,22 @@ from fnn.sharding import placed_like, varying_like
 
 @dataclass(frozen=True)
 class Loop(Composition):
-    """Run `layer` n times on its own output. The extras are, stacked, the kept boundaries and the layer's
-    extras.
+    """Run a layer n times on its own output, in a scan: what `Repeat` is made of.
 
-    As `Repeat`, which see, but with a key for each use: n keys stacked, or None.
+    As `Repeat`, but with a key for each use: n keys stacked, or None. The extras are, stacked, the kept
+    boundaries and the layer's extras. Which boundaries are kept depends on the layer:
 
-    Of the boundaries between the uses there are four kinds. The layer reads its input, its output, or both:
-    then the boundary before (after) every use is kept, once for both neighbours. It finds its input from its
-    output (`reverses`): the last output alone is kept, outside. It makes its output again from what it keeps
-    (`rebuilds`): so a use's input follows from what the use before it keeps, and the first input is kept,
-    outside.
+    - It reads its input, its output, or both: the boundary before (after) every use is kept, once for both
+      neighbours.
+    - It finds its input from its output (`reverses`): the last output alone is kept, by the caller.
+    - It makes its output again from what it keeps (`rebuilds`): a use's input follows from what the use
+      before it keeps, and the first input is kept, by the caller.
+
+    Args:
+        layer: the layer, which must keep shape and dtype.
+        n: the number of uses.
+        shared: whether all uses have the same params; else the params are stacked on a first axis of size n.
+        place: the layer's place in the loop, for error messages.
     """
 
     layer: Layer

@@ -18,11 +18,23 @@ from fnn.sharding import cut, joined, placed_like
 class Reversible(Composition):
     """Add to the halves of the last axis in turn, y1 = x1 + f(x2), y2 = x2 + g(y1): (..., 2k) -> (..., 2k).
 
-    params: `(params of f, params of g)`. f and g must keep shape and dtype; what they keep is made again.
-    The backward reads the output and finds the input from it, x2 = y2 - g(y1), x1 = y1 - f(x2), by the same
-    second run of f and g: so `Repeat(Reversible(f, g), n)` keeps its last output alone, however large n is
-    (and the keys of noise). The input comes back up to rounding, and so do the gradients, to some n unit
-    roundoffs: wants float32 or wider. Source: Gomez et al. 2017.
+    params: `(params of f, params of g)`. The backward reads the output and finds the input from it, x2 = y2 -
+    g(y1), x1 = y1 - f(x2), by a second run of f and g, which makes again what f and g keep. So
+    `Repeat(Reversible(f, g), n)` keeps its last output alone (and the keys of noise), however large n is.
+    Input and gradients are found up to rounding, some n unit roundoffs: use float32 or wider.
+    Source: Gomez et al. 2017.
+
+    Args:
+        f: a layer (..., k) -> (..., k) that keeps shape and dtype.
+        g: another such layer.
+
+    Raises:
+        InputError: where one is no layer, or, on use, changes shape or dtype, or the last axis of x is odd.
+
+    >>> import fnn
+    >>> y = fnn.apply(fnn.Reversible(fnn.relu, fnn.relu), ((), ()), jnp.array([1.0, 2.0]))
+    >>> print(y)
+    [3. 5.]
     """
 
     f: Layer

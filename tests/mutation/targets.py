@@ -10,7 +10,7 @@ from typing import Any
 
 from fnn import chunks, core, factors, reader
 from fnn.activations import layer, normal, piecewise, smooth
-from fnn.compose import branches, in_place, loop, ordering, remat, repeat, reversible, serial
+from fnn.compose import boundaries, branches, in_place, loop, ordering, remat, repeat, reversible, serial
 from fnn.layers import affine, dense, dropout, embedding, gated, norm
 from fnn.losses import called, classification, linear, logits, objective, pieces, regression, walk
 from fnn.losses import loss as losses
@@ -104,7 +104,7 @@ def targets() -> tuple[Target, ...]:
         Target(branches.Skip.backward, rows("skip-relu", "skip-feed-forward")),
         Target(branches.Parallel.backward, (*rows(*NESTED), *BRANCHES)),
         Target(serial.Serial.backward, composed("dense-norm-sine", "mlp", "plan", "plan-in-plan")),
-        Target(serial.Serial._reach, (*composed("dense-norm-sine", *REBUILT), SHARED_NORM)),
+        Target(boundaries.reach, (*composed("dense-norm-sine", *REBUILT), SHARED_NORM)),
         Target(loop.Loop._output_of, (*composed(*REBUILT), SHARED_NORM)),
         Target(loop.Loop._input_of, (*composed(*REBUILT), SHARED_NORM)),
         Target(loop.Loop._walk, (*composed(*LOOPS, *REBUILT), *IN_PLACE)),
