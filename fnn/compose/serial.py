@@ -142,7 +142,7 @@ class Serial(Composition):
 
     @cached_property
     def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
-        """What is run one after the other: layers, each with its number, and segments, each with its slice."""
+        """What is run in turn: layers, each with its number, and segments, each with its slice."""
         found, i = [], 0
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
@@ -233,7 +233,7 @@ class Serial(Composition):
         return found
 
     def _key(self, where: int | slice, key: Any) -> Any:
-        """Return a layer's own key; for a segment the chain's key, so that a plan does not change the noise."""
+        """Return a layer's own key, or for a segment the chain's: a plan does not change the noise."""
         return key if isinstance(where, slice) else key_of(key, self.first + where)
 
     def _place(self, where: int | slice) -> str:
