@@ -90,7 +90,7 @@ def as_index(index: Any) -> Any:
 
 
 def accumulator(*dtypes: Any) -> Any:
-    """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32 (JAX issue 34330)."""
+    """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32."""
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for
         return jnp.result_type(jnp.float32, *dtypes)
 

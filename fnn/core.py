@@ -35,8 +35,8 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 class Layer(ABC):
     """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`.
 
-    Args of its methods: `params`, its own; `x` and `y`, input and output (in `backward` None for a side not
-    in `needs`); `key`, random, or None; `extras`, of `forward`; `dy`, the cotangent of `y`; `read`, a reading.
+    Args of its methods: `params`, its own; `x` and `y`, input and output (in `backward` None if not in
+    `needs`); `key`, random or None; `extras`, of `forward`; `dy`, the cotangent of `y`; `read`, a `Reading`.
     """
 
     needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there

@@ -20,7 +20,16 @@ from jaxtyping import Array
 
 @dataclass(frozen=True, repr=False)
 class Initializer:
-    """An initializer: a function that makes one of JAX's kind, and what it is called with."""
+    """An initializer with its options: equal to another of the same function and options.
+
+    Args:
+        make: a function that makes an initializer of JAX's kind, such as `jax.nn.initializers.he_normal`.
+        options: the keyword arguments that it is called with.
+
+    >>> import jax
+    >>> he_normal()(jax.random.key(0), (2, 3)).shape
+    (2, 3)
+    """
 
     make: Callable[..., Callable[..., Array]]
     options: tuple[tuple[str, Any], ...] = ()

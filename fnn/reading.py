@@ -189,7 +189,11 @@ class Stacked:
 
 @dataclass(frozen=True)
 class AllUses:
-    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later."""
+    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later.
+
+    Args:
+        params: the params that all uses share.
+    """
 
     params: Any
 
