@@ -36,7 +36,13 @@ COMPOSED: list[tuple[Activation, list[tuple[str, tuple[int, ...]]]]] = [
 
 
 def write(graph: Any, layer: Any, v: str) -> bool:
-    """Write an activation behind the value `v` of a graph; tell whether it has a counterpart."""
+    """Write an activation to a graph, and return whether it has a counterpart.
+
+    Args:
+        graph: the `Graph`.
+        layer: the activation.
+        v: the name of its input.
+    """
     if isinstance(layer, Softmax):
         graph.node("Softmax", [v], axis=layer.axis)
         return True

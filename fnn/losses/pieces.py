@@ -24,10 +24,19 @@ def read_pieces(
     coefficients: Any,
     pieces: list[Piece],
 ) -> tuple[Any, In, list[Any]]:
-    """Return the value, `dx` and what each piece reads, all in one walk; factors as such stay unmade.
+    """Return the value of a head, `dx` and what each piece reads, all in one walk over the rows.
 
     Readers that add over rows may have a chunk end within an example; others get the examples of axis 0
-    with all their tokens.
+    with all their tokens. Factors that are read as such are not made.
+
+    Args:
+        head: the head.
+        params: its params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        weights: the weights of the rows or of the examples, or None.
+        coefficients: what each row's gradient is multiplied by, (...).
+        pieces: the readers, each with its param.
     """
     now = [piece for piece in pieces if piece.reader is not as_factors]
     batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
@@ -43,7 +52,16 @@ def read_pieces(
 
 
 def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
-    """Return a param's factor, to be made when it is read."""
+    """Return a param's factor, which is made when it is read.
+
+    Args:
+        head: the head.
+        name: the param's name.
+        params: the head's params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        coefficients: what each row's gradient is multiplied by, (...).
+    """
     batch = head.batch(x, target, coefficients, by_row=False)
     rank = params[name].ndim
     return Chunked(head.logits(x).of(name), params, batch, head.examples(batch), rank)

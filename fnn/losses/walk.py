@@ -12,15 +12,29 @@ from fnn.reader import Reader, gradient
 
 
 class Batch(NamedTuple):
-    """The rows, n examples with their tokens or all rows alike, and what each loss is multiplied by."""
+    """The rows of a head, n examples with their tokens or all rows alike.
 
-    x: Any  # (n, ..., k)
-    label: Any  # (n, ...), in range
-    coefficient: Any  # (n, ...); zero counts a row out, NaN says that its label was out of range
+    Args:
+        x: the input, (n, ..., k).
+        label: the labels, (n, ...) integers, in range.
+        coefficient: what each row's gradient is multiplied by, (n, ...); 0 for a row that does not count, NaN
+            for one whose label was out of range.
+    """
+
+    x: Any
+    label: Any
+    coefficient: Any
 
 
 class Piece(NamedTuple):
-    """One reader of one param's factor. `reader` is called as `reader(factor, param, *leaves)`."""
+    """One reader of one param's factor, called as `reader(factor, param, *leaves)`.
+
+    Args:
+        name: the param's name.
+        reader: the reader.
+        param: the param.
+        leaves: the leaves of the further trees.
+    """
 
     name: str
     reader: Reader
@@ -38,7 +52,13 @@ class Piece(NamedTuple):
         return self.inner.joins == "sum"
 
     def read(self, factor: Factor, param: Any, cut: tuple[Any, ...]) -> Any:
-        """Read the factor of a chunk, with the chunk's part of the leaves."""
+        """Read the factor of a chunk.
+
+        Args:
+            factor: the factor.
+            param: the param, widened for the sum.
+            cut: the chunk's part of the leaves; empty where they are not cut.
+        """
         if self.inner is not self.reader:
             return self.inner(factor, param)
         return self.reader(factor, param, *(cut or self.leaves))
@@ -53,10 +73,18 @@ Chunk = Callable[[Batch], tuple[Any, Any, dict[str, Factor]]]
 
 
 def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[Any, Any, list[Any]]:
-    """Return the losses (n, ...), their `dx` (n, ..., k) and what each piece reads, `size` examples at a
-    time.
+    """Run a head over its rows in chunks.
 
-    A reader that does not say how it reads chunk by chunk takes all examples at once.
+    A reader that does not declare how it reads in chunks gets all examples at once.
+
+    Args:
+        chunk: `chunk(rows)` returns the losses (n, ...), dx (n, ..., k), and a factor for each param.
+        batch: the rows.
+        pieces: the readers, each with its param.
+        size: the most examples of a chunk.
+
+    Returns:
+        the losses (n, ...), dx (n, ..., k) and what each piece reads.
     """
 
     def step(part: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
@@ -93,14 +121,19 @@ def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], An
 
 
 def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
-    """Return each row's loss (...) and its gradient by the logits `z` (..., V).
+    """Return each row's loss (...) and its gradient by the logits, (..., V).
 
-    With p = softmax(z), s = log sum exp z, t = (1 - e) onehot(label) + e / V, e the label smoothing (Szegedy
-    et al. 2016) and c the weight of the z-loss (Chowdhery et al. 2022):
+    With p = softmax(z), s = log sum exp z and t = (1 - e) onehot(label) + e / V:
     loss = s - t . z + c s^2, dz = (1 + 2 c s) p - t.
 
-    The label's logit is left out of the sum of the others, so that a sure row keeps its digits:
+    The label's logit is left out of the sum of the others, so that a sure row has no cancellation:
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
+
+    Args:
+        z: the logits, (..., V).
+        label: the labels, (...) integers in 0 .. V - 1.
+        label_smoothing: e (Szegedy et al. 2016).
+        z_loss: c, the weight of the z-loss (Chowdhery et al. 2022).
     """
     batch, size = label.shape, z.shape[-1]
     z, label = z.reshape(-1, size), label.reshape(-1)
