@@ -6,9 +6,8 @@
 `forward` runs the network. Every layer declares which of its two sides its backward reads (`needs`); these
 boundaries are kept, with small extras (a norm's statistics, a dropout key): the residuals. `backward` runs
 the layers in reverse. A leaf gets its params, the boundaries that it needs and the cotangent `dy` of its
-output; it returns `dx`, the cotangent of its input, and for every param a *factor*. The composition around it
-passes the factors to a *reader*, by default the one that sums them to gradients. All is pure, under every
-transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and `y`.
+output; it returns `dx`, the cotangent of its input, and for every param a *factor*, which its composition
+passes to a *reader*, by default the sum to the gradient. All is pure, for any batch shape, and for trees.
 """
 
 from abc import ABC, abstractmethod
@@ -16,9 +15,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import canonical, shapes_of
+from fnn.arrays import PyTree, canonical, shapes_of
 from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_key, check_noise, describe
 from fnn.factors import Factor
@@ -114,7 +113,9 @@ class Composition(Layer):
         """Return the output again, without the input. Called only where `rebuilds`."""
         raise NotImplementedError
 
-    def backward_and_input(self, params: Params, y: Any, extras: Any, dy: Any, read: Reading) -> tuple:
+    def backward_and_input(
+        self, params: Params, y: Any, extras: Any, dy: Any, read: Reading
+    ) -> tuple[PyTree[Any], Any, Any]:
         """Return `(readings, dx, x)`, without the input. Called only where `reverses`."""
         raise NotImplementedError
 
@@ -172,9 +173,8 @@ def backward(
     """Run `net` backwards. Linear in `dy`.
 
     Args: `params`, `residuals`, those of `forward`; `dy`, the output's cotangent, of its shape and dtype;
-    `read(factor, param, *leaves)`, called once for each leaf of the params as soon as its factor exists: the
-    default sums it to the gradient, `fnn.readers.as_factors` returns it; `trees`, further trees that begin
-    like the params, such as an optimizer's state: the `leaves` are theirs.
+    `read(factor, param, *leaves)`, called for each leaf of the params as soon as its factor exists (the
+    default makes the gradient); `trees`, further trees that begin like the params and have the `leaves`.
     Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers). Raises:
     InputError where residuals or `dy` are not those of this network.
     """

@@ -27,10 +27,10 @@ class InputError(ValueError):
     'mlp: expected two or more sizes, got [3]: try `fnn.mlp([3, 10])`'
     """
 
-    def __init__(self, who: object, expected: str, got: str, fix: str):
+    def __init__(self, who: object, expected: str, got: str, fix: str) -> None:
         super().__init__(who, expected, got, fix)
-        self.text = f"{who}: expected {expected}, got {got}: try `{fix}`"
-        self.place = ""
+        self.text: str = f"{who}: expected {expected}, got {got}: try `{fix}`"
+        self.place: str = ""
 
     def __str__(self) -> str:
         return f"net{self.place}: {self.text}" if self.place else self.text

@@ -7,6 +7,12 @@ has the stacked axes of its param first.
 
 Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
 smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
+
+>>> import fnn
+>>> ones = jnp.ones((3, 2))
+>>> factors = Total(ones), Scaled(ones, ones), Examples(ones, rank=1)
+>>> [fnn.gradient(factor, jnp.zeros(2)).tolist() for factor in factors]
+[[3.0, 3.0], [3.0, 3.0], [3.0, 3.0]]
 """
 
 from abc import ABC, abstractmethod

@@ -72,7 +72,8 @@ def xavier_uniform() -> Initializer:
     return Initializer(initializers.glorot_uniform)
 
 
-glorot_normal, glorot_uniform = xavier_normal, xavier_uniform
+glorot_normal: Callable[[], Initializer] = xavier_normal
+glorot_uniform: Callable[[], Initializer] = xavier_uniform
 
 
 def normal(stddev: float = 1e-2) -> Initializer:

@@ -62,7 +62,7 @@ class Reader:
     readers: tuple["Reader", ...] = ()
     like: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rule = self.rule
         vars(self).update(__doc__=rule.__doc__, __module__=rule.__module__, __wrapped__=rule)
 
@@ -243,5 +243,5 @@ def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
     return factor
 
 
-gradient = Reader(_gradient, "sum", linear=True, plain=False)
-as_factors = Reader(_as_factors, plain=False)
+gradient: Reader = Reader(_gradient, "sum", linear=True, plain=False)
+as_factors: Reader = Reader(_as_factors, plain=False)

@@ -100,7 +100,12 @@ class Reading(Protocol):
         ...
 
     def finished(self, carried: Any, stacked: Any) -> Any:
-        """Return the readings of the loop, from what it carried and what it stacked."""
+        """Return the readings of the loop.
+
+        Args:
+            carried: what the loop carried.
+            stacked: what it stacked.
+        """
         ...
 
 

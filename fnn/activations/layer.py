@@ -42,7 +42,7 @@ class Activation(Leaf):
 
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # f'[y] is f' computed from the output
         slope = {"input": f"d{{y}} * {self}'({{x}})", "output": f"d{{y}} * {self}'[{{y}}]", "neither": "d{y}"}
         vars(self).update(
@@ -145,7 +145,7 @@ class Softmax(Leaf):
     needs = frozenset(("output",))
     equations = ("{y} = softmax({x})",), ("d{x} = {y} * (d{y} - rowsum(d{y} * {y}))",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vars(self).update(couples_examples=False if self.axis == -1 else None)  # another may be the examples'
 
     def __call__(self, x: Array) -> Array:

@@ -35,7 +35,7 @@ class Skip(Composition):
     __repr__ = brief
     equations = ("{y} = {x} + {f0}",), ("d{x} = d{y}", "d{f0} = d{y}")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Skip", (self.layer,), "fnn.Skip(fnn.Serial(a, b))")
         inner = self.layer
         vars(self).update(
@@ -113,7 +113,7 @@ class Parallel(Composition):
     layers: tuple[Layer, ...]
     join: Literal["sum", "concatenate"]
 
-    def __init__(self, *layers: Layer, join: Literal["sum", "concatenate"] = "sum"):
+    def __init__(self, *layers: Layer, join: Literal["sum", "concatenate"] = "sum") -> None:
         check_layers("Parallel", layers, "fnn.Parallel(a, b)")
         if join not in ("sum", "concatenate"):
             fix = 'fnn.Parallel(a, b, join="sum")'

@@ -30,7 +30,7 @@ class ByName(Composition):
     layers: tuple[Layer, ...]
     names: tuple[Name, ...]
 
-    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]):
+    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]) -> None:
         _describe(self, named(type(self).__name__, layers))
 
     def __repr__(self) -> str:
@@ -153,7 +153,7 @@ class Each(ByName):
         return name
 
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """dx[name] = the dx of the layer of that name"""
+        """dx[name] = the dx of the layer of that name. Args: `dx`, `name`, `more`, as for `ByName`."""
         return {**(dx or {}), name: more} if isinstance(name, str) else (*(dx or ()), more)
 
     def check_input(self, x: Any) -> None:
@@ -204,7 +204,7 @@ class Heads(ByName):
         """Return None: every layer takes the whole input."""
 
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """dx = the sum of the layers' dx"""
+        """dx = the sum of the layers' dx. Args: `dx`, `name`, `more`, as for `ByName`."""
         return more if dx is None else added(dx, more)
 
     def check_input(self, x: Any) -> None:

@@ -42,7 +42,7 @@ class Loop(Composition):
     shared: bool = False
     place: str = ".layer"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         layer = self.layer
         if self.follows:
             needs = frozenset(("input",))

@@ -37,7 +37,7 @@ class Remat(Composition):
     __repr__ = brief
     needs = frozenset(("input",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Remat", (self.layer,), "fnn.Remat(fnn.Serial(a, b))")
         vars(self).update(layers=(self.layer,), couples_examples=self.layer.couples_examples)
 

@@ -47,7 +47,7 @@ class Repeat(Composition):
     every: int = 1
     __repr__ = brief
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Repeat", (self.layer,), "fnn.Repeat(fnn.Serial(a, b), n)")
         check_size("Repeat", "n", self.n)
         check_size("Repeat", "every", self.every)

@@ -54,7 +54,7 @@ class Reversible(Composition):
         ),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Reversible", (self.f, self.g), "fnn.Reversible(f, g)")
         vars(self).update(layers=(self.f, self.g), couples_examples=coupled((self.f, self.g)))
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import same_shapes
+from fnn.arrays import PyTree, same_shapes
 from fnn.errors import InputError, describe
 
 

@@ -11,7 +11,7 @@ from fnn.core import init
 from fnn.describe.lines import Line, Value, shape_of
 from fnn.describe.program import Program
 
-LATEX = [
+LATEX: list[tuple[str, Any]] = [
     (r"\^T", r"^\\top"),
     (r" \* ", r" \\odot "),
     (r"\beps\b", r"\\varepsilon"),

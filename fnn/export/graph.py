@@ -103,7 +103,9 @@ class Graph:
     def __init__(self, dtype: np.dtype[Any], writers: Mapping[type, Writer]) -> None:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.last, self.dtype, self.writers = "x", dtype, writers
+        self.last: str = "x"
+        self.dtype: np.dtype[Any] = dtype
+        self.writers: Mapping[type, Writer] = writers
 
     def tensor(self, value: Any, name: str) -> str:
         """Add a tensor in the graph's dtype (integers stay as they are), and return its name.

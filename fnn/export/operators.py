@@ -1,5 +1,6 @@
 """The activations as operators of ONNX, as `onnx` writes them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import fnn.activations.table as rows
@@ -24,7 +25,11 @@ SINGLE: list[tuple[Activation, str, Attributes]] = [
     (rows.gelu_tanh, "Gelu", {"approximate": "tanh"}),
 ]
 # One operator with a parameter: how it is made, and the operator.
-MADE = [(rows.leaky_relu_with, "LeakyRelu"), (rows.elu_with, "Elu"), (rows.celu_with, "Celu")]
+MADE: list[tuple[Callable[..., Activation], str]] = [
+    (rows.leaky_relu_with, "LeakyRelu"),
+    (rows.elu_with, "Elu"),
+    (rows.celu_with, "Celu"),
+]
 # A clip between two numbers.
 CLIPPED = [(rows.relu6, (0.0, 6.0)), (rows.hard_tanh, (-1.0, 1.0))]
 # Several operators; their inputs are numbered: 0 is the layer's input, i the output of the i-th operator.

@@ -18,12 +18,20 @@ _FOLDED = {
 
 
 class Refused(Exception):
-    """A node that no layer can stand for: what was expected of it, and what it is."""
+    """A node that no layer can stand for.
+
+    Args:
+        node: the node.
+        expected: what was expected of it.
+        got: what it is instead.
+    """
 
     def __init__(self, node: Any, expected: str, got: str = "") -> None:
         super().__init__(node, expected, got)
         name = f"{node.op_type} {node.name}".strip() if node.name else f"{node.op_type} (to {node.output[0]})"
-        self.node, self.expected, self.got = node, expected, f"{name}, {got}" if got else name
+        self.node: Any = node
+        self.expected: str = expected
+        self.got: str = f"{name}, {got}" if got else name
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Dense(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernel": ("in", "out"), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("Dense", "features", self.features)
         if self.inputs is not None:
             check_size("Dense", "inputs", self.inputs)

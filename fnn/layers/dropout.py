@@ -43,7 +43,7 @@ class Dropout(Leaf):
     couples_examples = False
     equations = (("{y} = {x} * mask(key) / (1 - rate)",), ("d{x} = d{y} * mask(key) / (1 - rate)",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
             raise InputError("Dropout", "0 <= rate < 1", repr(self.rate), "fnn.Dropout(0.1)")
         vars(self).update(noisy=self.rate > 0)

@@ -68,7 +68,7 @@ class Embedding(Leaf):
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"embedding": ("vocabulary", "out")}
     equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("Embedding", "vocabulary", self.vocabulary)
         check_size("Embedding", "features", self.features)
 

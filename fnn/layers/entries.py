@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
+from fnn.arrays import PyTree
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe, is_array
 
@@ -59,7 +60,7 @@ class Select(Leaf):
     needs = frozenset()
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         forward = f"{{y}} = {{x}}[{self.key!r}]"
         back = f"d{{x}} = 0 but for d{{x}}[{self.key!r}] = d{{y}}"
         vars(self).update(equations=((forward,), (back,)))
@@ -136,7 +137,7 @@ class Concatenate(Leaf):
     needs = frozenset()
     equations = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vars(self).update(couples_examples=_couples(self.axis))
 
     def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:

@@ -41,7 +41,7 @@ class Gate(Leaf):
 
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         f = self.activation
         forward = "g, u = split({x})", f"{{y}} = {f}(g) * u"
         dg, du = f"dg = d{{y}} * u * {f}'(g)", f"du = d{{y}} * {f}(g)"

@@ -60,7 +60,7 @@ class LayerNorm(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_eps("LayerNorm", self.eps)
         centred, deviation = "({x} - mean({x}))", "sqrt(var({x}) + eps)"
         dx = "dh - mean(dh) - h * mean(h * dh)"
@@ -140,7 +140,7 @@ class RMSNorm(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_eps("RMSNorm", self.eps)
         deviation = "sqrt(mean({x}^2) + eps)"
         vars(self).update(equations=_equations(self.scale, False, "{x}", deviation, "dh - h * mean(h * dh)"))

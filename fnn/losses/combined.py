@@ -44,7 +44,7 @@ class Combined(Objective):
 
     terms: tuple[Term, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         losses = [term.loss for term in self.terms]
         reductions = {loss.reduction for loss in losses}
         if len(reductions) > 1:

@@ -88,7 +88,7 @@ class LinearCrossEntropy(Objective):
     has_params = True
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_head(self)
 
     def logits(self, x: Any) -> Logits:

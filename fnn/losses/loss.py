@@ -18,9 +18,9 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from fnn.arrays import canonical, widened
+from fnn.arrays import PyTree, canonical, widened
 from fnn.core import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, by_row
@@ -62,7 +62,7 @@ class Loss(Objective):
     likelihood: Likelihood | None = None
     couples_examples: bool | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_reduction(self._name(), self.reduction)
 
     def __repr__(self) -> str:

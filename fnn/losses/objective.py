@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import canonical
+from fnn.arrays import PyTree, canonical
 from fnn.core import Composition, Layer, Params, forward, pull
 from fnn.errors import InputError, describe
 from fnn.reader import Read, as_reader, gradient

@@ -137,7 +137,7 @@ class Bits:
     bits: int = 8
     block: int = 256
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.bits not in (8, 4, 2, 1):
             raise InputError("Bits", "8, 4, 2 or 1 bits", repr(self.bits), "fnn.memory.Bits(4)")
         if self.block < 8 or self.block % 8:

@@ -41,7 +41,7 @@ class Stored(Leaf):
     __repr__ = brief
     needs = frozenset()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.layer, Leaf):
             wanted, fix = "a layer that is no composition", "fnn.memory.stored(net, codec)"
             raise InputError("Stored", wanted, repr(self.layer), fix)

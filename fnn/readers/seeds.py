@@ -27,7 +27,9 @@ AXIS = "fnn seeds"
 FISHERS = ("exact", "sampled", "empirical")
 
 
-def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader):
+def backward_seeds(
+    net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader
+) -> Any:
     """Run the network backwards from each of several seeds.
 
     Args:
