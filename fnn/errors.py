@@ -1,4 +1,4 @@
-"""Errors that say what was expected, what came, where in the network, and the call that would be right."""
+"""Errors that say what was expected, what came instead, where in the network, and a call that is right."""
 
 import dataclasses
 from collections.abc import Iterator

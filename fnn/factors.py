@@ -178,7 +178,7 @@ class Examples(Factor):
         return self
 
     def joined(self) -> "Examples":
-        """Add the uses up: the gradient of an example is the sum over all uses."""
+        """Sum the uses: the gradient of an example is the sum over all uses."""
         return replace(self, g=jnp.sum(self.g, 0))
 
 

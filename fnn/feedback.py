@@ -1,4 +1,4 @@
-"""Other backward rules, in which cotangents return through weights that are not those of the forward pass.
+"""Feedback alignment and its variants: backward passes through other weights than those of the forward pass.
 
 `fnn.backward` takes the params explicitly, so feedback alignment is a backward pass with other params. All
 rules return readings of the factors, so every reader works with them; readers of examples need a loss of

@@ -1,4 +1,4 @@
-"""What readers gave, taken apart and added up."""
+"""Readings of several readers and of several params: split, and summed."""
 
 from typing import Any
 

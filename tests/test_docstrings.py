@@ -21,7 +21,7 @@ CONTRACTS = {"core.py": {"Layer", "Leaf", "Composition"}, "losses/objective.py":
              "reading.py": {"Reading"}, "memory/codecs.py": {"Codec"}, "factors.py": {"Factor"},
              "readers/coupling.py": {"FindsCoupling"}}  # fmt: skip
 SECTION = re.compile(r"^ *(Returns|Raises|Source|Cost)\b.*:|>>>", re.MULTILINE)
-EXPORTS = ["fnn", "fnn.export", "fnn.feedback"] + [
+EXPORTS = ["fnn", "fnn.export", "fnn.feedback", "fnn.initializers"] + [
     f"fnn.{part}"
     for part in (
         "activations",

@@ -7,7 +7,7 @@ from jax import Array
 
 
 def tail(x: Array, floor: float = -1000.0) -> Array:
-    """-|x|, held at `floor`, where exp is 0 in every dtype: so an infinite x makes no inf * 0.
+    """-|x|, but at least `floor`, where exp is 0 in every dtype: so that an infinite x does not give inf * 0.
 
     Args:
         x: a floating array of any shape.
@@ -18,7 +18,7 @@ def tail(x: Array, floor: float = -1000.0) -> Array:
 
 
 def decay(low: Array) -> tuple[Array, Array]:
-    """Two factors of e = exp(low), low <= 0: multiplied one by one, e * c underflows only if it must."""
+    """Return two factors of e = exp(low), low <= 0, so that e * c underflows only if the product does."""
     far = low < -64
     return jnp.exp(low + jnp.where(far, 64.0, 0.0)), jnp.where(far, math.exp(-64), jnp.ones_like(low))
 
@@ -39,5 +39,5 @@ def expm1(x: Array, exp_x: Array) -> Array:
 
 
 def negative(x: Array) -> Array:
-    """x where x <= 0, else 0: the argument of a branch that is taken on the left alone."""
+    """x where x <= 0, else 0: the argument of a branch that is used only where x <= 0."""
     return jnp.where(x > 0, 0.0, x)

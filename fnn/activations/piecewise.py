@@ -10,7 +10,7 @@ from jax import Array, lax
 
 
 def positive(x: Array) -> Array:
-    """x > 0, subnormals included: a CPU's comparison takes them for zero, so the bits are asked."""
+    """Return whether x > 0, for subnormal numbers too, which a CPU's comparison takes for zero."""
     return lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}") > 0
 
 
@@ -95,7 +95,7 @@ def d_relu_squared(x: Array) -> Array:
 
 
 def relu6(x: Array) -> Array:
-    """x held between 0 and 6.
+    """x clipped to [0, 6].
 
     Derivative: 1 where 0 < x < 6, else 0. Range: [0, 6]. Source: Krizhevsky 2010.
 
@@ -111,7 +111,7 @@ def d_relu6(y: Array) -> Array:
 
 
 def hard_tanh(x: Array) -> Array:
-    """x held between -1 and 1.
+    """x clipped to [-1, 1].
 
     Derivative: 1 where -1 < x < 1, else 0. Range: [-1, 1]. Source: Collobert 2004.
 
@@ -127,7 +127,7 @@ def d_hard_tanh(y: Array) -> Array:
 
 
 def hard_sigmoid(x: Array) -> Array:
-    """(x + 3) / 6 held between 0 and 1.
+    """(x + 3) / 6 clipped to [0, 1].
 
     Derivative: 1/6 where -3 < x < 3, else 0. Range: [0, 1]. Source: Howard et al. 2019, section 5.2.
 

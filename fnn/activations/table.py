@@ -1,4 +1,4 @@
-"""Activations: the layer, and the one table of rows, each a value, its derivative and the side that it reads.
+"""The activations: a table of functions, their derivatives, and the side that each derivative reads.
 
 The numerics are in piecewise.py, smooth.py and normal.py, every derivative right under its value.
 Measured on a CPU over every finite number (`python -m experiments.bench.activations`), all within:

@@ -1,4 +1,4 @@
-"""Which training examples did it: influence on a test loss, TracIn, GraNd and EL2N.
+"""Scores of training examples: influence on a test loss, TracIn, GraNd and EL2N.
 
 All are inner products and norms of example gradients, each of the example's own loss (see
 `losses_and_readings`), read from the factors without a gradient of each example.

@@ -50,7 +50,7 @@ class Skip(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer; its output is kept if it reads that."""
+        """List the one layer; its output is kept if its backward reads it."""
         return [Part(".layer", self.layer, params, x, key, keeps=self.layer.needs & {"output"})]
 
     def init(self, key: Any, x: Any) -> Any:
@@ -136,7 +136,7 @@ class Parallel(Composition):
         return Parallel(*layers, join=self.join)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers; under "sum" the outputs are kept that they read."""
+        """List the layers; under "sum" each keeps its output if its backward reads it."""
         held = frozenset({"output"}) if self.join == "sum" else frozenset()
         return [
             Part(f".layers[{i}]", layer, params[i], x, key, keeps=layer.needs & held)
@@ -153,7 +153,7 @@ class Parallel(Composition):
         return tuple(params)
 
     def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
-        """y = f_0(x) + f_1(x) + ..., or the outputs behind each other"""
+        """y = f_0(x) + f_1(x) + ..., or the outputs concatenated"""
         check_params("Parallel", params, len(self.layers))
         outputs, extras = [], []
         for i, layer in enumerate(self.layers):
@@ -164,7 +164,7 @@ class Parallel(Composition):
         return self._join(outputs), (self._kept(outputs), tuple(extras))
 
     def recompute(self, params: tuple[Any, ...], x: Any, extras: tuple[Any, Any]) -> Any:
-        """y = f_0(x) + f_1(x) + ..., or the outputs behind each other"""
+        """y = f_0(x) + f_1(x) + ..., or the outputs concatenated"""
         layers = zip(self.layers, params, extras[1], strict=True)
         return self._join([layer.recompute(param, x, extra) for layer, param, extra in layers])
 
@@ -240,4 +240,4 @@ def _join_equations(layers: tuple[Layer, ...], join: str) -> Equations:
 
 @jax.tree_util.register_static
 class Cuts(tuple[int, ...]):
-    """Where the concatenated output is cut: part of the residuals' structure, not of their data."""
+    """The indices at which the concatenated output is cut: static, so a part of the residuals' structure."""

@@ -1,4 +1,4 @@
-"""What compositions ask of what they are given."""
+"""Checks of the arguments of compositions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ def check_same(
 
 
 def check_params(who: str, params: Any, count: int) -> None:
-    """Check that params are a tuple with those of so many layers.
+    """Check that params are a tuple with those of a given number of layers.
 
     Args:
         who: the name of the composition, for the error message.

@@ -46,11 +46,11 @@ class ByName(Composition):
 
     @abstractmethod
     def check_input(self, x: Any) -> None:
-        """Raise InputError unless `x` has what the layers take."""
+        """Check that an input has what the layers take. Raises: InputError."""
 
     @abstractmethod
     def entry(self, name: Name) -> Name | None:
-        """Return the entry of the input that a layer takes; None: the whole."""
+        """Return the entry of the input that a layer takes; None for the whole input."""
 
     @abstractmethod
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
@@ -63,14 +63,14 @@ class ByName(Composition):
         """
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers, each on what it takes."""
+        """List the layers, each with its input."""
         return [
             Part(place_of(name), f, share(params, name), self.input_of(x, name), key, entry=self.entry(name))
             for name, f in zip(self.names, self.layers, strict=True)
         ]
 
     def init(self, key: Any, x: Any) -> Any:
-        """Make each layer's params for the shape of what it takes."""
+        """Make each layer's params for the shape of its input."""
         self.check_input(x)
         made = {}
         for name, layer in zip(self.names, self.layers, strict=True):
@@ -79,7 +79,7 @@ class ByName(Composition):
         return gathered(made)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
-        """y[name] = the layer of that name at what it takes of x"""
+        """y[name] = the layer of that name at its input"""
         check_shares(type(self).__name__, params, self.names)
         self.check_input(x)
         outputs, extras = [], []
@@ -92,7 +92,7 @@ class ByName(Composition):
         return _like(self.names, outputs), tuple(extras)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, ...]) -> Any:
-        """y[name] = the layer of that name at what it takes of x"""
+        """y[name] = the layer of that name at its input"""
         of_layers = zip(self.names, self.layers, extras, strict=True)
         return _like(
             self.names,
@@ -102,7 +102,7 @@ class ByName(Composition):
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, ...], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
-        """dx = what the layers' dx, each at dy[name], make up"""
+        """dx = the layers' dx, each at dy[name], put together"""
         _check_cotangent(self, dy, self.names)
         readings, dx = {}, None
         for name, layer, extra in zip(self.names, self.layers, extras, strict=True):
@@ -131,7 +131,7 @@ class ByName(Composition):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Each(ByName):
-    """Run one layer on each entry of a dict or tuple. The output has the entries of the input.
+    """Run a layer of its own on each entry of a dict or tuple. The output has the entries of the input.
 
     params: a dict with those of each entry whose layer has any, or a tuple. What the layers' backwards read
     are entries of the input and of the output, so nothing else is kept. A layer draws its params by the
@@ -157,7 +157,7 @@ class Each(ByName):
         return {**(dx or {}), name: more} if isinstance(name, str) else (*(dx or ()), more)
 
     def check_input(self, x: Any) -> None:
-        """Raise unless `x` is a dict, or a tuple, with just these entries."""
+        """Check that an input is a dict, or a tuple, with exactly these entries. Raises: InputError."""
         known = (
             list(x) if isinstance(x, dict) else list(range(len(x))) if isinstance(x, (tuple, list)) else []
         )
@@ -208,7 +208,7 @@ class Heads(ByName):
         return more if dx is None else added(dx, more)
 
     def check_input(self, x: Any) -> None:
-        """Take any input: the layers check it themselves."""
+        """Accept any input, as the layers check it themselves."""
 
 
 def _describe(layer: ByName, layers: dict[Name, Layer]) -> None:

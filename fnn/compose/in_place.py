@@ -46,11 +46,11 @@ class InPlace:
 
     @property
     def joins(self) -> Joins:
-        """The update wants the gradient alone."""
+        """How readings of parts of the examples are joined: the update uses the gradient alone."""
         return "gradient"
 
     def placed(self, in_loop: bool) -> "InPlace":
-        """Return the same reading, inside of a loop or not."""
+        """Return the same reading with another `in_loop`."""
         return replace(self, in_loop=in_loop)
 
     def mapped(self, share: Callable[[Any], Any]) -> "InPlace":
@@ -58,7 +58,7 @@ class InPlace:
         return replace(self, params=share(self.params), rows=share(self.rows))
 
     def holding(self, marks: Any) -> "InPlace":
-        """Return the same reading, but of marked params the factor as it is; the rows end with the marks."""
+        """Return a reading that returns the factor itself for marked params; its rows end with the marks."""
 
         def update(factor: Any, *row: Any) -> tuple[Any, ...]:
             *own, mark = row
@@ -72,7 +72,7 @@ class InPlace:
         return jax.tree.map(lambda _, row: row[0] if len(row) == 1 else row[:-1], self.params, readings)
 
     def split(self, axis: tuple[int, int]) -> "InPlace":
-        """Return the same reading with the first axis behind `place` split into two."""
+        """Return the same reading with the first axis after `place` reshaped to two."""
         at = len(self.place)
 
         def cut(leaf: Any, at: int) -> Any:
@@ -82,7 +82,7 @@ class InPlace:
         return replace(self, params=params, rows=jax.tree.map(lambda leaf: cut(leaf, at), self.rows))
 
     def merged(self, rows: Any) -> Any:
-        """Make the two axes behind `place` one again."""
+        """Reshape the two axes after `place` to one."""
         at = len(self.place)
         return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:at], -1, *leaf.shape[at + 2 :]), rows)
 
@@ -97,11 +97,11 @@ class InPlace:
         return jax.tree.map(one, factors, self.params, self.rows, is_leaf=is_factor)
 
     def enter(self) -> tuple[Any, None]:
-        """Carry the rows."""
+        """Return the rows, to carry, and None, to scan over."""
         return self.rows, None
 
     def stack(self, params: Any, carried: Any) -> Any:
-        """Return the params' stacks among the rows: of uses to come they are the old ones."""
+        """Return the params' stacks among the rows, which are updated for the uses that have run."""
 
         def one(_: Any, row: Any) -> Any:
             return _read(row[0], self.place)
@@ -109,13 +109,13 @@ class InPlace:
         return jax.tree.map(one, self.params, carried)
 
     def at_use(self, i: Any, carried: Any, scanned: None) -> tuple["InPlace", Any]:
-        """Return the reading of use `i`, by the params that stand there, taken off the rows' stacks."""
+        """Return the reading of use `i`, and its params, read from the rows' stacks."""
         place = (*self.place, i)
         own = jax.tree.map(lambda _, row: taken(row[0], place), self.params, carried)
         return replace(self, params=own, rows=carried, place=place, in_loop=True), own
 
     def leave(self, readings: Any) -> tuple[Any, None]:
-        """Carry the rows on."""
+        """Return the rows, to carry, and None, to stack."""
         return readings, None
 
     def finished(self, carried: Any, stacked: None) -> Any:

@@ -76,7 +76,7 @@ class Loop(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer, with the params and the key of one use."""
+        """List the layer, with the params and the key of one use."""
         own = params if self.shared else jax.eval_shape(_first, params)
         reads_output_alone = self.layer.needs == {"output"}
         keeps = (
@@ -166,7 +166,7 @@ class Loop(Composition):
         return read.finished(carried, stacked), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """List the layer, its uses stacked: from what is kept, or run again, or backwards."""
+        """List the layer, its uses stacked: as kept, or run again, or run backwards from the output."""
         inputs = outputs = None
         if self.keeps_boundaries and "input" in self.layer.needs:
             inputs = extras[0]

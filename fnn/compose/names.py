@@ -1,4 +1,4 @@
-"""Layers that stand under names: where their params are, which keys they draw from, how they are written."""
+"""Layers under names: where their params are, and from which keys these are drawn."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -46,7 +46,7 @@ class Remat(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer, run again; of a forward the key is kept."""
+        """List the layer, run again; the key is kept."""
         return [Part(self.place, self.layer, params, x, key, keeps=frozenset({"key"}), again=True)]
 
     def init(self, key: Any, x: Any) -> Any:

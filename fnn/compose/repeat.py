@@ -74,11 +74,11 @@ class Repeat(Composition):
         return self.n // self.every if self.every > 1 else 1
 
     def with_layers(self, *layers: Layer) -> "Repeat":
-        """Return another layer, run as often."""
+        """Return the same repetition of another layer."""
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer; with `every` a stretch of uses, run again."""
+        """List the layer; with `every` a stretch of uses, run again."""
         if not self.shared:
             params = jax.eval_shape(self._cut, params)
         keys = None if key is None else jax.eval_shape(self._keys, key)
@@ -112,7 +112,7 @@ class Repeat(Composition):
         return self.uses.rebuild(params, extras)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the one layer, all uses stacked; where stretches are run again, they are."""
+        """List the layer, all uses stacked; stretches are run again."""
         uses = Loop(self.layer, self.n, self.shared)
         if self.every > 1:
             inputs, keys = extras  # of the stretches

@@ -63,7 +63,7 @@ class Reversible(Composition):
         return Reversible(*layers)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers f and g, both run again; of a forward the key is kept, once."""
+        """List the layers f and g, both run again; the key is kept, once."""
         half = jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] // 2), x.dtype)
         return [
             Part(".f", self.f, params[0], half, key, keeps=frozenset({"key"}), again=True, takes="other"),
@@ -114,7 +114,7 @@ class Reversible(Composition):
         return (of_x2, of_y1), dx, joined([y1 - f, x2], like=y)
 
     def inside(self, params: tuple[Any, Any], x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """f and g, run again from the output."""
+        """List f and g, run again from the output."""
         y1, y2 = jnp.split(y, 2, -1)
         g, of_g = self._run(1, params, y1, extras)
         f, of_f = self._run(0, params, y2 - g, extras)

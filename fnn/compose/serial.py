@@ -218,7 +218,7 @@ class Serial(Composition):
         return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the blocks, from every boundary that is kept or that follows from one, by products too."""
+        """List the blocks, with every boundary that is kept or follows from a kept one."""
         known = {0: x, len(self.blocks): y} | extras[0]
         own, found = self.shares(params), []
         for i, (where, layer) in enumerate(self.blocks):

@@ -1,6 +1,6 @@
-"""How a chain is written: which of its layers stand under which names, and so where their params are.
+"""The names of a chain's layers, and so the structure of its params.
 
-A chain runs its layers one after the other whatever its spelling; names decide on the tree of params, on the
+A chain runs its layers one after the other whatever its names; names decide on the tree of params, on the
 keys that params are drawn from, and on the places in errors, and on nothing else.
 """
 

@@ -1,4 +1,4 @@
-"""Params of layers one after the other, and the same params stacked, as a scan over these layers has them."""
+"""Params of layers one after the other, stacked as a `Repeat` has them, and unstacked."""
 
 from collections.abc import Sequence
 

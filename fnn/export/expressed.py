@@ -1,4 +1,4 @@
-"""Activations that are no fnn's own, computed by the expression that a graph has for them."""
+"""Activations that fnn does not have, computed by the expression that a graph has for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Files that are whole: another process sees the old one or the new one, never a part."""
+"""Files that are replaced as a whole: another process sees the old one or the new one, never a part."""
 
 import errno
 import os

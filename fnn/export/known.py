@@ -1,4 +1,4 @@
-"""The expressions of fnn's activations and norms: by them a graph's own way of writing one is known."""
+"""The expressions of fnn's activations and norms, by which they are recognized in a graph."""
 
 import math
 from collections.abc import Callable

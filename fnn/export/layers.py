@@ -52,7 +52,7 @@ class Chain:
             self.value = self.value._replace(axes=(*self.value.axes[:-1], features))
 
     def bias(self, bias: np.ndarray) -> None:
-        """Add a row: as the bias of the layer before, where that has none."""
+        """Add a row: as the bias of the layer before, if that has none."""
         match self.layers[-1] if self.layers else None:
             case Dense(bias=False) as layer:
                 self.layers[-1] = replace(layer, bias=True)
@@ -64,7 +64,7 @@ class Chain:
                 self.add(Bias(), {"bias": bias})
 
     def scale(self, scale: np.ndarray) -> None:
-        """Multiply by a row: as the scale of the norm before, where that has none."""
+        """Multiply by a row: as the scale of the norm before, if that has none."""
         match self.layers[-1] if self.layers else None:
             case LayerNorm(scale=False, bias=False) | RMSNorm(scale=False) as layer:
                 self.layers[-1] = replace(layer, scale=True)

@@ -1,4 +1,4 @@
-"""Stretches of a graph that are one activation or norm, found by what they compute."""
+"""Groups of nodes that are one activation or norm, found by what they compute."""
 
 from typing import Any
 

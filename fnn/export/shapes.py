@@ -1,4 +1,4 @@
-"""What is known of the values of an ONNX graph before it runs, and the nodes that change nothing by that."""
+"""Dtypes and shapes of the values of an ONNX graph, and the nodes that change nothing."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""An ONNX file as a chain is read from it: its constants, its nodes on the way to one output, its types."""
+"""The part of an ONNX file that is read as a chain: its constants, its nodes, its types."""
 
 import os
 from dataclasses import dataclass

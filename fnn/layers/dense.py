@@ -1,4 +1,4 @@
-"""The dense layer: z = x W + b, one example a row."""
+"""The dense layer: z = x W + b."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Layers on trees of arrays: pick an entry, put entries behind each other, add them up. None has params."""
+"""Layers on trees of arrays: pick entries, concatenate them, add them. None has params."""
 
 import functools
 import operator
@@ -32,7 +32,7 @@ class Layout:
 
     @staticmethod
     def of(x: PyTree[Array]) -> "Layout":
-        """Describe a tree."""
+        """Return the layout of a tree."""
         leaves, structure = jax.tree.flatten(x)
         return Layout(structure, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
 
@@ -146,12 +146,12 @@ class Concatenate(Leaf):
         return ()
 
     def forward(self, params: tuple[()], x: Any, key: Any) -> tuple[Array, Layout]:
-        """y = x_0, x_1, ... behind each other"""
+        """y = x_0, x_1, ... concatenated"""
         self._check(x)
         return self.recompute(params, x, ()), Layout.of(x)
 
     def recompute(self, params: tuple[()], x: Any, extras: Any) -> Array:
-        """y = x_0, x_1, ... behind each other"""
+        """y = x_0, x_1, ... concatenated"""
         return jnp.concatenate(jax.tree.leaves(x), self.axis)
 
     def backward(

@@ -84,7 +84,7 @@ class Combined(Objective):
         return Combined(tuple(replace(term, loss=term.loss.with_reduction(reduction)) for term in self.terms))
 
     def split(self, tree: Any) -> tuple[Any, Any]:
-        """Take a pair of the network's and the losses' params apart, where the losses have some."""
+        """Return the network's and the losses' part of a pair; the tree and `()` if the losses have none."""
         if not self.has_params:
             return tree, ()
         if not isinstance(tree, (tuple, list)) or len(tree) != 2:
@@ -93,13 +93,13 @@ class Combined(Objective):
         return tree[0], tree[1]
 
     def merge(self, of_net: Any, of_loss: Any) -> Any:
-        """Make the pair, where the losses have params."""
+        """Return the pair, where the losses have params."""
         return (of_net, of_loss) if self.has_params else of_net
 
     def pull(
         self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Run every loss on its entry, and add up the values and the gradients by `y`."""
+        """Run every loss on its entry, and add the values and the gradients by `y`."""
         values, dys, readings = [], [], []
         for i, term in enumerate(self.terms):
             by = _product(term.weight, scale)

@@ -1,4 +1,4 @@
-"""What a head asks of its options and of its arguments."""
+"""Checks of the options and the arguments of a head."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The models of the output whose negative logarithms the losses are; k outputs, k columns."""
+"""The likelihoods of the losses; for k outputs a root has k columns."""
 
 from typing import Any
 

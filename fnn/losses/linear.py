@@ -1,4 +1,4 @@
-"""The linear layer and the softmax cross-entropy in one: the logits (n, V) exist in chunks of rows alone."""
+"""A linear layer and its softmax cross-entropy in one, with the logits of a chunk of rows at a time."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -144,14 +144,14 @@ class LinearCrossEntropy(Objective):
         return replace(self, reduction=reduction)
 
     def split(self, tree: Any) -> tuple[Any, Any]:
-        """Take a pair apart: the network's, and the head's. Raises InputError for anything else."""
+        """Return the network's and the head's params of a pair. Raises InputError for anything else."""
         if not isinstance(tree, (tuple, list)) or len(tree) != 2 or not isinstance(tree[1], dict):
             fix = "(fnn.init(net, key, x), head.init(key, y))"
             raise InputError(self, "params of the network and of the head, a pair", describe(tree), fix)
         return tree[0], tree[1]
 
     def merge(self, of_net: Any, of_loss: Any) -> Any:
-        """Make the pair."""
+        """Return the pair."""
         return of_net, of_loss
 
     def pull(
@@ -189,7 +189,7 @@ class LinearCrossEntropy(Objective):
         read: Reading,
         scale: Any = None,
     ) -> tuple[Any, Any]:
-        """Run network and head; a tied table's readings, those of both uses, stand in the table's place."""
+        """Run network and head; the readings of a tied table's two uses are at the table's place."""
         if not self.tied:
             return super().through(net, params, x, target, key, weights, read, scale)
         return through_tied(self, net, params, x, target, key, weights, read, scale)

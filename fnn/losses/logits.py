@@ -75,7 +75,7 @@ class Logits:
         return losses, dx, factors | ({"bias": Total(dz)} if self.bias else {})
 
     def of(self, name: str) -> "FactorOf":
-        """Return what makes the factor of one param, for a `Chunked`."""
+        """Return the function that makes the factor of one param, for a `Chunked`."""
         return FactorOf(self, name)
 
 

@@ -1,4 +1,4 @@
-"""An objective is a network's end: the contract of all losses, and `value_and_grad`."""
+"""The contract of all losses, which are the last part of a network, and `value_and_grad`."""
 
 import inspect
 import warnings

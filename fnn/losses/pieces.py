@@ -1,4 +1,4 @@
-"""What readers read of a head's params, in one walk over its rows."""
+"""Readings of a head's params, in one walk over its rows."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""The rows of a head: which of them count, how they are laid out, and gradients that are scaled later."""
+"""The rows of a head: which of them count, how they are reshaped, and gradients that are scaled later."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a loss's rule may return: a value and a gradient, or a value alone; and how weights meet them."""
+"""The rule of a loss: a function that returns a value and a gradient, or a value alone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The walk over chunks of rows: losses, cotangents and readings, with no more than a chunk's logits alive."""
+"""A walk over the rows of a head in chunks, so that no more than a chunk's logits exist at one time."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
     @property
     def inner(self) -> Reader:
-        """What reads in the walk: the gradient, where the reader asks for nothing else."""
+        """The reader that runs in the walk: `gradient`, where the piece's reader needs nothing else."""
         return gradient if self.reader.joins == "gradient" else self.reader
 
     @property
@@ -64,7 +64,7 @@ class Piece(NamedTuple):
         return self.reader(factor, param, *(cut or self.leaves))
 
     def finished(self, reading: Any) -> Any:
-        """Read what the walk gave, where that was but the gradient."""
+        """Return the reading, from what the walk returned: where that is the gradient, it is read now."""
         return reading if self.inner is self.reader else self.reader(reading, self.param, *self.leaves)
 
 
@@ -105,7 +105,7 @@ def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[An
 
 
 def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], Any]]:
-    """Return the readers that `zip_readers` runs, and what puts their readings together as it does."""
+    """Return the readers that `zip_readers` runs, and a function that makes the tuple of their readings."""
     if not reader.readers:
         return [reader], lambda found: found[0]
     inner = [flat_readers(one) for one in reader.readers]

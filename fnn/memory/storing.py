@@ -1,4 +1,4 @@
-"""A layer that stores what its backward reads smaller than it is, and a network of such layers."""
+"""Layers that store what their backward reads by a codec, in fewer bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Stored(Leaf):
         return self.layer.init(key, x)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
-        """Return the layer's output, and what is stored beside its extras."""
+        """Return the layer's output; what is stored and the layer's extras are the extras."""
         y, extras = self.layer.forward(params, x, key)
         if isinstance(self.layer, Activation):
             slope = self.layer.slope(x, y)
@@ -76,7 +76,7 @@ class Stored(Leaf):
         return self.layer.recompute(params, x, extras[1])
 
     def backward(self, params: Any, x: None, y: None, extras: Any, dy: Any) -> tuple[Any, Any]:
-        """Run the layer's backward with what comes out of the store."""
+        """Run the layer's backward on what the codec decodes."""
         stored, extras = extras
         v_in, v_out = (None if v is None else self.codec.decode(v) for v in stored)
         if isinstance(self.layer, Activation):

@@ -1,4 +1,4 @@
-"""Whether an optimizer treats every param by itself: found out by a probe on a few numbers."""
+"""A check that an optimizer updates every param independently of the others."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Optimizers of their own for some of the params: a tree of them, in the place of a mask or of labels."""
+"""Trees of optimizers: each for some of the params."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ class Own:
 
 
 def is_optimizer(value: Any) -> bool:
-    """Tell whether `value` is an optimizer as optax has them."""
+    """Return whether `value` is an optimizer as optax has them."""
     return hasattr(value, "init") and hasattr(value, "update") and not isinstance(value, dict)
 
 

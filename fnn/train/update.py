@@ -1,4 +1,4 @@
-"""Update in the backward pass: every param is replaced where its gradient is born."""
+"""Updates during the backward pass: every param is updated as soon as its factor exists."""
 
 from collections.abc import Callable
 from functools import partial
