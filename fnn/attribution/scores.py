@@ -57,8 +57,9 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     >>> inverse = fnn.curvature.conjugate_gradients(
     ...     lambda v: fnn.curvature.ggn_product(net, loss)(params, x, target, v), damping=0.5
     ... )
-    >>> print(influence(net, loss, inverse)(params, x, target, x[:1], target[:1]).round(3))
-    [0.333 1.333]
+    >>> scores = influence(net, loss, inverse)(params, x, target, x[:1], target[:1])
+    >>> [round(score, 3) for score in scores.tolist()]
+    [0.333, 1.333]
     """
     loss = as_objective("influence", loss)
     products = losses_and_readings(net, loss, inner_product)

@@ -131,8 +131,8 @@ def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: f
 
     Source: Koskela et al. 2020; Doroshenko et al. 2022.
 
-    >>> round(privacy_spent(1.1, sampling=0.01, steps=10, delta=1e-5), 2)
-    0.0
+    >>> round(privacy_spent(4.0, sampling=1.0, steps=1, delta=1e-5), 2)
+    0.93
     """
     from dp_accounting import pld
 
@@ -156,8 +156,8 @@ def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> floa
     Raises:
         InputError: where `sampling` or `steps` is out of its range.
 
-    >>> round(noise_for(1.0, sampling=0.01, steps=10, delta=1e-5), 1)
-    0.0
+    >>> round(noise_for(1.0, sampling=1.0, steps=1, delta=1e-5), 2)
+    3.73
     """
     import dp_accounting
     from dp_accounting import pld
