@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SOURCES := fnn tests experiments
 
 .NOTPARALLEL:
-.PHONY: help demo experiments test test-slow peers check format clean
+.PHONY: help demo experiments test test-thorough test-slow peers check format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -24,11 +24,14 @@ QUESTIONS := wrong_equations loops lives rows_or_columns bias when_to_update own
 experiments: $(VENV)/.test  ## Answer the questions of experiments/README.md, QUESTIONS (all) one by one
 	@for name in $(QUESTIONS); do echo "== $$name"; $(BIN)/python -m experiments.questions.$$name $(ARGS) || exit 1; done
 
-test: $(VENV)/.test  ## Run the tests, JOBS at a time (2)
+test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
-test-slow: $(VENV)/.test  ## Run the heavy sweeps that `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
+test-thorough: $(VENV)/.test  ## Run what else a change must pass: further rows of the tables, scripts to their ends
+	$(BIN)/python -m pytest -n $(JOBS) -m 'thorough and not slow' $(TESTS)
+
+test-slow: $(VENV)/.test  ## Run the heavy sweeps, some of them for hours
+	XLA_FLAGS= $(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
 
 peers:  ## Compare the readers with Opacus, BackPACK and curvlinops, in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import fnn
 from fnn import (
@@ -258,13 +257,3 @@ REMADE = [
 ALONE = [Case(f"alone-{f}", f, (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
 CHAINS = [Case(f"dense-{f}-dense", Serial(Dense(4), f, Dense(3)), (7, 5)) for f in [*ACTIVATIONS, SINE, CUBE]]
 CASES = [*LAYERS, *COMPOSITIONS, *TREES, *SEVERAL, *REMADE, *ALONE, *CHAINS]
-
-every_case_that_runs_once = pytest.mark.parametrize(
-    "case", [c for c in CASES if c not in REMADE and "remat" not in c.name], ids=repr
-)
-every_case = pytest.mark.parametrize("case", CASES, ids=repr)
-every_case_though_chains_are_slow = pytest.mark.parametrize(
-    "case",
-    [*CASES[: -len(CHAINS)], *(pytest.param(chain, marks=pytest.mark.slow) for chain in CHAINS)],
-    ids=repr,
-)

@@ -53,6 +53,7 @@ def test_feedback_alignment_and_sign_symmetry_by_hand():
     np.testing.assert_array_equal(np.abs(signs[0]["kernel"]), np.abs(feedback[0]["kernel"]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "net",
     [

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import Dense, Embedding, LayerNorm, Parallel, Repeat, RMSNorm, Scale, Serial, Skip
+from fnn import (
+    Dense,
+    Embedding,
+    LayerNorm,
+    Parallel,
+    Repeat,
+    RMSNorm,
+    Scale,
+    Serial,
+    Skip,
+)
 from fnn.compose import loop, serial
 from fnn.layers import dense, dropout, embedding, gated, norm
 from tests.cases import VOCABULARY, Case, example

@@ -6,13 +6,8 @@ import numpy as np
 
 import fnn
 from fnn.factors import is_factor
-from tests.cases import (
-    Case,
-    every_case,
-    every_case_that_runs_once,
-    every_case_though_chains_are_slow,
-    example,
-)
+from tests.cases import Case, example
+from tests.every import every_case, every_case_that_runs_once, every_case_though_chains_are_slow
 from tests.proof import (
     assert_central_differences,
     assert_equal,

@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from tests.cases import every_case, example
+from tests.cases import example
+from tests.every import every_case
 from tests.proof import assert_equal, explicit
 
 SWITCHES = {

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -54,7 +55,7 @@ class Activation(Leaf):
     def __call__(self, x: Array) -> Array:
         """f(x), of x's shape and dtype. Raises InputError unless x is floating-point."""
         check_floating(self, x)
-        y = self.f(wide(x)).astype(x.dtype)
+        y = self._value(wide(x)).astype(x.dtype)
         if y.shape != x.shape:
             raise InputError(self, f"an elementwise f, {describe(x)}", describe(y), "activation(jnp.sin)")
         return y
@@ -93,8 +94,17 @@ class Activation(Leaf):
         """
         side = y if self.of == "output" else x
         assert side is not None, f"{self}: the derivative reads the {self.of}"
-        side = wide(side)
-        return jax.vjp(self.f, side)[1](jnp.ones_like(side))[0] if self.df is None else self.df(side)
+        return self._derivative(wide(side))
+
+    @cached_property
+    def _value(self) -> Callable[[Array], Array]:
+        """f, which JAX traces and lowers once for each shape, however often a network has it."""
+        return jax.jit(self.f)
+
+    @cached_property
+    def _derivative(self) -> Callable[[Array], Array]:
+        """df, likewise; JAX's own without one."""
+        return jax.jit(self.df or (lambda x: jax.vjp(self.f, x)[1](jnp.ones_like(x))[0]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _loaded, (self.name, _reference(self.f), _reference(self.df), self.of)

@@ -126,13 +126,10 @@ class Bench:
             second = self._judge(i, m, [working[i], *(r[1][i] for r in rough)], probe, slack[i])
             if exact is not None and not self.is_narrow and np.all(np.isfinite(m.grads[i][:2])):
                 half = float(np.sqrt(float(jnp.finfo(self.dtypes[i]).eps)))
-                lost = Verdict.INCONCLUSIVE if second.verdict is Verdict.FAIL else second.verdict
-                close = second.error <= half
-                second = (
-                    replace(second, verdict=Verdict.PASS, tolerance=half)
-                    if close
-                    else replace(second, verdict=lost)
-                )
+                if second.error <= half:
+                    second = replace(second, verdict=Verdict.PASS, tolerance=half)
+                elif second.verdict is Verdict.FAIL:
+                    second = replace(second, verdict=Verdict.INCONCLUSIVE)
             judged[i] = second
         return judged
 
@@ -216,13 +213,8 @@ class Bench:
             reference = self.outputs or self.reference
             others = [reference.working(m.arguments.leaves, m.pair)[0][i]]
             leaf = judge(leaf.name, got, right, Margin(margin(right, others, dtype).tolerance), dtype)
-            excused = (
-                leaf.verdict is Verdict.FAIL
-                and probe
-                and not self.is_narrow
-                and self._rounds_itself(i, m, got, right)
-            )
-            if leaf.verdict is Verdict.FAIL and not excused:
+            rounding = probe and not self.is_narrow
+            if leaf.verdict is Verdict.FAIL and not (rounding and self._rounds_itself(i, m, got, right)):
                 text = f"the forward rule's output is off by {leaf.error:.1e}, the primal's by rounding alone"
                 findings.append(Finding("forward", Verdict.FAIL, text, leaf.name, probe))
         return findings

@@ -26,8 +26,11 @@ def with_dependency(x: Any, on: Any) -> Any:
         a pytree with the values of `x`.
     """
     arrays = [leaf for leaf in jax.tree.leaves(on) if leaf.size and leaf.dtype != jax.dtypes.float0]
-    if not arrays or not jax.tree.leaves(x):
+    held = jax.tree.leaves(x)
+    if not arrays or not held:
         return x
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in (arrays[0], *held)):
+        return x  # eager: each operation is a program of its own, and none are merged
 
     x = varying_like(x, arrays[0])  # as the arrays that come out are
 

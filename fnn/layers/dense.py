@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -104,9 +105,7 @@ class Dense(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """z = x W + b"""
-        dtype = self._dtype(x)
-        z = product(x.astype(dtype), params["kernel"].astype(dtype))
-        return (z + row(params["bias"], z) if self.bias else z).astype(dtype)
+        return _affine(x, params["kernel"], params["bias"] if self.bias else None, dtype=self._dtype(x))
 
     def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dW = x^T dz, db = sum dz, dx = dz W^T (Rumelhart, Hinton, Williams 1986)."""
@@ -142,3 +141,9 @@ class Dense(Leaf):
             )
             fix = f"x.reshape(-1, {inputs})" if fits else other
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)
+
+
+@partial(jax.jit, static_argnames="dtype")  # one call where nothing is compiled, and lowered once
+def _affine(x: Any, kernel: Any, bias: Any, dtype: Any) -> Any:
+    z = product(x.astype(dtype), kernel.astype(dtype))
+    return (z if bias is None else z + row(bias, z)).astype(dtype)

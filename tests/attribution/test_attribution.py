@@ -53,6 +53,7 @@ def test_influence_by_conjugate_gradients_is_the_explicit_solution():
     assert_equal(jax.jit(ours)(params), wanted, 1e-9)
 
 
+@pytest.mark.thorough
 def test_influence_by_kronecker_factors():
     net, params, x, label, test, test_label = setting()
     blocks = fnn.curvature.eigen(

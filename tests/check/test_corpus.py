@@ -43,6 +43,7 @@ NAMED = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [c for c in WRONG if c.name in NAMED], ids=lambda c: c.name)
 def test_a_mistake_is_named_and_placed(case: Case):
     assert not case.hidden

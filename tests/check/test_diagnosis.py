@@ -113,6 +113,7 @@ def back(mistake):
     return backward
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("mistake", "name"),
     [

@@ -189,6 +189,7 @@ def made_again(saved, dy, mean=1.0):
     return (p * (dp - mean * (dp * p).sum(-1, keepdims=True)) * np.float32(3.3),)
 
 
+@pytest.mark.thorough
 def test_saturated_attention_is_right_however_it_rounds():
     x = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
     assert pair(kept, made_again, x, reference=attention).verdict is Verdict.PASS

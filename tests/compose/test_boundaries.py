@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnn
-from fnn import Dense, Dropout, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip, gated
+from fnn import (
+    Dense,
+    Dropout,
+    LayerNorm,
+    Parallel,
+    Repeat,
+    RMSNorm,
+    Serial,
+    Skip,
+    gated,
+)
 from fnn.compose.boundaries import kept_boundaries
 from tests.cases import ACTIVATIONS
 

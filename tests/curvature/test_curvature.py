@@ -25,6 +25,7 @@ LOSSES = [
 ]
 
 
+@pytest.mark.thorough
 @every_case
 def test_diagonal_and_products(case):
     """The exact diagonal, whole and per example, and the products with G and H, in one compiled program."""
@@ -86,6 +87,7 @@ def test_integer_labels_have_mass_one():
     assert jnp.isnan(CATEGORICAL.root(y, jnp.array([0, 4, 1]))).any(axis=(0, 2)).tolist() == [0, 1, 0]
 
 
+@pytest.mark.thorough
 def test_sampled_diagonals_converge_as_one_over_the_root_of_the_samples():
     """4096 single samples: their mean within 5 deviations (failure 6e-7 an entry), their error ~ S^-1/2.
 

@@ -77,6 +77,7 @@ def ours(own, target, fisher, v):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fisher", ["exact", "sampled", "empirical"])
 @every_case
 def test_diagonals_products_and_kronecker_factors(case, fisher):

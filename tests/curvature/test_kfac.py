@@ -22,6 +22,7 @@ def setting(bias="joint", net=None):
     return net, params, x, label, fnn.curvature.kronecker_factors(net, LOSS, bias=bias)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bias", ["separate", "joint"])
 def test_the_first_step_is_the_damped_inverse_of_the_blocks(bias):
     net, params, x, label, curved = setting(bias)

@@ -56,6 +56,7 @@ def dense_setting(n=6, tokens=()):
     return net, params, x
 
 
+@pytest.mark.thorough
 def test_expand_and_reduce():
     """Two tokens: expanded as examples of their own; reduced by x's mean and dz's sum (Eschenhagen 2023)."""
     net, params, x = dense_setting(4, (2,))
@@ -100,6 +101,7 @@ def test_fishers_and_reductions(fisher, reduction):
     assert_equal((curved.value, curved.gradient), (value, gradient), 1e-12)
 
 
+@pytest.mark.thorough
 def test_joined_bias_is_the_block_of_both():
     net, params, x = dense_setting(1)
     target = soft_target(fnn.apply(net, params, x))

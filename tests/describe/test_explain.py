@@ -8,7 +8,8 @@ import pytest
 
 import fnn
 from fnn.describe.explain import equation
-from tests.cases import COMPOSITIONS, LAYERS, every_case, example
+from tests.cases import COMPOSITIONS, LAYERS, example
+from tests.every import every_case
 
 
 def lives(net, x):

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from experiments.library.answer import Options
 from experiments.questions import batch_size as sizes
 
 
+@pytest.mark.thorough
 def test_a_run_among_many_is_a_run_of_its_own():
     with jax.enable_x64(True):
         net = fnn.mlp([6, 5, 3])

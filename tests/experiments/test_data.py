@@ -38,6 +38,7 @@ def test_idx_files_are_read_gzipped_or_not(mnist):
     assert np.array_equal(read_idx(mnist / "t10k-labels-idx1-ubyte", 1), found.t_test)
 
 
+@pytest.mark.thorough
 def test_mnist_of_any_size_runs_through(mnist, tmp_path):
     digits.main(
         Options("mnist", mnist, hidden=(8,), epochs=1, batch=16, shift=0.2, results=tmp_path / "results")

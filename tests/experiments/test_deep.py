@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from experiments.library.answer import Options
@@ -21,6 +22,7 @@ def test_norms_are_those_of_the_gradients():
     np.testing.assert_allclose(found, jnp.sqrt(jnp.square(w).sum((1, 2))), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_script_writes_what_it_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(deep, "ACTIVATIONS", {"sigmoid": fnn.sigmoid})
     monkeypatch.setattr(

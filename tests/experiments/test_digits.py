@@ -35,6 +35,7 @@ def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     done = script("--epochs", "4", "--hidden", "128", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from experiments.library.answer import Options
@@ -27,6 +28,7 @@ def test_values_are_named_and_end_in_the_output():
     np.testing.assert_allclose(named["Z2"], fnn.forward(fnn.Serial(*net.layers[:-1]), params[:-1], x)[0])
 
 
+@pytest.mark.thorough
 def test_policies_differ_as_the_page_says(tmp_path):
     found = lives.main(Options(results=tmp_path), depth=4, width=8, n=256)
     unit, live = found["bytes of a boundary"], found["live bytes"]

@@ -23,6 +23,7 @@ def test_right_pairs_are_right_and_wrong_ones_are_not(name):
             assert bool(jnp.allclose(slope, truth, rtol=1e-9, atol=1e-12)) is good
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:core.Jaxpr is missing a DebugInfo")
 def test_script_says_which_pairs_are_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr(

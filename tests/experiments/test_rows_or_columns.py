@@ -11,6 +11,7 @@ from experiments.library.answer import Options
 from experiments.questions import rows_or_columns as rc
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("widths", "n"), [((5, 4, 4, 3), 7), ((3, 1), 1), ((2, 6, 5), 3)])
 def test_gradients_are_equal_after_transposition(widths, n):
     with jax.enable_x64(True):

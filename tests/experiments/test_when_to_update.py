@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import fnn
 from experiments.library.answer import Options
@@ -26,6 +27,7 @@ def test_after_the_last_use_is_gradient_descent_and_too_soon_is_not():
         assert not np.allclose(wrong[0]["kernel"], grads[0]["kernel"], rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_script_says_what_holds(tmp_path, capsys):
     found = when.main(Options(results=tmp_path), width=16, steps=60, batch=16)
     off = found["relative error of each weight's gradient"]

@@ -53,6 +53,7 @@ def test_each_is_named_where_all_sizes_are_equal(letter):
     assert said.mistakes[0].error < 1e-5 and said.mistakes[0].fresh < 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:core.Jaxpr is missing a DebugInfo")
 def test_checker_is_asked_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wrong, "WRONG", {"c": wrong.WRONG["c"]})

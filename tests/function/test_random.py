@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -43,6 +44,7 @@ def function(names):
     return f
 
 
+@pytest.mark.thorough
 @settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from([0, 1])), min_size=2, max_size=5))
 def test_random_functions(names):

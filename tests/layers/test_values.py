@@ -5,7 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from fnn import Dense, Dropout, Embedding, Gate, LayerNorm, Parallel, Repeat, RMSNorm, Serial, Skip
+from fnn import (
+    Dense,
+    Dropout,
+    Embedding,
+    Gate,
+    LayerNorm,
+    Parallel,
+    Repeat,
+    RMSNorm,
+    Serial,
+    Skip,
+)
 from tests.cases import Case, example
 
 

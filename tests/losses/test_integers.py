@@ -21,6 +21,7 @@ def labels(dtype):
     return size, np.array([1, min(int(np.iinfo(dtype).max), size - 1)], dtype)
 
 
+@pytest.mark.thorough
 @every_dtype
 @pytest.mark.parametrize("x64", [True, False], ids=["x64", "x32"])
 def test_cross_entropy_of_equal_logits_is_the_logarithm_of_their_number(dtype, x64):

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 import fnn
-from tests.cases import every_case, example
+from tests.cases import example
+from tests.every import every_case
 
 NET = fnn.mlp([8, 16, 16, 4], fnn.gelu)
 X = jax.ShapeDtypeStruct((32, 8), jnp.float32)

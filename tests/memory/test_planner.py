@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import Dense, Dropout, LayerNorm, Parallel, Repeat, Reversible, RMSNorm, Segment, Serial, Skip, gated
+from fnn import (
+    Dense,
+    Dropout,
+    LayerNorm,
+    Parallel,
+    Repeat,
+    Reversible,
+    RMSNorm,
+    Segment,
+    Serial,
+    Skip,
+    gated,
+)
 from fnn.factors import is_factor
 from tests.cases import CASES, SINE, Case, example
 from tests.proof import assert_equal
@@ -56,6 +68,7 @@ def flops_again(layers: tuple, plan: tuple[Segment, ...], costs: list[int]) -> i
     return total
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", EVERY_KIND[:2], ids=repr)
 def test_no_plan_of_all_is_better(case, n):
@@ -84,6 +97,7 @@ def test_a_plan_tells_the_truth_about_its_bytes(case):
         assert counted.residuals == counted.summary.kept_bytes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", EVERY_KIND[:-1], ids=repr)  # what runs backwards has one plan
 def test_gradients_are_the_same_up_to_rounding(case):
     """Not bit for bit: another program may add up the same numbers in another order."""
@@ -124,6 +138,7 @@ def test_a_budget_that_cannot_be_met_says_what_the_least_is():
         fnn.memory.fit(net, x, -1)
 
 
+@pytest.mark.thorough
 def test_never_more_recomputation_than_segments_of_equal_length():
     net, x = fnn.mlp([8] * 10, fnn.gelu), jax.ShapeDtypeStruct((4, 8), jnp.float32)
     plans, layers = fnn.memory.plans(net, x), net.layers

@@ -14,7 +14,8 @@ import fnn
 from fnn import Dense, LayerNorm, Serial
 from fnn.memory import Bits, Offloaded, Rounded, Stored
 from fnn.memory.codecs import Codec
-from tests.cases import Case, every_case, example
+from tests.cases import Case, example
+from tests.every import every_case
 from tests.proof import assert_equal, explicit
 
 KEY = jax.random.key(0)
@@ -36,6 +37,7 @@ def there_and_back(codec: Any, x: Any, key: Any) -> Any:
     return codec.decode(codec.encode(x, key))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_what_comes_back_has_the_same_shape_and_is_within_a_step(codec: Any, dtype: str):
@@ -109,6 +111,7 @@ def test_stored_exactly_it_is_the_same_network(case):
     assert_equal(got(), wanted())
 
 
+@pytest.mark.thorough
 def test_the_gradient_is_right_on_the_average():
     """Averaged over keys it is the exact one, seen from 20 sides: a right codec fails for one seed in
     10^6.

@@ -21,6 +21,7 @@ def on_eight_devices(marks: str) -> None:
     assert done.returncode == 0, done.stdout[-5000:]
 
 
+@pytest.mark.thorough
 def test_a_slice_of_the_table():
     on_eight_devices("not slow")
 

@@ -10,16 +10,34 @@ from typing import Any
 
 from fnn import chunks, core, factors, reader
 from fnn.activations import layer, normal, piecewise, smooth
-from fnn.compose import boundaries, branches, in_place, loop, ordering, remat, repeat, reversible, serial
+from fnn.compose import (
+    boundaries,
+    branches,
+    in_place,
+    loop,
+    ordering,
+    remat,
+    repeat,
+    reversible,
+    serial,
+)
 from fnn.layers import affine, dense, dropout, embedding, gated, norm
-from fnn.losses import called, classification, linear, logits, objective, pieces, regression, walk
+from fnn.losses import (
+    called,
+    classification,
+    linear,
+    logits,
+    objective,
+    pieces,
+    regression,
+    walk,
+)
 from fnn.losses import loss as losses
 from fnn.losses import rows as head_rows
 from fnn.memory import storing
 from tests.activations import test_activation
 from tests.compose import test_remat
-from tests.mutation.mutate import Mutant, mutants, name_of
-from tests.mutation.proofs import (
+from tests.mutation.groups import (
     AFTER,
     BRANCHES,
     CHUNKS,
@@ -38,12 +56,9 @@ from tests.mutation.proofs import (
     STORED,
     SUMS,
     TOKENS,
-    Proof,
-    composed,
-    loss,
-    rows,
-    slope,
 )
+from tests.mutation.mutate import Mutant, mutants, name_of
+from tests.mutation.proofs import Proof, composed, loss, rows, slope
 
 
 @dataclass(frozen=True)

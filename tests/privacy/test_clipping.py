@@ -79,6 +79,7 @@ def test_one_backward_pass_is_all():
     assert 0 < ours <= plain
 
 
+@pytest.mark.thorough
 def test_masks_count_examples_out():
     net, params, x, label = setting()
     mask = jnp.array([1, 1, 0, 1, 0, 1, 1, 0], bool)
@@ -95,6 +96,7 @@ def test_masks_count_examples_out():
         assert not any(leaf.any() for leaf in jax.tree.leaves(nobody.gradient))
 
 
+@pytest.mark.thorough
 def test_a_gradient_that_is_not_finite_counts_as_zero_and_is_reported():
     net, params, x, label = setting()
     bad = x.at[3, 1].set(jnp.inf).at[5, 0].set(jnp.nan)
@@ -145,6 +147,7 @@ def test_microbatches_give_the_same():
         fnn.privacy.clipped_gradient(net, LOSS, 0.1, microbatch=3)(params, x, label)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("option", OPTIONS)
 def test_no_example_moves_the_sum_by_more_than_the_norm(option):
     """The sensitivity that the noise is made for."""

@@ -135,6 +135,7 @@ def test_tangent_kernel(case):
     assert_equal(kernel, np.einsum("npw,mqw->nmpq", rows, rows), 1e-10)
 
 
+@pytest.mark.thorough
 def test_the_kernel_between_two_batches():
     net, x = fnn.mlp([5, 7, 3], fnn.tanh), jax.random.normal(jax.random.key(0), (6, 5))
     params = fnn.init(net, jax.random.key(1), x)
@@ -162,6 +163,7 @@ def test_no_division_by_n_reaches_a_reader(reduction):
     assert_equal(fnn.readers.sum_over_params(norms), jnp.square(flat(drawn.jacobian)).sum(1), 1e-10)
 
 
+@pytest.mark.thorough
 def test_vmap_over_a_users_axis():
     """Readers under a vmap of the user's: an ensemble of params."""
     drawn = drawn_of(next(case for case in READABLE if case.name == "repeat-feed-forward"))
@@ -188,6 +190,7 @@ def test_weights_per_example_and_per_row():
     assert_equal(run(params, x, label, weights=jnp.stack([weights] * 2, 1)), (losses, norms))
 
 
+@pytest.mark.thorough
 def test_low_precision_is_accumulated_in_float32():
     net, x = fnn.mlp([64, 32, 10], dtype=jnp.bfloat16), jax.random.normal(jax.random.key(0), (8, 64))
     x = x.astype(jnp.bfloat16)

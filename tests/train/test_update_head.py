@@ -13,6 +13,7 @@ ADAM = optax.adam(0.1, eps=1e-3)
 DEEP = fnn.Serial(fnn.Embedding(V, 4), fnn.Repeat(fnn.Serial(fnn.Dense(4), fnn.gelu), 3))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("name", ["rows", "tied", "tied-one-token", "in a scan"])
 def test_params_after_steps_are_those_of_the_ordinary_step(name, clip):

@@ -7,7 +7,7 @@ is run again and again (a loop that was unrolled) has one dial for all its repet
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,13 +18,14 @@ from fnn.check.arguments import exact
 from fnn.check.attempt import Attempts, Budget
 from fnn.check.diagnose.altered import alterations, altered
 from fnn.check.diagnose.backward import Fault
+from fnn.check.diagnose.board import Board, Dial
 from fnn.check.diagnose.faults import faults
-from fnn.check.diagnose.mistaken import Mistaken, mistaken
+from fnn.check.diagnose.mistaken import mistaken
 from fnn.check.diagnose.operate import RegionFaults, with_region, with_rules
 from fnn.check.diagnose.regions import Region, formula_faults, region_faults, regions
 from fnn.check.diagnose.repeats import Key, Repeats
 from fnn.check.diagnose.spans import span_faults, spans
-from fnn.check.diagnose.statistic import Statistic, statistic, statistic_faults
+from fnn.check.diagnose.statistic import statistic, statistic_faults
 from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.interpret import Operation, wider
 from fnn.check.reference import Arrays, Trace, pull
@@ -33,42 +34,6 @@ from fnn.check.source import source
 LIMIT = 2000  # dials; a longer forward pass is searched up to there
 DROP = "term dropped"
 _ABSENT = -1  # the place in theta that stays 0
-
-
-@dataclass(frozen=True)
-class Dial:
-    """One mistake at one operation, or at all its repetitions."""
-
-    fault: Fault
-    where: str
-    operation: str
-    place: Key
-    repeated: bool = False
-
-
-@dataclass
-class Board:
-    """What may go wrong at one operation, and the dials for it: of all repetitions, and of this one."""
-
-    rules: Sequence[Fault] = ()
-    mistakes: Sequence[Mistaken] = ()
-    values: Sequence[tuple[int, float]] = ()  # literals, and what they are in the altered function
-    regions: Sequence[tuple[Region, RegionFaults, int]] = ()  # and how many dials each has
-    statistic: Statistic | None = None
-    statistic_rules: Sequence[Fault] = ()
-    shared: list[int] = field(default_factory=list)
-    own: list[int] = field(default_factory=list)
-
-    def settings(self, theta: Any) -> Callable[[int], Any]:
-        """Give a function that takes the next so many dials."""
-        t = theta[np.asarray(self.shared, int)] + theta[np.asarray(self.own, int)]
-        taken = [0]
-
-        def take(n: int) -> Any:
-            taken[0] += n
-            return t[taken[0] - n : taken[0]]
-
-        return take
 
 
 @dataclass(frozen=True)

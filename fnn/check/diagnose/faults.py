@@ -10,6 +10,7 @@ from jax.extend.core import Literal
 
 from fnn.check.arguments import is_inexact
 from fnn.check.diagnose.backward import Back, Fault
+from fnn.check.diagnose.choices import largest, reduced_largest, selection
 from fnn.check.diagnose.movement import gather, running, running_product, scatter, selected
 from fnn.check.interpret import Operation
 
@@ -178,43 +179,6 @@ def _only_slice(x: Any, axis: int, at: int) -> Any:
     return jnp.zeros_like(x).at[tuple(index)].set(x[tuple(index)])
 
 
-def _selection(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    for i in floating if inputs[0].size > 1 else ():  # one flag for all is no mask
-        yield Fault("mask ignored", "the mask is not applied", 2.5, lambda b, i=i: {i: b.dy})
-        yield Fault("mask inverted", "the mask is inverted", 2.5, lambda b, i=i: {i: b.dy - b.right[i]})
-
-
-def _largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    for i in floating:
-        yield Fault(
-            "mask ignored",
-            "the cotangent also goes where another was larger",
-            2.5,
-            lambda b, i=i: {i: b.dy + 0 * b.right[i]},
-        )
-        yield Fault(
-            "mask inverted",
-            "the cotangent goes where the value was not taken",
-            2.5,
-            lambda b, i=i: {i: b.dy - b.right[i]},
-        )
-
-
-def _reduced_largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    axes = operation.equation.params["axes"]
-    wide = lambda b: jnp.broadcast_to(jnp.expand_dims(b.dy, axes), b.inputs[0].shape)  # noqa: E731
-    yield Fault(
-        "mask ignored", "every element gets the cotangent of the largest", 2.5, lambda b: {0: wide(b)}
-    )
-    largest = lambda b: b.inputs[0] == jnp.expand_dims(b.outputs[0], axes)  # noqa: E731
-    smallest = lambda b: b.inputs[0] == b.inputs[0].min(axes, keepdims=True)  # noqa: E731
-    if operation.equation.primitive.name == "reduce_max":
-        text = "the cotangent goes to the smallest"
-        yield Fault("another value", text, 2.6, lambda b: {0: jnp.where(smallest(b), wide(b), 0)})
-    text = "each of several equal ones gets the whole cotangent"
-    yield Fault("ties counted twice", text, 2.6, lambda b: {0: jnp.where(largest(b), wide(b), 0)})
-
-
 def _transposition(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
     """Give other orders of the axes, whose shape a reshape may hide."""
     order, shape = tuple(operation.equation.params["permutation"]), inputs[0].shape
@@ -249,11 +213,11 @@ _BY_KIND: dict[str, Callable[..., Iterator[Fault]]] = {
     "dot_general": _matrix_product,
     "conv_general_dilated": _convolution,
     "broadcast_in_dim": _broadcast,
-    "select_n": _selection,
-    "max": _largest,
-    "min": _largest,
-    "reduce_max": _reduced_largest,
-    "reduce_min": _reduced_largest,
+    "select_n": selection,
+    "max": largest,
+    "min": largest,
+    "reduce_max": reduced_largest,
+    "reduce_min": reduced_largest,
     "transpose": _transposition,
     "gather": gather,
     "scatter-add": scatter,

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fnn.check.diagnose.dials import DROP, Dial, Panel
+from fnn.check.diagnose.board import Dial
+from fnn.check.diagnose.dials import DROP, Panel
 from fnn.check.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from fnn.check.diagnose.scale import name_scale, parallel
 from fnn.check.diagnose.search import Match, matched

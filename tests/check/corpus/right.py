@@ -2,7 +2,18 @@
 
 import jax
 
-from . import attention, convolution, dense, gates, hard, lookup, losses, norms, sequence, subtle
+from . import (
+    attention,
+    convolution,
+    dense,
+    gates,
+    hard,
+    lookup,
+    losses,
+    norms,
+    sequence,
+    subtle,
+)
 from . import right_rules as rules
 from .case import cases
 

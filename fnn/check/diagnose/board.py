@@ -1,0 +1,50 @@
+"""A dial, and the board of all dials at one operation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fnn.check.diagnose.backward import Fault
+from fnn.check.diagnose.mistaken import Mistaken
+from fnn.check.diagnose.operate import RegionFaults
+from fnn.check.diagnose.regions import Region
+from fnn.check.diagnose.repeats import Key
+from fnn.check.diagnose.statistic import Statistic
+
+
+@dataclass(frozen=True)
+class Dial:
+    """One mistake at one operation, or at all its repetitions."""
+
+    fault: Fault
+    where: str
+    operation: str
+    place: Key
+    repeated: bool = False
+
+
+@dataclass
+class Board:
+    """What may go wrong at one operation, and the dials for it: of all repetitions, and of this one."""
+
+    rules: Sequence[Fault] = ()
+    mistakes: Sequence[Mistaken] = ()
+    values: Sequence[tuple[int, float]] = ()  # literals, and what they are in the altered function
+    regions: Sequence[tuple[Region, RegionFaults, int]] = ()  # and how many dials each has
+    statistic: Statistic | None = None
+    statistic_rules: Sequence[Fault] = ()
+    shared: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+
+    def settings(self, theta: Any) -> Callable[[int], Any]:
+        """Give a function that takes the next so many dials."""
+        t = theta[np.asarray(self.shared, int)] + theta[np.asarray(self.own, int)]
+        taken = [0]
+
+        def take(n: int) -> Any:
+            taken[0] += n
+            return t[taken[0] - n : taken[0]]
+
+        return take

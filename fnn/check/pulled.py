@@ -1,0 +1,35 @@
+"""A function with its arguments and one cotangent, pulled back by JAX with the function's own rule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.check.arguments import Arguments, exact
+from fnn.check.subject import cotangent
+
+Gradients = list[np.ndarray]
+
+
+class Run:
+    """A function with its arguments and one cotangent: `gradients(f)` are those of the active leaves."""
+
+    def __init__(self, f: Callable[..., Any], arguments: Arguments, dy: Sequence[Any]):
+        self.f, self.arguments, self.dy = f, arguments, dy
+
+    def pull(self, f: Callable[..., Any], leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+        """Give the gradients of `f`, differentiated by JAX with its own rule."""
+
+        def chosen(*some: Any) -> Any:
+            full = list(leaves)
+            for i, x in zip(self.arguments.active, some, strict=True):
+                full[i] = x
+            return f(*self.arguments.unflatten(full))
+
+        out, pullback = jax.vjp(chosen, *[leaves[i] for i in self.arguments.active])
+        return list(pullback(cotangent(*jax.tree.flatten(out), dy)))
+
+    def gradients(self, f: Callable[..., Any] | None = None) -> Gradients:
+        """Give them at the arguments, on the host."""
+        return [exact(g) for g in self.pull(f or self.f, self.arguments.leaves, self.dy)]
