@@ -1,4 +1,23 @@
-"""Feed-forward networks in which backpropagation is a value."""
+"""Feed-forward networks in which backpropagation is a value.
+
+A network is any `fnn.Layer`: an `fnn.Leaf`, such as `fnn.Dense`, or an `fnn.Composition`, such as `fnn.Skip`.
+
+>>> import fnn, jax, jax.numpy as jnp
+>>> net, x = fnn.Skip(fnn.Dense(3)), jnp.ones((2, 3))
+>>> params = fnn.init(net, jax.random.key(0), x)
+>>> y, residuals = fnn.forward(net, params, x)
+>>> grads, dx = fnn.backward(net, params, residuals, dy=jnp.ones_like(y))
+>>> grads["bias"], isinstance(residuals, fnn.Residuals)
+(Array([2., 2., 2.], dtype=float32), True)
+>>> dx = jax.grad(lambda x: fnn.apply(net, params, x).sum())(x)
+>>> isinstance(net, fnn.Composition), isinstance(net.layer, fnn.Leaf)
+(True, True)
+>>> [part] = net.parts(params, x)
+>>> isinstance(part, fnn.Part), part.place, part.layer
+(True, '.layer', Dense(3))
+
+`fnn.export` and `fnn.check` are imported by their own names. A wrong argument raises an `fnn.InputError`.
+"""
 
 from fnn import activations as activations
 from fnn import attribution as attribution

@@ -2,13 +2,21 @@
 
 from collections.abc import Iterable
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.errors import InputError, describe
+
+if TYPE_CHECKING:  # to a type checker jaxtyping's is of no known type; this one is Any
+    from typing_extensions import TypeAliasType
+
+    _Leaf = TypeVar("_Leaf")
+    PyTree = TypeAliasType("PyTree", Any, type_params=(_Leaf,))
+else:
+    from jaxtyping import PyTree as PyTree
 
 
 def canonical(tree: Any) -> Any:
@@ -90,7 +98,7 @@ def as_index(index: Any) -> Any:
 
 
 def accumulator(*dtypes: Any) -> Any:
-    """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32 (JAX issue 34330)."""
+    """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32."""
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for
         return jnp.result_type(jnp.float32, *dtypes)
 
@@ -126,7 +134,3 @@ def zero_cotangents(x: Any) -> Any:
         return jnp.zeros_like(leaf) if floating else np.zeros(leaf.shape, jax.dtypes.float0)
 
     return jax.tree.map(one, x)
-
-
-# On a mesh with explicit axes a sharding is part of an array's type; what cannot be derived has to be said.
-# Everywhere else the functions below do nothing, and leave nothing in the program.

@@ -11,10 +11,14 @@ from fnn.sharding import as_cotangent
 
 
 def with_rule(run: Callable, back: Callable, *args: Any, alone: Callable | None = None) -> Any:
-    """Return `run(*args)[0]`, differentiated by our rule: the one place where fnn meets autodiff.
+    """Return `run(*args)[0]`, differentiated by a derivative made by hand, in reverse mode.
 
-    `run(*args)` gives `(value, saved)`; `back(saved, dvalue)` gives a cotangent for each of `args`.
-    `alone(*args)` gives the same value where nothing is differentiated, if there is a cheaper way to it.
+    Args:
+        run: `run(*args)` returns `(value, saved)`.
+        back: `back(saved, dvalue)` returns a cotangent for each of `args`.
+        args: pytrees of arrays.
+        alone: `alone(*args)` returns the same value at a lower cost, for calls that are not differentiated;
+            None if there is no such function.
     """
     args = canonical(args)
     if any(not jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves(args)):

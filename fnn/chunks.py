@@ -62,7 +62,16 @@ def over_chunks(
 
 
 def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:
-    """Cut axis 0 into chunks that each have rows of all its shards: (n, ...) to (chunks, n / chunks, ...)."""
+    """Cut axis 0 into chunks that each have rows of all its shards.
+
+    Args:
+        leaf: an array (n, ...).
+        chunks: the number of chunks, which divides n.
+        shards: the number of shards of axis 0.
+
+    Returns:
+        an array (chunks, n / chunks, ...).
+    """
     rest, axes = leaf.shape[1:], [(leaf, i) for i in range(1, leaf.ndim)]
     split = (leaf, 0), (leaf, None), (leaf, None)
     parts = reshaped(leaf, (shards, chunks, leaf.shape[0] // max(1, chunks * shards), *rest), *split, *axes)
@@ -72,7 +81,12 @@ def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:
 
 
 def put_together(parts: Any, shards: int = 1) -> Any:
-    """Undo `cut_up`: (chunks, size, ...) to (chunks * size, ...)."""
+    """Undo `cut_up`: (chunks, size, ...) to (chunks * size, ...).
+
+    Args:
+        parts: an array (chunks, size, ...).
+        shards: the number of shards that each chunk has rows of.
+    """
     chunks, size, *rest = parts.shape
     axes, split = [(parts, i) for i in range(2, parts.ndim)], ((parts, None), (parts, 1), (parts, None))
     leaf = jnp.moveaxis(reshaped(parts, (chunks, shards, size // shards, *rest), *split, *axes), 0, 1)

@@ -1,18 +1,13 @@
 """The contract of fnn on one page: what a layer is, and the functions that everything is made of.
 
-    params       = fnn.init(net, key, x)
-    y, residuals = fnn.forward(net, params, x, key=None)
-    grads, dx    = fnn.backward(net, params, residuals, dy)
-    y            = fnn.apply(net, params, x, key=None)          # jax.grad just works
+    params = fnn.init(net, key, x);                          y, residuals = fnn.forward(net, params, x)
+    grads, dx = fnn.backward(net, params, residuals, dy);    y = fnn.apply(net, params, x)
 
-Data flows like this. `forward` runs the network. Every layer says which of its two sides its backward reads
-(`needs`); these boundaries are kept, beside small extras (a norm's statistics, a dropout key): the residuals.
-`backward` walks the layers in reverse. A leaf takes its params, the boundaries that it asked for and the
-cotangent `dy` of its output; it returns `dx`, the cotangent of its input, and for every param a *factor*. The
-composition around it hands the factors to a *reader*, by default the one that sums them up to gradients.
-
-All is pure, under every transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and
-`y`.
+`forward` runs the network. Every layer declares which of its two sides its backward reads (`needs`); these
+boundaries are kept, with small extras (a norm's statistics, a dropout key): the residuals. `backward` runs
+the layers in reverse. A leaf gets its params, the boundaries that it needs and the cotangent `dy` of its
+output; it returns `dx`, the cotangent of its input, and for every param a *factor*, which its composition
+passes to a *reader*, by default the sum to the gradient. All is pure, for any batch shape, and for trees.
 """
 
 from abc import ABC, abstractmethod
@@ -20,9 +15,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import canonical, shapes_of
+from fnn.arrays import PyTree, canonical, shapes_of
 from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_key, check_noise, describe
 from fnn.factors import Factor
@@ -37,7 +32,11 @@ Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and 
 
 
 class Layer(ABC):
-    """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`."""
+    """A function with params, as a frozen, hashable dataclass; derive from `Leaf` or `Composition`.
+
+    Args of its methods: `params`, its own; `x` and `y`, input and output (in `backward` None if not in
+    `needs`); `key`, random or None; `extras`, of `forward`; `dy`, the cotangent of `y`; `read`, a `Reading`.
+    """
 
     needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there
     noisy: bool = False  # whether training wants a key, for noise
@@ -46,14 +45,14 @@ class Layer(ABC):
 
     @abstractmethod
     def init(self, key: Array, x: PyTree[jax.ShapeDtypeStruct]) -> Params:
-        """Make the params for inputs of this shape and dtype; `()` for none."""
+        """Make the params for inputs of the shapes `x`; `()` for none."""
 
     @abstractmethod
     def forward(self, params: Params, x: Any, key: Array | None) -> tuple[Any, Any]:
-        """Return `(y, extras)`: the output, and what `backward` wants beside `x` and `y`."""
+        """Return `(y, extras)`: the output, and what `backward` needs beside `x` and `y`."""
 
     def recompute(self, params: Params, x: Any, extras: Any) -> Any:
-        """Return the same `y` again, with the noise of the extras. Chains ask cheap layers alone."""
+        """Return the same `y` again, with the noise of the extras. Chains call it on cheap layers only."""
         return self.forward(params, x, None)[0]
 
 
@@ -85,7 +84,7 @@ class Part(NamedTuple):
 
 
 class Composition(Layer):
-    """A layer made of layers. It tells its structure once: all descriptions and plans are folds over that."""
+    """A layer made of layers. `parts` declares its structure, of which descriptions and plans are folds."""
 
     layers: tuple[Layer, ...]  # that it is made of
     equations: Equations | None = None  # how the parts' outputs {f0}, {f1}, ... make {y}; None for a chain
@@ -107,22 +106,24 @@ class Composition(Layer):
         """Return `(readings, dx)`: run each layer backwards by `pull`, with its share of `read`."""
 
     def inside(self, params: Params, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List `(part, y, extras)` of each layer, arrays, stacked where it runs often; None: not known."""
+        """List `(part, y, extras)` of each layer, stacked where it runs often, None for what is unknown."""
         return []
 
     def rebuild(self, params: Params, extras: Any) -> Any:
-        """Return the output again, without the input. Asked only where `rebuilds`."""
+        """Return the output again, without the input. Called only where `rebuilds`."""
         raise NotImplementedError
 
-    def backward_and_input(self, params: Params, y: Any, extras: Any, dy: Any, read: Reading) -> tuple:
-        """Return `(readings, dx, x)` without being given `x`. Asked only where `reverses`."""
+    def backward_and_input(
+        self, params: Params, y: Any, extras: Any, dy: Any, read: Reading
+    ) -> tuple[PyTree[Any], Any, Any]:
+        """Return `(readings, dx, x)`, without the input. Called only where `reverses`."""
         raise NotImplementedError
 
 
 def pull(
     layer: Layer, params: Params, x: Any, y: Any, extras: Any, dy: Any, read: Reading
 ) -> tuple[PyTree[Any], Any]:
-    """Run one layer of a composition backwards: return its readings and `dx`, placed as `x` is, if kept."""
+    """Run `layer` of a composition backwards: return its readings, and `dx` with the sharding of `x`."""
     if isinstance(layer, Composition):
         readings, dx = layer.backward(params, x, y, extras, dy, read)
     else:
@@ -133,7 +134,7 @@ def pull(
 
 
 def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return the two sides of a layer, None for one that its backward does not read."""
+    """Return `x` and `y`, the two sides of `layer`, None for one that its backward does not read."""
     return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
@@ -146,7 +147,7 @@ class Residuals(NamedTuple):
 
 
 def init(net: Layer, key: Array, x: Any) -> Params:
-    """Make the params of `net` for inputs like `x`.
+    """Make the params of `net`, any layer, for inputs like `x`.
 
     Args: `key`, a random key; `x`, arrays or shapes (..., k). Returns: the params, float32 or wider.
     """
@@ -155,9 +156,9 @@ def init(net: Layer, key: Array, x: Any) -> Params:
 
 
 def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tuple[Any, Residuals]:
-    """Run the network: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
+    """Run `net`, any layer: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
 
-    Args: `params` from `init`; `x`, the input (..., k); `key`, the randomness of dropout: no key, no noise.
+    Args: `params` from `init`; `x`, the input (..., k); `key`, a random key for dropout: no key, no noise.
     Returns: the output (..., j), and the residuals. Raises: InputError, with the place in the network.
     """
     check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
@@ -169,12 +170,11 @@ def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tup
 def backward(
     net: Layer, params: Params, residuals: Residuals, dy: Any, *trees: Any, read: Read = gradient
 ) -> tuple[PyTree[Any], Any]:
-    """Run the network backwards. Linear in `dy`.
+    """Run `net` backwards. Linear in `dy`.
 
-    Args: `residuals` from `forward`; `dy`, the cotangent of the output, of its shape and dtype;
-    `read(factor, param, *leaves)`, called once for each leaf of the params where its factor is born: the
-    default sums up the gradients, `fnn.readers.as_factors` returns the factors; `trees`, further trees that
-    begin like the params, such as an optimizer's state: the `leaves` are theirs.
+    Args: `params`, `residuals`, those of `forward`; `dy`, the output's cotangent, of its shape and dtype;
+    `read(factor, param, *leaves)`, called for each leaf of the params as soon as its factor exists (the
+    default makes the gradient); `trees`, further trees that begin like the params and have the `leaves`.
     Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers). Raises:
     InputError where residuals or `dy` are not those of this network.
     """
@@ -186,9 +186,9 @@ def backward(
 
 
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
-    """Run the network for its output alone; `jax.grad` and its kin go through our backward.
+    """Run `net` for its output alone; reverse mode, such as `jax.grad`, runs `backward`.
 
-    Arguments and errors are those of `forward`. For forward mode (`jax.jvp`, `jax.jacfwd`, jet) call
+    Args: `params`, `x`, `key` as for `forward`. For forward mode (`jax.jvp`, `jax.jacfwd`, jet) call
     `fnn.forward(net, params, x, key)[0]`. Within `shard_map` cotangents are added up over unvarying axes.
     """
 

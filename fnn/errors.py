@@ -1,4 +1,4 @@
-"""Errors that say what was expected, what came, where in the network, and the call that would be right."""
+"""Errors that say what was expected, what came instead, where in the network, and a call that is right."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,16 +12,25 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """Bad input, found at trace time from shapes and dtypes.
+    """Wrong input, found when a function is traced, from shapes and dtypes.
 
-    Its text reads "net.layers[2]: Dense(10): expected ..., got ...: try `...`"; the place is a Python
-    expression, filled in by the compositions that the error passes on its way out.
+    Its text is "net.layers[2]: Dense(10): expected ..., got ...: try `...`"; the place is a Python
+    expression, to which each composition that the error passes adds its own part.
+
+    Args:
+        who: the layer or the name of the function that raises it.
+        expected: what was expected.
+        got: what came instead.
+        fix: a call that is right, as code.
+
+    >>> str(InputError("mlp", "two or more sizes", "[3]", "fnn.mlp([3, 10])"))
+    'mlp: expected two or more sizes, got [3]: try `fnn.mlp([3, 10])`'
     """
 
-    def __init__(self, who: object, expected: str, got: str, fix: str):
+    def __init__(self, who: object, expected: str, got: str, fix: str) -> None:
         super().__init__(who, expected, got, fix)
-        self.text = f"{who}: expected {expected}, got {got}: try `{fix}`"
-        self.place = ""
+        self.text: str = f"{who}: expected {expected}, got {got}: try `{fix}`"
+        self.place: str = ""
 
     def __str__(self) -> str:
         return f"net{self.place}: {self.text}" if self.place else self.text
@@ -29,7 +38,11 @@ class InputError(ValueError):
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Put `place`, an attribute or index such as `.layers[2]`, before the place of an error from inside."""
+    """Add a place to an error raised inside: put it before the place that the error has.
+
+    Args:
+        place: a layer's attribute or index in its composition, such as `.layers[2]`.
+    """
     try:
         yield
     except InputError as error:
@@ -50,7 +63,7 @@ def brief(self: Any) -> str:
 
 
 def describe(x: Any) -> str:
-    """Name an array by dtype and shape, `float32[32,64]`; any other value by its type or itself."""
+    """Return a text for an array, `float32[32,64]`, or for any other value, its repr."""
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, (dict, tuple, list)) and jax.tree.leaves(x):
@@ -59,12 +72,22 @@ def describe(x: Any) -> str:
 
 
 def is_array(x: Any) -> bool:
-    """Tell whether `x` has a shape and a dtype."""
+    """Return whether `x` has a shape and a dtype."""
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
 def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) -> None:
-    """Raise unless `x` has a shape and a dtype. Of a tree the hint picks an entry of this `kind` of dtype."""
+    """Check that a value is an array.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        x: the value.
+        name: the name of the argument, for the error message.
+        kind: the kind of dtype that is wanted: of a tree the message suggests an entry of that kind.
+
+    Raises:
+        InputError: where it has no shape or no dtype.
+    """
     if is_array(x):
         return
     if isinstance(x, (dict, tuple, list)) and x and all(map(is_array, jax.tree.leaves(x))) and name == "x":
@@ -78,7 +101,16 @@ def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) ->
 
 
 def check_key(who: object, key: Any, fix: str) -> None:
-    """Raise unless `key` is one random key: typed, or raw and of the shape that the configured kind has."""
+    """Check that a value is one random key: typed, or raw and of the shape that the configured kind has.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        key: the value.
+        fix: a right call, for the error message.
+
+    Raises:
+        InputError: where it is not.
+    """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     raw = dtype == np.uint32 and shape == _raw_shape(jax.config.jax_default_prng_impl)  # pyright: ignore[reportAttributeAccessIssue]
@@ -92,26 +124,61 @@ def _raw_shape(kind: str) -> tuple[int, ...]:
 
 
 def check_noise(who: object, key: Any, fix: str) -> None:
-    """Raise unless `key` is one random key, or None."""
+    """Check that a value is one random key, or None.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        key: the value.
+        fix: a right call, for the error message.
+
+    Raises:
+        InputError: where it is neither.
+    """
     if key is not None:
         check_key(who, key, fix)
 
 
 def split_key(who: str, key: Any) -> Any:
-    """Return two keys, each None where `key` is. Raises InputError unless it is None or one random key."""
+    """Return two keys made of one, each None where there is none.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        key: a random key, or None.
+
+    Raises:
+        InputError: where it is neither.
+    """
     check_noise(who, key, "jax.random.key(0)")
     return (None, None) if key is None else jax.random.split(key)
 
 
 def check_floating(who: object, x: Any, name: str = "x") -> None:
-    """Raise unless `x` is an array of a floating dtype."""
+    """Check that a value is an array of a floating dtype.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        x: the value.
+        name: the name of the argument, for the error message.
+
+    Raises:
+        InputError: where it is not.
+    """
     check_array(who, x, name, jnp.floating)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(who, f"floating-point {name}", describe(x), f"{name}.astype(jnp.float32)")
 
 
 def check_params(who: object, params: Any, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise unless `params` is a dict of arrays of these shapes: params of another network come to light."""
+    """Check that params are a dict of arrays of these shapes, so not the params of another layer.
+
+    Args:
+        who: the layer that asks, for the error message.
+        params: the params.
+        shapes: the shape of each array by name.
+
+    Raises:
+        InputError: where they are not.
+    """
     good = isinstance(params, dict) and {name: np.shape(p) for name, p in params.items()} == shapes
     if not good:
         expected = "params {" + ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) + "}"
@@ -119,25 +186,53 @@ def check_params(who: object, params: Any, shapes: dict[str, tuple[int, ...]]) -
 
 
 def check_cotangent(who: object, dy: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise unless the cotangent `dy` has the shape and the dtype of its primal `y`."""
+    """Check that a cotangent has the shape and the dtype of its primal y.
+
+    Args:
+        who: the layer that asks, for the error message.
+        dy: the cotangent.
+        shape: the shape of y.
+        dtype: the dtype of y.
+
+    Raises:
+        InputError: where it has not.
+    """
     if getattr(dy, "shape", None) != shape or dy.dtype != dtype:
         wanted = f"{np.dtype(dtype).name}[{','.join(map(str, shape))}]"
         raise InputError(who, f"dy like y, {wanted}", describe(dy), "dy.reshape(y.shape).astype(y.dtype)")
 
 
 def check_size(who: str, name: str, value: Any, least: int = 1) -> None:
-    """Raise unless `value` is an integer of at least `least`."""
+    """Check that a value is an integer of at least `least`.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        name: the name of the argument, for the error message.
+        value: the value.
+        least: the least value that is right.
+
+    Raises:
+        InputError: where it is not.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InputError(who, f"{name} to be an integer >= {least}", repr(value), f"{who}({name}={least})")
 
 
 def check_range(who: object, index: Any, size: int, what: str, fix: str, below: str) -> None:
-    """Raise if an integer array that holds values, not only a shape, leaves 0 .. size - 1.
+    """Check that all numbers of an integer array are in 0 .. size - 1.
 
-    `fix` is the call for a number that is too large, with `{least}` for the size that it asks for; where that
-    is absurd, or a number is negative, `below` is.
+    Under jit and vmap the numbers are not known, and nothing is raised: there the caller returns NaN.
 
-    Under jit and vmap the values are not known, and nothing is raised: there the caller gives NaN.
+    Args:
+        who: the layer or function that asks, for the error message.
+        index: the integer array.
+        size: the number of values that are right.
+        what: what the numbers are, for the error message.
+        fix: a right call where a number is too large, with `{least}` for the size that it needs.
+        below: a right call where a number is negative, or far too large.
+
+    Raises:
+        InputError: where a number is known to be out of the range.
     """
     try:
         low, high = (int(index.min()), int(index.max())) if index.size else (0, 0)

@@ -7,6 +7,12 @@ has the stacked axes of its param first.
 
 Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
 smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
+
+>>> import fnn
+>>> ones = jnp.ones((3, 2))
+>>> factors = Total(ones), Scaled(ones, ones), Examples(ones, rank=1)
+>>> [fnn.gradient(factor, jnp.zeros(2)).tolist() for factor in factors]
+[[3.0, 3.0], [3.0, 3.0], [3.0, 3.0]]
 """
 
 from abc import ABC, abstractmethod
@@ -47,8 +53,12 @@ class Factor(ABC):
         return jax.vmap(lambda use: use.form())(self).joined()
 
     def read(self, reader: Any, param: Any, *leaves: Any) -> Any:
-        """Return the reading of a param without stacked axes by a better way than `form`, or
-        NotImplemented.
+        """Return a param's reading in a better way than by `form`, or NotImplemented where there is none.
+
+        Args:
+            reader: the `Reader` that asks.
+            param: the param, without stacked axes.
+            leaves: the leaves of the further trees at the param.
         """
         return NotImplemented
 
@@ -56,8 +66,17 @@ class Factor(ABC):
 @register_dataclass
 @dataclass(frozen=True)
 class Outer(Factor):
-    """The factor of a weight (k, j): gradient = sum over rows of x_i dz_i^T, x (n, ..., k) and dz (n, ...,
-    j).
+    """The factor of a weight (k, j): gradient = sum over rows of x_i dz_i^T.
+
+    Args:
+        x: the input of the weight, (n, ..., k).
+        dz: the cotangent of the output, (n, ..., j).
+
+    >>> import fnn
+    >>> factor = Outer(jnp.array([[1.0, 2.0]]), jnp.array([[3.0]]))
+    >>> fnn.gradient(factor, jnp.zeros((2, 1)))
+    Array([[3.],
+           [6.]], dtype=float32)
     """
 
     x: Float[Array, "*n k"]
@@ -76,7 +95,11 @@ class Outer(Factor):
 @register_dataclass
 @dataclass(frozen=True)
 class Total(Factor):
-    """The factor of a bias (j,): gradient = sum of dz (n, ..., j) over its leading axes."""
+    """The factor of a bias (j,): gradient = sum of dz over its leading axes.
+
+    Args:
+        dz: the cotangent of the sum, (n, ..., j).
+    """
 
     dz: Float[Array, "*n j"]
     rank = 1
@@ -93,7 +116,12 @@ class Total(Factor):
 @register_dataclass
 @dataclass(frozen=True)
 class Scaled(Factor):
-    """The factor of a scale (j,): gradient = sum of x * dz, both (n, ..., j), over the leading axes."""
+    """The factor of a scale (j,): gradient = sum of x * dz over the leading axes.
+
+    Args:
+        x: what is scaled, (n, ..., j).
+        dz: the cotangent of the product, (n, ..., j).
+    """
 
     x: Float[Array, "*n j"]
     dz: Float[Array, "*n j"]
@@ -135,7 +163,12 @@ class Rows(Factor):
 @partial(register_dataclass, data_fields=["g"], meta_fields=["rank"])
 @dataclass(frozen=True)
 class Examples(Factor):
-    """The gradients of the examples themselves, g (n, *param.shape): right for every use of a param."""
+    """The gradients of the examples themselves: right for every use of a param.
+
+    Args:
+        g: the gradient of each example, (n, *param.shape).
+        rank: the number of axes of the param, stacked ones not counted.
+    """
 
     g: Float[Array, "n ..."]
     rank: int
@@ -145,7 +178,7 @@ class Examples(Factor):
         return self
 
     def joined(self) -> "Examples":
-        """Add the uses up: the gradient of an example is the sum over all uses."""
+        """Sum the uses: the gradient of an example is the sum over all uses."""
         return replace(self, g=jnp.sum(self.g, 0))
 
 
@@ -187,7 +220,12 @@ def cotangent(form: Form) -> Array:
 
 
 def with_cotangent(form: Form, dz: Array) -> Form:
-    """Return the form with `dz` as the part that is linear in the cotangent."""
+    """Return the form with another array as the part that is linear in the cotangent.
+
+    Args:
+        form: an `Outer`, `Total`, `Rows` or `Examples`.
+        dz: the new dz, or gradients of the examples.
+    """
     return replace(form, g=dz) if isinstance(form, Examples) else replace(form, dz=dz)
 
 

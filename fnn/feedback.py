@@ -1,4 +1,4 @@
-"""Other backward rules, in which cotangents return through weights that are not those of the forward pass.
+"""Feedback alignment and its variants: backward passes through other weights than those of the forward pass.
 
 `fnn.backward` takes the params explicitly, so feedback alignment is a backward pass with other params. All
 rules return readings of the factors, so every reader works with them; readers of examples need a loss of
@@ -53,6 +53,11 @@ def feedback_alignment(
 
     Cost: that of `value_and_grad`.
     Source: Lillicrap et al. 2016.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> feedback_alignment(net, loss)(params, params, jnp.ones((2, 1)), jnp.zeros((2, 1)))
+    (Array(0.5, dtype=float32), {'kernel': Array([[1.]], dtype=float32)})
     """
     loss = without_params("feedback_alignment", loss)
 
@@ -93,6 +98,9 @@ def sign_symmetric(params: Params, feedback: Params) -> Params:
         InputError: where `feedback` is not like the params.
 
     Source: Liao, Leibo, Poggio 2016.
+
+    >>> print(sign_symmetric(jnp.array([-3.0, 2.0]), jnp.array([0.5, -0.5])))
+    [-0.5  0.5]
     """
     params, feedback = canonical((params, feedback))
     check_like("sign_symmetric", feedback, params, "feedback")
@@ -125,6 +133,14 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
 
     Cost: less than that of backpropagation, and each layer depends on dy alone.
     Source: Nøkland 2016.
+
+    >>> import fnn
+    >>> net, x, loss = fnn.Serial(fnn.Dense(4), fnn.Dense(1)), jnp.ones((2, 3)), fnn.half_squared_error()
+    >>> params = fnn.init(net, jax.random.key(0), x)
+    >>> feedback = direct_feedback_matrices(net, jax.random.key(1), params, x)
+    >>> value, grads = direct_feedback(net, loss)(params, feedback, x, jnp.zeros((2, 1)))
+    >>> grads[0]["kernel"].shape
+    (3, 4)
     """
     loss = without_params("direct_feedback", loss)
 
@@ -175,6 +191,12 @@ def direct_feedback_matrices(net: Serial, key: Any, params: Params, x: Any) -> t
 
     Raises:
         InputError: where `net` is not a `Serial`.
+
+    >>> import fnn
+    >>> net, x = fnn.Serial(fnn.Dense(4), fnn.Dense(1)), jnp.ones((2, 3))
+    >>> params = fnn.init(net, jax.random.key(0), x)
+    >>> [matrix.shape for matrix in direct_feedback_matrices(net, jax.random.key(1), params, x)]
+    [(1, 4)]
     """
     shapes, y = [], shapes_of("direct_feedback_matrices", x)
     for start, stop in _spans(net, params, x):

@@ -26,7 +26,7 @@ Rule = Callable[..., Any]  # rule(factor, param, *leaves) -> reading
 Joins = Literal["sum", "concatenate", "gradient"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reader:
     """A rule and its properties, called as `reader(factor, param, *leaves)`.
 
@@ -62,8 +62,12 @@ class Reader:
     readers: tuple["Reader", ...] = ()
     like: Any = None
 
-    def __post_init__(self):
-        vars(self).update(__doc__=self.rule.__doc__, __wrapped__=self.rule)
+    def __post_init__(self) -> None:
+        rule = self.rule
+        vars(self).update(__doc__=rule.__doc__, __module__=rule.__module__, __wrapped__=rule)
+
+    def __repr__(self) -> str:
+        return self.name.lstrip("_")
 
     @property
     def name(self) -> str:
@@ -129,14 +133,23 @@ def as_reader(read: Read) -> Reader:
 def reader(
     joins: Joins | None = None, *, linear: bool = False, sliced: bool = False, like: Any = None
 ) -> Callable[[Rule], Reader]:
-    """Return a decorator that makes a `Reader` of a rule; the arguments are those of `Reader`."""
+    """Return a decorator that makes a `Reader` of a rule.
+
+    Args: `joins`, `linear`, `sliced` and `like` are those of `Reader`.
+
+    >>> reader("sum")(lambda factor, param: factor.dz.sum((0, 1))).joins
+    'sum'
+    """
     return lambda rule: Reader(rule, joins, linear, sliced, like=like)
 
 
 def zip_readers(*reads: Read) -> Reader:
-    """Return a reader that runs several readers, called with the same leaves, in one pass.
+    """Return a reader that runs several readers in one pass, and returns the tuple of their readings.
 
-    Its reading of a factor is the tuple of theirs; see `unzip`. Cost: one pass, and what each reader costs.
+    Args: `reads`, the readers, all called with the same leaves. `unzip` splits a tree of such readings.
+
+    >>> print(zip_readers(gradient, gradient)(Total(jnp.ones((2, 1))), jnp.zeros(1)))
+    (Array([2.], dtype=float32), Array([2.], dtype=float32))
     """
     readers = tuple(map(as_reader, reads))
 
@@ -163,7 +176,7 @@ def with_tokens(form: Form) -> Form:
 
 
 def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
-    """Read a factor chunk by chunk, and join the readings as the reader declares."""
+    """Read a factor in chunks. Args: `read`, the reader; `factor`, of `param`; `leaves`, as in a call."""
     if read.joins == "gradient":
         return read(gradient(factor, param), param, *leaves)
 
@@ -178,11 +191,13 @@ def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
 
 
 def _gradient(factor: Any, param: Any) -> Any:
-    """Sum a factor to the gradient of `param`: the default reader.
+    """Sum a factor to the gradient of `param`, in its shape and dtype: the default reader.
 
-    The sum is accumulated in float32 or wider, and returned in the shape and dtype of `param`. An array
-    instead of a factor is already the gradient, and is returned as it is.
+    The sum is accumulated in float32 or wider. A gradient instead of a factor is returned as it is.
     Cost: 2nkj flops for an `Outer` of n rows, n k for the others.
+
+    >>> gradient(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1))
+    Array([3.], dtype=float32)
     """
     if not isinstance(factor, Factor):
         return factor
@@ -210,7 +225,7 @@ def _gradient(factor: Any, param: Any) -> Any:
 
 
 def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
-    """Return zeros like the table `param`, in the dtype of `dz`, with `dz` added into the rows of `index`."""
+    """Return zeros like a table plus rows. Args: `index` and `dz`, as in `Rows`; `param`, the table."""
 
     def add(index: Any, dz: Any) -> Any:
         safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
@@ -220,9 +235,13 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
 
 
 def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
-    """Return the factor itself, to keep it or to read it later."""
+    """Return the factor itself, to keep it or to read it later.
+
+    >>> as_factors(Total(jnp.ones((2, 1))), jnp.zeros(1)).dz.shape
+    (2, 1)
+    """
     return factor
 
 
-gradient = Reader(_gradient, "sum", linear=True, plain=False)
-as_factors = Reader(_as_factors, plain=False)
+gradient: Reader = Reader(_gradient, "sum", linear=True, plain=False)
+as_factors: Reader = Reader(_as_factors, plain=False)

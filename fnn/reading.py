@@ -100,7 +100,12 @@ class Reading(Protocol):
         ...
 
     def finished(self, carried: Any, stacked: Any) -> Any:
-        """Return the readings of the loop, from what it carried and what it stacked."""
+        """Return the readings of the loop.
+
+        Args:
+            carried: what the loop carried.
+            stacked: what it stacked.
+        """
         ...
 
 
@@ -189,7 +194,11 @@ class Stacked:
 
 @dataclass(frozen=True)
 class AllUses:
-    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later."""
+    """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later.
+
+    Args:
+        params: the params that all uses share.
+    """
 
     params: Any
 

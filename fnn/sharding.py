@@ -1,6 +1,4 @@
-"""Shardings of arrays: what an explicit mesh cannot derive by itself, and nothing where no mesh is
-explicit.
-"""
+"""Shardings of arrays on meshes with explicit axes. Where no mesh is explicit, these functions do nothing."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,16 +47,20 @@ def sharding_along(*axes: tuple[Any, int | None]) -> NamedSharding | None:
 
 
 def placed(value: Any, sharding: NamedSharding | None) -> Any:
-    """Return an array with that sharding in its type; None for the one that it has."""
+    """Return an array with this sharding. Args: `value`, the array; `sharding`, or None for its own."""
     if sharding is None or jax.typeof(value).sharding == sharding:
         return value
     return jax.sharding.reshard(value, sharding)
 
 
 def gathered(array: Any, rows: Sequence[tuple[Any, int]]) -> Any:
-    """Return an array that is not sharded over those axes of a mesh over which rows are, `(array, axis)`.
+    """Return an array that is not sharded over the axes of a mesh that some rows are sharded over.
 
-    So weights come to the rows, as under FSDP, and the compiler does not move rows instead.
+    So under FSDP the weights are gathered to the rows, and the compiler does not move the rows instead.
+
+    Args:
+        array: the array.
+        rows: pairs of an array and the number of one of its axes.
     """
     sharding, over = sharding_of(array), sharding_along(*rows)
     if sharding is None or over is None:
@@ -74,7 +76,10 @@ def _names(partition: Any) -> tuple[str, ...]:
 
 
 def placed_like(value: Any, primal: Any) -> Any:
-    """Return a tree of arrays with the shardings of others, as a cotangent has its primal's."""
+    """Return a tree of arrays with the shardings of another.
+
+    Args: `value`, the tree of arrays; `primal`, a tree of the same structure.
+    """
 
     def one(value: Any, primal: Any) -> Any:
         return value if value.dtype == jax.dtypes.float0 else placed(value, sharding_of(primal))
@@ -83,7 +88,13 @@ def placed_like(value: Any, primal: Any) -> Any:
 
 
 def on_mesh(f: Callable[..., Any], sharding: Any, *args: Any) -> Any:
-    """Return `f(*args)` with that sharding (None: no mesh is explicit); within f the compiler chooses."""
+    """Return `f(*args)` with a given sharding; within f the compiler chooses the shardings.
+
+    Args:
+        f: the function.
+        sharding: the sharding of its result, or a tree of shardings; None where no mesh is explicit.
+        args: its arguments.
+    """
     if sharding is None:
         return f(*args)
     mesh = jax.tree.leaves(sharding)[0].mesh
@@ -91,7 +102,13 @@ def on_mesh(f: Callable[..., Any], sharding: Any, *args: Any) -> Any:
 
 
 def reshaped(x: Any, shape: tuple[int, ...], *axes: tuple[Any, int | None]) -> Any:
-    """Return `x.reshape(shape)`, sharded along those axes of arrays, see `sharding_along`."""
+    """Return `x.reshape(shape)` with the sharding of given axes.
+
+    Args:
+        x: the array.
+        shape: the new shape.
+        axes: for each new axis an array and the number of one of its axes, as for `sharding_along`.
+    """
     sharding = sharding_along(*axes)
     if sharding is None:
         return x.reshape(shape)
@@ -99,9 +116,10 @@ def reshaped(x: Any, shape: tuple[int, ...], *axes: tuple[Any, int | None]) -> A
 
 
 def shards_of(leaf: Any) -> int:
-    """Return into how many parts, of equal size, axis 0 may be cut on its mesh; 1 where there is no mesh.
+    """Return the number of parts of equal size into which axis 0 may be cut on its mesh.
 
-    On a mesh whose axes are not explicit nobody knows yet: then it is one for each device.
+    It is 1 where there is no mesh. Where the axes of the mesh are not explicit, the sharding is not known
+    yet, and it is one part for each device.
     """
     sharding = jax.typeof(leaf).sharding
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
@@ -110,8 +128,11 @@ def shards_of(leaf: Any) -> int:
 
 
 def cut(x: Any, places: Sequence[int]) -> list[Any]:
-    """Cut an array up along its last axis at `places`; the parts are sharded as it is, where their sizes
-    allow.
+    """Cut an array along its last axis; the parts have its sharding, where their sizes allow.
+
+    Args:
+        x: the array.
+        places: the indices where it is cut.
     """
     sharding, parts = sharding_of(x), partial(jnp.split, indices_or_sections=list(places), axis=-1)
     if sharding is None or sharding.spec[-1] is None:
@@ -122,8 +143,11 @@ def cut(x: Any, places: Sequence[int]) -> list[Any]:
 
 
 def joined(parts: Sequence[Any], like: Any = None) -> Any:
-    """Join arrays along their last axis; the whole is sharded as `like` is, or as the first, where its size
-    allows.
+    """Concatenate arrays along their last axis.
+
+    Args:
+        parts: the arrays.
+        like: an array whose sharding the result gets; None for that of the first part, where its size allows.
     """
     sharding = sharding_of(*parts)
     if sharding is not None:
@@ -133,7 +157,10 @@ def joined(parts: Sequence[Any], like: Any = None) -> Any:
 
 
 def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
-    """Return the sharding without the axes that do not divide a size."""
+    """Return a sharding without the mesh's axes that do not divide a length.
+
+    Args: `sharding`, the sharding; `shape`, that of the array that gets it.
+    """
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
 
     def fits(size: int, names: Any) -> bool:
@@ -146,8 +173,13 @@ def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def einsum(subscripts: str, *operands: Any, dtype: Any = None, like: Any = None) -> Any:
-    """Return `jnp.einsum`, accumulated in `dtype`, with the sharding of `like`, or that of the operands'
-    axes.
+    """Return `jnp.einsum` with a dtype to accumulate in, and a sharding.
+
+    Args:
+        subscripts: the letters of the axes, as for `jnp.einsum`, with "->".
+        operands: the arrays.
+        dtype: the dtype to accumulate in, and of the result.
+        like: an array whose sharding the result gets; None for that of the operands' axes.
     """
     inputs, output = subscripts.split("->")
     places = {}
@@ -170,7 +202,10 @@ def varying_axes(*arrays: Any) -> frozenset[str]:
 
 
 def varying_like(value: Any, *others: Any) -> Any:
-    """Return a tree of arrays that vary over all the axes over which the arrays of others vary."""
+    """Return a tree of arrays that vary over all axes over which others vary, within `shard_map`.
+
+    Args: `value`, the tree of arrays; `others`, trees of arrays.
+    """
     axes = varying_axes(*jax.tree.leaves(others))
 
     def one(leaf: Any) -> Any:
@@ -183,7 +218,11 @@ def varying_like(value: Any, *others: Any) -> Any:
 def as_cotangent(value: Any, primal: Any) -> Any:
     """Return a tree of cotangents with the shardings and the varying axes of their primals.
 
-    The cotangent of what does not vary over an axis is the sum over that axis.
+    A cotangent is summed over the axes over which its primal does not vary.
+
+    Args:
+        value: the tree of cotangents.
+        primal: the tree of their primals.
     """
 
     def one(value: Any, primal: Any) -> Any:

@@ -19,9 +19,20 @@ from fnn.errors import InputError, check_cotangent, check_floating, describe
 class Activation(Leaf):
     """An elementwise layer y = f(x) without params, and dx = dy f'(x) with a derivative made by hand.
 
-    `df` is the derivative as a function of the side named by `of`, so that a chain keeps that side alone.
-    Without `df` it is JAX's; `of="neither"` is for the identity. Both are called with float32 in place of
-    half precision, and what they make is rounded once.
+    Args:
+        name: how it is printed.
+        f: the function, of a floating array; it keeps the shape. It is called with float32 in place of half
+            precision, and its result is rounded once.
+        df: the derivative, a function of the side that `of` names, called as `f` is; None for JAX's.
+        of: "input" or "output", the side that the derivative reads, so that a chain keeps that side alone;
+            "neither" for the identity, whose derivative is 1.
+
+    Raises:
+        InputError: where x is not floating-point, or f changes its shape.
+
+    >>> half = Activation("half", lambda x: x / 2, lambda x: jnp.full_like(x, 0.5))
+    >>> half, half(jnp.array([2.0, 4.0]))
+    (half, Array([1., 2.], dtype=float32))
     """
 
     name: str
@@ -32,12 +43,13 @@ class Activation(Leaf):
 
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # f'[y] is f' computed from the output
         slope = {"input": f"d{{y}} * {self}'({{x}})", "output": f"d{{y}} * {self}'[{{y}}]", "neither": "d{y}"}
         vars(self).update(
             needs=frozenset() if self.of == "neither" else frozenset((self.of,)),
             equations=((f"{{y}} = {self}({{x}})",), (f"d{{x}} = {slope[self.of]}",)),
+            __doc__=self.f.__doc__ or type(self).__doc__,
         )
 
     def __call__(self, x: Array) -> Array:
@@ -74,7 +86,12 @@ class Activation(Leaf):
         return (), (dy.astype(slope.dtype) * slope).astype(dy.dtype)
 
     def slope(self, x: Array | None, y: Array | None) -> Array:
-        """f'(x), from the side that `of` names, in float32 or wider."""
+        """f'(x), from the side that `of` names, in float32 or wider.
+
+        Args:
+            x: the input, of any shape; None where `of` is not "input".
+            y: the output, of the same shape; None where `of` is not "output".
+        """
         side = y if self.of == "output" else x
         assert side is not None, f"{self}: the derivative reads the {self.of}"
         return self._derivative(wide(side))
@@ -120,7 +137,17 @@ def _loaded(name: str, f: Any, df: Any, of: Any) -> Activation:
 class Softmax(Leaf):
     """y = exp(x) / Σ exp(x) along `axis`, with dx = y (dy - Σ dy y) read from the output. No params.
 
-    Half precision is computed in float32 and rounded once. A slice of nothing but -inf gives NaN.
+    Half precision is computed in float32 and rounded once. Range: [0, 1], with sum 1; a slice of nothing but
+    -inf gives NaN. Source: Bridle 1990.
+
+    Args:
+        axis: the axis along which the sum is taken.
+
+    Raises:
+        InputError: where x is not floating-point, or does not have the axis.
+
+    >>> print(Softmax()(jnp.zeros((1, 4))))
+    [[0.25 0.25 0.25 0.25]]
     """
 
     axis: int = -1
@@ -128,7 +155,7 @@ class Softmax(Leaf):
     needs = frozenset(("output",))
     equations = ("{y} = softmax({x})",), ("d{x} = {y} * (d{y} - rowsum(d{y} * {y}))",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vars(self).update(couples_examples=False if self.axis == -1 else None)  # another may be the examples'
 
     def __call__(self, x: Array) -> Array:
@@ -176,10 +203,20 @@ def activation(
 ) -> Activation:
     """Make an activation of an elementwise f and its derivative, a function of the input or of the output.
 
-    Without `df` the derivative is JAX's. Two are equal where f and df are the same objects. A lambda written
-    inline equals no other: a jitted function that takes the net as a static argument compiles anew for each,
-    and the net cannot be pickled. Name the function in a module. Raises InputError where `of` is no side, or
-    is the output and there is no `df`.
+    Two are equal where f and df are the same objects. A lambda written inline equals no other: a jitted
+    function that takes the net as a static argument compiles anew for each, and the net cannot be pickled.
+    Name the function in a module.
+
+    Args:
+        f: the function, of a floating array; it keeps the shape.
+        df: the derivative, a function of the side that `of` names; None for JAX's.
+        of: "input" or "output", the side that the derivative reads and a chain keeps.
+
+    Returns:
+        an `Activation` with the name of `f`.
+
+    Raises:
+        InputError: where `of` is no side, or is the output and there is no `df`.
 
     >>> import jax.numpy as jnp
     >>> activation(jnp.tanh, lambda y: 1 - y**2, of="output")

@@ -16,55 +16,61 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fnn.activations.exponentials import decay, expm1, negative, tail
 from fnn.activations.piecewise import positive
 
 
-def tail(x: Array, floor: float = -1000.0) -> Array:
-    """-|x|, held at `floor`, where exp is 0 in every dtype: so an infinite x makes no inf * 0."""
-    low = jnp.where(x > 0, -x, x)
-    return jnp.where(low < floor, floor, low)
-
-
-def decay(low: Array) -> tuple[Array, Array]:
-    """Two factors of e = exp(low), low <= 0: multiplied one by one, e * c underflows only if it must."""
-    far = low < -64
-    return jnp.exp(low + jnp.where(far, 64.0, 0.0)), jnp.where(far, math.exp(-64), jnp.ones_like(low))
-
-
-def expm1(x: Array, exp_x: Array) -> Array:
-    """exp(x) - 1, by its Taylor series close to 0. XLA's own is 5 ulp off in float32, this one 2."""
-    near = jnp.abs(x) < 0.5
-    z = jnp.where(near, x, 0.0)
-    series = jnp.zeros_like(z)
-    for k in range(16 if x.dtype == jnp.float64 else 9, 1, -1):
-        series = z * (series + 1 / math.factorial(k))
-    return jnp.where(near, z + z * series, exp_x - 1)
-
-
-def negative(x: Array) -> Array:
-    """x where x <= 0, else 0: the argument of a branch that is taken on the left alone."""
-    return jnp.where(x > 0, 0.0, x)
-
-
 def elu(x: Array, alpha: float) -> Array:
-    """x where x > 0, else alpha (exp(x) - 1)."""
+    """x where x > 0, else alpha (exp(x) - 1).
+
+    Derivative: 1 where x > 0, else alpha exp(x). Range: (-alpha, inf) for alpha > 0; -alpha at -inf.
+    Source: Clevert, Unterthiner, Hochreiter 2016.
+
+    Args:
+        x: a floating array of any shape.
+        alpha: the size of the limit at -inf, a number.
+
+    >>> [round(y, 4) for y in elu(jnp.array([-1.0, 2.0]), alpha=1.0).tolist()]
+    [-0.6321, 2.0]
+    """
     left = negative(x)
     return jnp.where(positive(x), x, alpha * expm1(left, jnp.exp(left)))
 
 
 def d_elu(x: Array, alpha: float) -> Array:
-    """1 where x > 0, else alpha exp(x)."""
+    """1 where x > 0, else alpha exp(x).
+
+    Args:
+        x: the input, a floating array of any shape.
+        alpha: as for `elu`.
+    """
     return jnp.where(positive(x), 1.0, alpha * jnp.exp(negative(x)))
 
 
 def celu(x: Array, alpha: float) -> Array:
-    """x where x > 0, else alpha (exp(x / alpha) - 1)."""
+    """x where x > 0, else alpha (exp(x / alpha) - 1).
+
+    Derivative: 1 where x > 0, else exp(x / alpha), without a jump at 0. Range: (-alpha, inf).
+    Source: Barron 2017.
+
+    Args:
+        x: a floating array of any shape.
+        alpha: the size of the limit at -inf, a number > 0.
+
+    >>> [round(y, 4) for y in celu(jnp.array([-1.0, 2.0]), alpha=2.0).tolist()]
+    [-0.7869, 2.0]
+    """
     left = negative(x) / alpha
     return jnp.where(positive(x), x, alpha * expm1(left, jnp.exp(left)))
 
 
 def d_celu(x: Array, alpha: float) -> Array:
-    """1 where x > 0, else exp(x / alpha)."""
+    """1 where x > 0, else exp(x / alpha).
+
+    Args:
+        x: the input, a floating array of any shape.
+        alpha: as for `celu`.
+    """
     return jnp.where(positive(x), 1.0, jnp.exp(negative(x) / alpha))
 
 
@@ -72,7 +78,15 @@ _SCALE, _SCALE_ALPHA = 1.0507009873554805, 1.7580993408473768
 
 
 def selu(x: Array) -> Array:
-    """scale * elu(x, alpha), with the two constants that keep mean 0 and variance 1 (arXiv:1706.02515)."""
+    """scale * x where x > 0, else scale * alpha (exp(x) - 1), with scale = 1.0507 and alpha = 1.6733.
+
+    With these constants layers of independent weights keep mean 0 and variance 1.
+    Derivative: scale where x > 0, else scale * alpha * exp(x). Range: (-1.7581, inf).
+    Source: Klambauer et al. 2017 (arXiv:1706.02515).
+
+    >>> [round(y, 4) for y in selu(jnp.array([-1.0, 2.0])).tolist()]
+    [-1.1113, 2.1014]
+    """
     left = negative(x)
     return jnp.where(positive(x), _SCALE * x, _SCALE_ALPHA * expm1(left, jnp.exp(left)))
 
@@ -83,7 +97,13 @@ def d_selu(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """σ(x) = 1 / (1 + exp(-x))."""
+    """σ(x) = 1 / (1 + exp(-x)).
+
+    Derivative: σ(x) σ(-x), at most 1/4. Range: (0, 1).
+
+    >>> [round(y, 4) for y in sigmoid(jnp.array([-1.0, 0.0, 2.0])).tolist()]
+    [0.2689, 0.5, 0.8808]
+    """
     return lax.logistic(x)
 
 
@@ -94,7 +114,14 @@ def d_sigmoid(x: Array) -> Array:
 
 
 def tanh(x: Array) -> Array:
-    """(1 - exp(-2x)) / (1 + exp(-2x)), by XLA."""
+    """(1 - exp(-2x)) / (1 + exp(-2x)), by XLA.
+
+    Derivative: 1 - tanh(x)² = 1 / cosh(x)², at most 1. Range: (-1, 1).
+    Source: LeCun et al. 1998, section 4.4.
+
+    >>> [round(y, 4) for y in tanh(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.7616, 0.964]
+    """
     return jnp.tanh(x)
 
 
@@ -105,7 +132,13 @@ def d_tanh(x: Array) -> Array:
 
 
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)) = max(x, 0) + log(1 + e)."""
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e).
+
+    Derivative: σ(x) = 1 - exp(-y). Range: (0, inf); 0 at -inf, x at inf. Source: Dugas et al. 2001.
+
+    >>> [round(y, 4) for y in softplus(jnp.array([-1.0, 2.0])).tolist()]
+    [0.3133, 2.1269]
+    """
     return jnp.where(x > 0, x, 0.0) + jnp.log1p(jnp.exp(tail(x)))
 
 
@@ -115,7 +148,13 @@ def d_softplus(y: Array) -> Array:
 
 
 def log_sigmoid(x: Array) -> Array:
-    """log σ(x) = -log(1 + exp(-x))."""
+    """log σ(x) = -log(1 + exp(-x)).
+
+    Derivative: σ(-x) = 1 - exp(y). Range: (-inf, 0); x at -inf, 0 at inf.
+
+    >>> [round(y, 4) for y in log_sigmoid(jnp.array([-1.0, 2.0])).tolist()]
+    [-1.3133, -0.1269]
+    """
     return -softplus(-x)
 
 
@@ -125,7 +164,13 @@ def d_log_sigmoid(y: Array) -> Array:
 
 
 def softsign(x: Array) -> Array:
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    Derivative: 1 / (1 + |x|)². Range: (-1, 1). Source: Glorot, Bengio 2010.
+
+    >>> [round(y, 4) for y in softsign(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.5, 0.6667]
+    """
     most = float(jnp.finfo(x.dtype).max)  # stands for infinity, whose quotient would be NaN
     x = jnp.where(x > most, most, jnp.where(x < -most, -most, x))
     return x / (1 + jnp.where(x > 0, x, -x))
@@ -137,7 +182,14 @@ def d_softsign(x: Array) -> Array:
 
 
 def silu(x: Array) -> Array:
-    """x σ(x)."""
+    """x σ(x), also called swish.
+
+    Derivative: σ(x) (1 + x σ(-x)), in [-0.0998, 1.0998]. Range: [-0.2785, inf), the least value at
+    x = -1.2785; 0 at -inf, x at inf. Source: Hendrycks, Gimpel 2016; Elfwing, Uchibe, Doya 2018.
+
+    >>> [round(y, 4) for y in silu(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.2689, 1.7616]
+    """
     low = tail(x)
     f, g = decay(low)
     return jnp.where(x > 0, x, low * f * g) / (1 + f * g)
@@ -159,7 +211,14 @@ def d_silu(x: Array) -> Array:
 
 
 def mish(x: Array) -> Array:
-    """x tanh(softplus(x)), where tanh(log(1 + w)) = w (w + 2) / (w (w + 2) + 2) with w = exp(x)."""
+    """x tanh(softplus(x)), where tanh(log(1 + w)) = w (w + 2) / (w (w + 2) + 2) with w = exp(x).
+
+    Derivative: see `d_mish`; in [-0.1125, 1.0885]. Range: [-0.3088, inf), the least value at
+    x = -1.1924; 0 at -inf, x at inf. Source: Misra 2019.
+
+    >>> [round(y, 4) for y in mish(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.3034, 1.944]
+    """
     low = tail(x)
     f, g = decay(low)
     e = f * g

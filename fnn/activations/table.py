@@ -1,4 +1,4 @@
-"""Activations: the layer, and the one table of rows, each a value, its derivative and the side that it reads.
+"""The activations: a table of functions, their derivatives, and the side that each derivative reads.
 
 The numerics are in piecewise.py, smooth.py and normal.py, every derivative right under its value.
 Measured on a CPU over every finite number (`python -m experiments.bench.activations`), all within:
@@ -33,12 +33,26 @@ class _With:
     f: Callable[[Array, float], Array]
     parameter: float
 
+    def __post_init__(self) -> None:
+        vars(self).update(__doc__=self.f.__doc__)
+
     def __call__(self, x: Array) -> Array:
         return self.f(x, self.parameter)
 
 
 def leaky_relu_with(slope: float = 0.01) -> Activation:
-    """x where x > 0, else slope * x. Raises InputError for a negative slope: y would not tell x's sign."""
+    """Make the activation x where x > 0, else slope * x; `leaky_relu` has the slope 0.01.
+
+    Args:
+        slope: a finite number >= 0.
+
+    Raises:
+        InputError: for a negative slope, with which the output would not tell the sign of the input.
+
+    >>> import jax.numpy as jnp
+    >>> print(leaky_relu_with(0.25)(jnp.array([-1.0, 2.0])))
+    [-0.25  2.  ]
+    """
     if not 0 <= slope < inf:
         raise InputError(
             "leaky_relu", "a finite slope >= 0", repr(slope), "fnn.activations.leaky_relu_with(slope=0.01)"
@@ -49,7 +63,18 @@ def leaky_relu_with(slope: float = 0.01) -> Activation:
 
 
 def elu_with(alpha: float = 1.0) -> Activation:
-    """x where x > 0, else alpha (exp(x) - 1)."""
+    """Make the activation x where x > 0, else alpha (exp(x) - 1); `elu` has the alpha 1.
+
+    Args:
+        alpha: a finite number.
+
+    Raises:
+        InputError: where alpha is not finite.
+
+    >>> import jax.numpy as jnp
+    >>> [round(y, 4) for y in elu_with(0.5)(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.3161, 2.0]
+    """
     if not isfinite(alpha):
         raise InputError("elu", "a finite alpha", repr(alpha), "fnn.activations.elu_with(alpha=1.0)")
     name = "elu" if alpha == 1 else f"elu(alpha={alpha})"
@@ -57,7 +82,18 @@ def elu_with(alpha: float = 1.0) -> Activation:
 
 
 def celu_with(alpha: float = 1.0) -> Activation:
-    """x where x > 0, else alpha (exp(x / alpha) - 1). Raises InputError unless alpha > 0."""
+    """Make the activation x where x > 0, else alpha (exp(x / alpha) - 1); `celu` has the alpha 1.
+
+    Args:
+        alpha: a finite number > 0.
+
+    Raises:
+        InputError: where alpha is not finite, or not > 0.
+
+    >>> import jax.numpy as jnp
+    >>> [round(y, 4) for y in celu_with(2.0)(jnp.array([-1.0, 2.0])).tolist()]
+    [-0.7869, 2.0]
+    """
     if not 0 < alpha < inf:
         raise InputError("celu", "a finite alpha > 0", repr(alpha), "fnn.activations.celu_with(alpha=1.0)")
     name = "celu" if alpha == 1 else f"celu(alpha={alpha})"
@@ -72,24 +108,24 @@ def _row(f: Callable[[Array], Array], df: Any, of: Any) -> Activation:
 # derivative; the input where rounding has wiped that out (1 - y² of a tanh that has become 1), or where two
 # inputs share an output. Either way a chain keeps one boundary.
 # fmt: off
-identity     = _row(piecewise.identity,     None,                     "neither")
-relu         = _row(piecewise.relu,         piecewise.d_relu,         "output")  # y > 0 where x > 0
-leaky_relu   = leaky_relu_with(slope=0.01)                                     # output: likewise
-relu_squared = _row(piecewise.relu_squared, piecewise.d_relu_squared, "input")   # y overflows sooner
-relu6        = _row(piecewise.relu6,        piecewise.d_relu6,        "output")  # y = x inside
-hard_tanh    = _row(piecewise.hard_tanh,    piecewise.d_hard_tanh,    "output")  # y = x inside
-hard_sigmoid = _row(piecewise.hard_sigmoid, piecewise.d_hard_sigmoid, "input")   # y rounds to 1
-hard_silu    = _row(piecewise.hard_silu,    piecewise.d_hard_silu,    "input")   # two x for a y
-elu          = elu_with(alpha=1.0)                                             # input: y rounds to -alpha
-celu         = celu_with(alpha=1.0)                                            # input: likewise
-selu         = _row(smooth.selu,            smooth.d_selu,            "input")   # likewise
-sigmoid      = _row(smooth.sigmoid,         smooth.d_sigmoid,         "input")   # y rounds to 1
-tanh         = _row(smooth.tanh,            smooth.d_tanh,            "input")   # y rounds to 1
-softsign     = _row(smooth.softsign,        smooth.d_softsign,        "input")   # y rounds to 1
-softplus     = _row(smooth.softplus,        smooth.d_softplus,        "output")  # 1 - exp(-y)
-log_sigmoid  = _row(smooth.log_sigmoid,     smooth.d_log_sigmoid,     "output")  # 1 - exp(y)
-silu         = _row(smooth.silu,            smooth.d_silu,            "input")   # two x for a y
-mish         = _row(smooth.mish,            smooth.d_mish,            "input")   # likewise
-gelu         = _row(normal.gelu,            normal.d_gelu,            "input")   # likewise
-gelu_tanh    = _row(normal.gelu_tanh,       normal.d_gelu_tanh,       "input")   # likewise
-softmax      = Softmax()
+identity: Activation =     _row(piecewise.identity,     None,                     "neither")
+relu: Activation =         _row(piecewise.relu,         piecewise.d_relu,         "output")  # y tells x > 0
+leaky_relu: Activation =   leaky_relu_with(slope=0.01)  # output: likewise
+relu_squared: Activation = _row(piecewise.relu_squared, piecewise.d_relu_squared, "input")   # y overflows
+relu6: Activation =        _row(piecewise.relu6,        piecewise.d_relu6,        "output")  # y = x inside
+hard_tanh: Activation =    _row(piecewise.hard_tanh,    piecewise.d_hard_tanh,    "output")  # y = x inside
+hard_sigmoid: Activation = _row(piecewise.hard_sigmoid, piecewise.d_hard_sigmoid, "input")   # y rounds to 1
+hard_silu: Activation =    _row(piecewise.hard_silu,    piecewise.d_hard_silu,    "input")   # two x for a y
+elu: Activation =          elu_with(alpha=1.0)     # input: y rounds to -alpha
+celu: Activation =         celu_with(alpha=1.0)    # input: likewise
+selu: Activation =         _row(smooth.selu,            smooth.d_selu,            "input")   # likewise
+sigmoid: Activation =      _row(smooth.sigmoid,         smooth.d_sigmoid,         "input")   # y rounds to 1
+tanh: Activation =         _row(smooth.tanh,            smooth.d_tanh,            "input")   # y rounds to 1
+softsign: Activation =     _row(smooth.softsign,        smooth.d_softsign,        "input")   # y rounds to 1
+softplus: Activation =     _row(smooth.softplus,        smooth.d_softplus,        "output")  # 1 - exp(-y)
+log_sigmoid: Activation =  _row(smooth.log_sigmoid,     smooth.d_log_sigmoid,     "output")  # 1 - exp(y)
+silu: Activation =         _row(smooth.silu,            smooth.d_silu,            "input")   # two x for a y
+mish: Activation =         _row(smooth.mish,            smooth.d_mish,            "input")   # likewise
+gelu: Activation =         _row(normal.gelu,            normal.d_gelu,            "input")   # likewise
+gelu_tanh: Activation =    _row(normal.gelu_tanh,       normal.d_gelu_tanh,       "input")   # likewise
+softmax: Softmax =         Softmax()

@@ -1,4 +1,4 @@
-"""Which training examples did it: scores of training examples."""
+"""Scores of training examples: which of them a prediction depends on."""
 
 from fnn.attribution.scores import el2n as el2n
 from fnn.attribution.scores import grand as grand

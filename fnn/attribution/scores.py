@@ -1,4 +1,4 @@
-"""Which training examples did it: influence on a test loss, TracIn, GraNd and EL2N.
+"""Scores of training examples: influence on a test loss, TracIn, GraNd and EL2N.
 
 All are inner products and norms of example gradients, each of the example's own loss (see
 `losses_and_readings`), read from the factors without a gradient of each example.
@@ -50,6 +50,16 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     Cost: a gradient of the test loss, one `inverse`, and a pass over the training examples, 2ntkj flops a
     layer.
     Source: Koh, Liang 2017, whose score has the other sign; for its meaning Bae et al. 2022.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> x, target = jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))
+    >>> inverse = fnn.curvature.conjugate_gradients(
+    ...     lambda v: fnn.curvature.ggn_product(net, loss)(params, x, target, v), damping=0.5
+    ... )
+    >>> scores = influence(net, loss, inverse)(params, x, target, x[:1], target[:1])
+    >>> [round(score, 3) for score in scores.tolist()]
+    [0.333, 1.333]
     """
     loss = as_objective("influence", loss)
     products = losses_and_readings(net, loss, inner_product)
@@ -86,6 +96,13 @@ def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
 
     Cost: two passes a checkpoint and their Gram matrix, 2nm(k + j) flops a layer.
     Source: Pruthi et al. 2020.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> x, target = jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))
+    >>> print(tracin(net, loss)([(params, 0.5)], x, target, x[:1], target[:1]))
+    [[0.5]
+     [2. ]]
     """
     loss = as_objective("tracin", loss)
     factors_of, pairs_of = losses_and_readings(net, loss, as_factors), losses_and_readings(net, loss, gram)
@@ -125,6 +142,11 @@ def grand(net: Layer, loss: Any) -> Callable[..., Any]:
 
     Cost: one pass, 2n(k + j) flops a layer; no gradient is made.
     Source: Paul, Ganguli, Dziugaite 2021.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> print(grand(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))))
+    [1. 4.]
     """
     loss = as_objective("grand", loss)
     squares = losses_and_readings(net, loss, squared_norm)
@@ -151,6 +173,11 @@ def el2n(net: Layer, loss: Objective) -> Callable[..., Any]:
 
     Cost: a forward pass.
     Source: Paul, Ganguli, Dziugaite 2021.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> print(el2n(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))))
+    [1. 2.]
     """
     loss = as_objective("el2n", loss)
 

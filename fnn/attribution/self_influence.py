@@ -27,6 +27,11 @@ def self_influence(damping: float) -> Reader:
         InputError: on a call, where the damping is not > 0 in the dtype of the blocks.
 
     Cost: 2n(k^2 + j^2 + kj) flops for one token.
+
+    >>> one = jnp.ones((1, 1))
+    >>> factor, block = Outer(one, 3 * one), Eigen(one, one, one)
+    >>> print(self_influence(damping=0.5)(factor, one, block))
+    [6.]
     """
 
     @reader()

@@ -1,6 +1,6 @@
 """Which boundaries of a chain are kept, and which segments of it are run again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fnn.core import Composition, Layer
@@ -10,7 +10,17 @@ Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of
 
 
 class Segment(NamedTuple):
-    """Layers start .. stop - 1 of a chain: their inner boundaries are made again in the backward."""
+    """Layers of a chain whose inner boundaries are not kept, but recomputed in the backward.
+
+    Args:
+        start: the number of its first layer.
+        stop: the number after that of its last layer.
+        plan: the segments inside of it, numbered from its own first layer, for its second run.
+
+    >>> import fnn
+    >>> fnn.Serial(fnn.Dense(3), fnn.relu, fnn.Dense(3), plan=(Segment(0, 2),))
+    Serial(Dense(3), relu, Dense(3), plan=[(0, 2)])
+    """
 
     start: int
     stop: int
@@ -22,16 +32,16 @@ class Segment(NamedTuple):
 
 
 def rebuilds(layer: Layer) -> bool:
-    """Tell whether a layer makes its output again from what it keeps itself."""
+    """Return whether a layer makes its output again from what it keeps itself."""
     return isinstance(layer, Composition) and layer.rebuilds
 
 
 def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
     """Choose the smallest set of boundaries from which all needed ones follow by cheap layers alone.
 
-    Walk the chain once. A needed boundary is within reach if cheap layers lead to it from a kept one; if
-    it is not, it is kept. For dense-gelu-dense that leaves the pre-activation only, for dense-relu-dense
-    the activation only. One that its layer rebuilds from what it keeps itself is within reach, too.
+    The chain is walked once. A needed boundary is within reach if cheap layers lead to it from a kept one, or
+    if its layer rebuilds it from what it keeps itself; one that is not within reach is kept. For
+    dense-gelu-dense that leaves the pre-activation only, for dense-relu-dense the activation only.
     """
     needed = {i + (side == "output") for i, layer in enumerate(layers) for side in layer.needs}
     kept, reachable = [], False
@@ -44,15 +54,56 @@ def kept_boundaries(layers: tuple[Layer, ...]) -> tuple[int, ...]:
 
 
 def rebuilt(layers: tuple[Layer, ...], kept: tuple[int, ...]) -> bool:
-    """Tell whether cheap layers alone lead from a kept inner boundary to the chain's output."""
+    """Return whether cheap layers alone lead from a kept inner boundary to the chain's output.
+
+    Args:
+        layers: the layers of the chain.
+        kept: the numbers of the kept boundaries.
+    """
     reachable = False
     for i, layer in enumerate(layers):
         reachable = rebuilds(layer) or ((reachable or 0 < i in kept) and layer.cheap)
     return reachable
 
 
+def reach(
+    blocks: Sequence[tuple[Any, Layer]],
+    i: int,
+    params: Sequence[Any],
+    known: Boundaries,
+    extras: Sequence[Any],
+    hold: Callable[[Any], Any],
+) -> Any:
+    """Return a boundary of a chain, recomputed by cheap blocks where it is not known.
+
+    Args:
+        blocks: the chain's blocks, each with the number of its layer or the slice of its segment.
+        i: the number of the boundary.
+        params: the params of the layers.
+        known: the known boundaries by number, to which the recomputed ones are added.
+        extras: the extras of the blocks.
+        hold: a function through which what a recomputation starts from is passed.
+    """
+    if i not in known:
+        where, layer = blocks[i - 1]
+        if isinstance(layer, Composition) and layer.rebuilds:
+            known[i] = layer.rebuild(params[where], hold(extras[i - 1]))
+        else:
+            known[i - 1] = hold(reach(blocks, i - 1, params, known, extras, hold))
+            known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
+    return known[i]
+
+
 def check_plan(plan: Sequence[Segment], layers: int) -> None:
-    """Raise unless the segments lie in the chain, one behind the other."""
+    """Check that segments lie in a chain, one after the other.
+
+    Args:
+        plan: the segments, in order.
+        layers: the number of layers of the chain.
+
+    Raises:
+        InputError: where they do not.
+    """
     end = 0
     for start, stop, _ in plan:
         if not end <= start < stop <= layers:

@@ -15,18 +15,27 @@ from fnn.sharding import added, cut, joined, placed_like
 
 @dataclass(frozen=True, repr=False)
 class Skip(Composition):
-    """Add a layer's output to its input: y = x + f(x). params: the layer's own.
+    """Add a layer's output to its input, y = x + f(x). params: the layer's own.
 
-    The layer must keep shape and dtype. What the backward reads is what the layer's backward reads; an
-    output that it reads is no boundary of the chain outside, so it is among the extras.
-    Source: He et al. 2016.
+    The backward reads what the layer's backward reads; if that is the layer's output, it is among the extras,
+    as the chain outside does not have it. Source: He et al. 2016.
+
+    Args:
+        layer: the layer f, which must keep shape and dtype.
+
+    Raises:
+        InputError: where `layer` is no layer, or, on use, changes shape or dtype.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Skip(fnn.relu), (), jnp.array([-1.0, 2.0]))
+    Array([-1.,  4.], dtype=float32)
     """
 
     layer: Layer
     __repr__ = brief
     equations = ("{y} = {x} + {f0}",), ("d{x} = d{y}", "d{f0} = d{y}")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Skip", (self.layer,), "fnn.Skip(fnn.Serial(a, b))")
         inner = self.layer
         vars(self).update(
@@ -41,7 +50,7 @@ class Skip(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer; its output is kept if it reads that."""
+        """List the one layer; its output is kept if its backward reads it."""
         return [Part(".layer", self.layer, params, x, key, keeps=self.layer.needs & {"output"})]
 
     def init(self, key: Any, x: Any) -> Any:
@@ -84,17 +93,27 @@ class Skip(Composition):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Parallel(Composition):
-    """Run layers on the same input and join their outputs. params: a tuple with the params of each.
+    """Run layers on the same input, and add or concatenate their outputs. params: a tuple with those of each.
 
-    `join="sum"` adds the outputs, which must agree in shape and dtype (a skip with a projection is
-    `Parallel(f, Dense(j))`); `join="concatenate"` puts them behind each other on the last axis. Outputs
-    that the layers' backwards read are extras under "sum", slices of the output under "concatenate".
+    A skip connection with a projection is `Parallel(f, Dense(j))`. Outputs that the layers' backwards read
+    are extras under "sum", slices of the output under "concatenate".
+
+    Args:
+        layers: the layers, one or more.
+        join: "sum", for outputs of one shape and dtype; or "concatenate", along the last axis.
+
+    Raises:
+        InputError: where an argument is no layer, `join` is another, or, on use, the outputs do not fit.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Parallel(fnn.relu, fnn.identity), ((), ()), jnp.array([-1.0, 2.0]))
+    Array([-1.,  4.], dtype=float32)
     """
 
     layers: tuple[Layer, ...]
     join: Literal["sum", "concatenate"]
 
-    def __init__(self, *layers: Layer, join: Literal["sum", "concatenate"] = "sum"):
+    def __init__(self, *layers: Layer, join: Literal["sum", "concatenate"] = "sum") -> None:
         check_layers("Parallel", layers, "fnn.Parallel(a, b)")
         if join not in ("sum", "concatenate"):
             fix = 'fnn.Parallel(a, b, join="sum")'
@@ -117,7 +136,7 @@ class Parallel(Composition):
         return Parallel(*layers, join=self.join)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers; under "sum" the outputs are kept that they read."""
+        """List the layers; under "sum" each keeps its output if its backward reads it."""
         held = frozenset({"output"}) if self.join == "sum" else frozenset()
         return [
             Part(f".layers[{i}]", layer, params[i], x, key, keeps=layer.needs & held)
@@ -134,7 +153,7 @@ class Parallel(Composition):
         return tuple(params)
 
     def forward(self, params: tuple[Any, ...], x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
-        """y = f_0(x) + f_1(x) + ..., or the outputs behind each other"""
+        """y = f_0(x) + f_1(x) + ..., or the outputs concatenated"""
         check_params("Parallel", params, len(self.layers))
         outputs, extras = [], []
         for i, layer in enumerate(self.layers):
@@ -145,7 +164,7 @@ class Parallel(Composition):
         return self._join(outputs), (self._kept(outputs), tuple(extras))
 
     def recompute(self, params: tuple[Any, ...], x: Any, extras: tuple[Any, Any]) -> Any:
-        """y = f_0(x) + f_1(x) + ..., or the outputs behind each other"""
+        """y = f_0(x) + f_1(x) + ..., or the outputs concatenated"""
         layers = zip(self.layers, params, extras[1], strict=True)
         return self._join([layer.recompute(param, x, extra) for layer, param, extra in layers])
 
@@ -221,4 +240,4 @@ def _join_equations(layers: tuple[Layer, ...], join: str) -> Equations:
 
 @jax.tree_util.register_static
 class Cuts(tuple[int, ...]):
-    """Where the concatenated output is cut: part of the residuals' structure, not of their data."""
+    """The indices at which the concatenated output is cut: static, so a part of the residuals' structure."""

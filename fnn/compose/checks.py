@@ -1,4 +1,4 @@
-"""What compositions ask of what they are given."""
+"""Checks of the arguments of compositions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,16 @@ from fnn.errors import InputError, describe
 
 
 def check_layers(who: str, layers: Sequence[Any], fix: str) -> None:
-    """Raise unless there are layers, and layers alone."""
+    """Check that all arguments of a composition are layers, and that there is one.
+
+    Args:
+        who: the name of the composition, for the error message.
+        layers: its arguments.
+        fix: a right call, for the error message.
+
+    Raises:
+        InputError: where one is no layer, or there is none.
+    """
     for layer in layers:
         if not isinstance(layer, Layer):
             if isinstance(layer, (list, tuple)):
@@ -28,24 +37,49 @@ def check_layers(who: str, layers: Sequence[Any], fix: str) -> None:
 def check_same(
     who: object, x: Any, y: Any, fix: str, what: str = "the layer's output like its input"
 ) -> None:
-    """Raise unless `y` has the structure, shapes and dtypes of `x`."""
+    """Check that a tree of arrays has the structure, shapes and dtypes of another.
+
+    Args:
+        who: the composition, for the error message.
+        x: the tree that is right.
+        y: the tree to check.
+        fix: a right call, for the error message.
+        what: what is expected, for the error message.
+
+    Raises:
+        InputError: where it has not.
+    """
     if not same_shapes((x, y)):
         raise InputError(who, f"{what}, {describe(x)}", describe(y), fix)
 
 
 def check_params(who: str, params: Any, count: int) -> None:
-    """Raise unless `params` are a tuple with those of `count` layers."""
+    """Check that params are a tuple with those of a given number of layers.
+
+    Args:
+        who: the name of the composition, for the error message.
+        params: the params.
+        count: the number of layers.
+
+    Raises:
+        InputError: where they are not.
+    """
     if not isinstance(params, (tuple, list)) or len(params) != count:
         wanted = f"a tuple of params for {count} layers"
         raise InputError(who, wanted, describe(params), "params = fnn.init(net, key, x)")
 
 
 def key_of(key: Any, i: int) -> Any:
-    """Return the key of layer `i`, None where there is none."""
+    """Return the key of a layer; None where there is none.
+
+    Args:
+        key: the random key of the composition, or None.
+        i: the number of the layer.
+    """
     return None if key is None else jax.random.fold_in(key, i)
 
 
 def coupled(layers: Sequence[Layer]) -> bool | None:
-    """Whether layers run together couple examples: True if one does, None if one does not say."""
+    """Return whether layers that run together couple examples: True if one does, None if one does not say."""
     said = [layer.couples_examples for layer in layers]
     return True if True in said else None if None in said else False

@@ -17,17 +17,20 @@ from fnn.sharding import added
 
 @dataclass(frozen=True, init=False, repr=False)
 class ByName(Composition):
-    """Layers by name, one for each entry of the output; what each of them takes, a subclass says.
+    """Layers by name, one for each entry of the output; a subclass says what each of them takes.
 
     The output is a dict or tuple. params: a dict with those of each layer that has any, or a tuple. What the
-    layers' backwards read are the input and entries of the output, so nothing is kept beside these two. A
-    layer draws its params by its name, whatever other layers there are.
+    layers' backwards read are the input and entries of the output, so nothing else is kept. A layer draws its
+    params by its name, whatever other layers there are.
+
+    Args:
+        layers: a dict of layers, or a tuple, whose names are 0, 1, ...
     """
 
     layers: tuple[Layer, ...]
     names: tuple[Name, ...]
 
-    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]):
+    def __init__(self, layers: Mapping[str, Layer] | Sequence[Layer]) -> None:
         _describe(self, named(type(self).__name__, layers))
 
     def __repr__(self) -> str:
@@ -43,25 +46,31 @@ class ByName(Composition):
 
     @abstractmethod
     def check_input(self, x: Any) -> None:
-        """Raise InputError unless `x` has what the layers take."""
+        """Check that an input has what the layers take. Raises: InputError."""
 
     @abstractmethod
     def entry(self, name: Name) -> Name | None:
-        """Return the entry of the input that a layer takes; None: the whole."""
+        """Return the entry of the input that a layer takes; None for the whole input."""
 
     @abstractmethod
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """Return the input's cotangent, None at first, with that of one layer's input put in."""
+        """Return the input's cotangent with that of one layer's input put in.
+
+        Args:
+            dx: the input's cotangent so far; None before the first layer.
+            name: the name of the layer.
+            more: the cotangent of the layer's input.
+        """
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers, each on what it takes."""
+        """List the layers, each with its input."""
         return [
             Part(place_of(name), f, share(params, name), self.input_of(x, name), key, entry=self.entry(name))
             for name, f in zip(self.names, self.layers, strict=True)
         ]
 
     def init(self, key: Any, x: Any) -> Any:
-        """Make each layer's params for the shape of what it takes."""
+        """Make each layer's params for the shape of its input."""
         self.check_input(x)
         made = {}
         for name, layer in zip(self.names, self.layers, strict=True):
@@ -70,7 +79,7 @@ class ByName(Composition):
         return gathered(made)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
-        """y[name] = the layer of that name at what it takes of x"""
+        """y[name] = the layer of that name at its input"""
         check_shares(type(self).__name__, params, self.names)
         self.check_input(x)
         outputs, extras = [], []
@@ -83,7 +92,7 @@ class ByName(Composition):
         return _like(self.names, outputs), tuple(extras)
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, ...]) -> Any:
-        """y[name] = the layer of that name at what it takes of x"""
+        """y[name] = the layer of that name at its input"""
         of_layers = zip(self.names, self.layers, extras, strict=True)
         return _like(
             self.names,
@@ -93,7 +102,7 @@ class ByName(Composition):
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, ...], dy: Any, read: Reading
     ) -> tuple[Any, Any]:
-        """dx = what the layers' dx, each at dy[name], make up"""
+        """dx = the layers' dx, each at dy[name], put together"""
         _check_cotangent(self, dy, self.names)
         readings, dx = {}, None
         for name, layer, extra in zip(self.names, self.layers, extras, strict=True):
@@ -110,18 +119,33 @@ class ByName(Composition):
         return list(zip(self.parts(params, x), outputs, extras, strict=True))
 
     def input_of(self, x: Any, name: Name) -> Any:
-        """Return what a layer takes of an input that may not be known."""
+        """Return what a layer takes of an input.
+
+        Args:
+            x: the input, or None where it is not known.
+            name: the name of the layer.
+        """
         entry = self.entry(name)
         return x if x is None or entry is None else x[entry]
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Each(ByName):
-    """Run a layer on each entry of a dict or tuple: `Each({"categories": f, "numbers": g})`, `Each((f, g))`.
+    """Run a layer of its own on each entry of a dict or tuple. The output has the entries of the input.
 
-    The output has the entries of the input. params: a dict with those of each entry whose layer has any, or a
-    tuple. What the layers' backwards read are entries of the input and of the output, so nothing is kept
-    beside these two. A layer draws its params by the entry's name, whatever other entries there are.
+    params: a dict with those of each entry whose layer has any, or a tuple. What the layers' backwards read
+    are entries of the input and of the output, so nothing else is kept. A layer draws its params by the
+    entry's name, whatever other entries there are.
+
+    Args:
+        layers: a dict of layers by the names of the entries, or a tuple of layers.
+
+    Raises:
+        InputError: where an entry is no layer, or, on use, the input has other entries.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> fnn.apply(fnn.Each((fnn.relu, fnn.identity)), ((), ()), (-jnp.ones(1), -jnp.ones(1)))
+    (Array([0.], dtype=float32), Array([-1.], dtype=float32))
     """
 
     def entry(self, name: Name) -> Name:
@@ -129,11 +153,11 @@ class Each(ByName):
         return name
 
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """dx[name] = the dx of the layer of that name"""
+        """dx[name] = the dx of the layer of that name. Args: `dx`, `name`, `more`, as for `ByName`."""
         return {**(dx or {}), name: more} if isinstance(name, str) else (*(dx or ()), more)
 
     def check_input(self, x: Any) -> None:
-        """Raise unless `x` is a dict, or a tuple, with just these entries."""
+        """Check that an input is a dict, or a tuple, with exactly these entries. Raises: InputError."""
         known = (
             list(x) if isinstance(x, dict) else list(range(len(x))) if isinstance(x, (tuple, list)) else []
         )
@@ -159,22 +183,32 @@ class Each(ByName):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Heads(ByName):
-    """Run layers on one input, for several outputs: `Heads({"actor": f, "critic": g})`, `Heads((f, g))`.
+    """Run layers on one input, for several outputs, which form a dict or tuple.
 
-    The output is a dict or tuple with what each gives. params: a dict with those of each that has any, or a
-    tuple. What the layers' backwards read are the input and entries of the output. A layer draws its params
-    by its name, whatever other heads there are. To join the outputs again see `fnn.Parallel`.
+    `fnn.Parallel` joins them again. params: a dict with those of each layer that has any, or a tuple. What
+    the layers' backwards read are the input and entries of the output. A layer draws its params by its name,
+    whatever other heads there are.
+
+    Args:
+        layers: a dict of layers by the names of the outputs, or a tuple of layers.
+
+    Raises:
+        InputError: where one is no layer.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> fnn.apply(fnn.Heads((fnn.relu, fnn.identity)), ((), ()), -jnp.ones(1))
+    (Array([0.], dtype=float32), Array([-1.], dtype=float32))
     """
 
     def entry(self, name: Name) -> None:
         """Return None: every layer takes the whole input."""
 
     def with_cotangent(self, dx: Any, name: Name, more: Any) -> Any:
-        """dx = the sum of the layers' dx"""
+        """dx = the sum of the layers' dx. Args: `dx`, `name`, `more`, as for `ByName`."""
         return more if dx is None else added(dx, more)
 
     def check_input(self, x: Any) -> None:
-        """Take any input: the layers check it themselves."""
+        """Accept any input, as the layers check it themselves."""
 
 
 def _describe(layer: ByName, layers: dict[Name, Layer]) -> None:

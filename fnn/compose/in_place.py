@@ -1,11 +1,11 @@
-"""Stacks that a loop writes into where they lie, so that no second copy of them exists.
+"""Stacks of params and state that a loop updates in place, so that no second copy of them exists.
 
 A compiler writes into a loop's carry in place only if it can tell that nothing reads the old value later. Two
-things make that plain. The params of a layer are taken off their stack once, before they are used. And the
-leaves are read and written in turn, each at a place that is not known before the last one is written:
+measures make that certain. The params of a layer are read from their stack once, before they are used. And
+the leaves are read and written in a fixed order, each at an index that depends on the leaf written before:
 first the param, which depends on all the others, then the state from its end, as the later parts of an
-optimizer read what the earlier ones give. The result is right whatever the update does; one that reads
-in another order costs a copy.
+optimizer read what the earlier ones return. The result is right for every update; an update that reads in
+another order costs a copy.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,15 @@ Place = tuple[Any, ...]  # an index for each stacked axis
 
 @dataclass(frozen=True)
 class InPlace:
-    """A reading that replaces what it reads by: each param, and what further trees have in its place.
+    """A reading that replaces what it reads by: each param, and the leaves of further trees at its place.
 
-    `rows` has a tuple `(param, *leaves)`, or such a tuple of stacks, in the place of each param; `params` are
-    those that stand at `place` of the stacks. `update(factor, param, *leaves)` returns the new tuple. A loop
-    carries the rows, so that they are written where they lie.
+    Args:
+        update: `update(factor, param, *leaves)` returns the new tuple `(param, *leaves)`.
+        params: the params that stand at `place` of the stacks.
+        rows: a tree like the params, with a tuple `(param, *leaves)`, or such a tuple of stacks, at each. A
+            loop carries the rows, so that they are updated in place.
+        place: an index for each stacked axis.
+        in_loop: whether this is the body of a loop.
     """
 
     update: Callable[..., tuple[Any, ...]]
@@ -42,11 +46,11 @@ class InPlace:
 
     @property
     def joins(self) -> Joins:
-        """The update wants the gradient alone."""
+        """How readings of parts of the examples are joined: the update uses the gradient alone."""
         return "gradient"
 
     def placed(self, in_loop: bool) -> "InPlace":
-        """Return the same reading, inside of a loop or not."""
+        """Return the same reading with another `in_loop`."""
         return replace(self, in_loop=in_loop)
 
     def mapped(self, share: Callable[[Any], Any]) -> "InPlace":
@@ -54,7 +58,7 @@ class InPlace:
         return replace(self, params=share(self.params), rows=share(self.rows))
 
     def holding(self, marks: Any) -> "InPlace":
-        """Return the same reading, but of marked params the factor as it is; the rows end with the marks."""
+        """Return a reading that returns the factor itself for marked params; its rows end with the marks."""
 
         def update(factor: Any, *row: Any) -> tuple[Any, ...]:
             *own, mark = row
@@ -68,7 +72,7 @@ class InPlace:
         return jax.tree.map(lambda _, row: row[0] if len(row) == 1 else row[:-1], self.params, readings)
 
     def split(self, axis: tuple[int, int]) -> "InPlace":
-        """Return the same reading with the first axis behind `place` split into two."""
+        """Return the same reading with the first axis after `place` reshaped to two."""
         at = len(self.place)
 
         def cut(leaf: Any, at: int) -> Any:
@@ -78,7 +82,7 @@ class InPlace:
         return replace(self, params=params, rows=jax.tree.map(lambda leaf: cut(leaf, at), self.rows))
 
     def merged(self, rows: Any) -> Any:
-        """Make the two axes behind `place` one again."""
+        """Reshape the two axes after `place` to one."""
         at = len(self.place)
         return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:at], -1, *leaf.shape[at + 2 :]), rows)
 
@@ -93,11 +97,11 @@ class InPlace:
         return jax.tree.map(one, factors, self.params, self.rows, is_leaf=is_factor)
 
     def enter(self) -> tuple[Any, None]:
-        """Carry the rows."""
+        """Return the rows, to carry, and None, to scan over."""
         return self.rows, None
 
     def stack(self, params: Any, carried: Any) -> Any:
-        """Return the params' stacks among the rows: of uses to come they are the old ones."""
+        """Return the params' stacks among the rows, which are updated for the uses that have run."""
 
         def one(_: Any, row: Any) -> Any:
             return _read(row[0], self.place)
@@ -105,13 +109,13 @@ class InPlace:
         return jax.tree.map(one, self.params, carried)
 
     def at_use(self, i: Any, carried: Any, scanned: None) -> tuple["InPlace", Any]:
-        """Return the reading of use `i`, by the params that stand there, taken off the rows' stacks."""
+        """Return the reading of use `i`, and its params, read from the rows' stacks."""
         place = (*self.place, i)
         own = jax.tree.map(lambda _, row: taken(row[0], place), self.params, carried)
         return replace(self, params=own, rows=carried, place=place, in_loop=True), own
 
     def leave(self, readings: Any) -> tuple[Any, None]:
-        """Carry the rows on."""
+        """Return the rows, to carry, and None, to stack."""
         return readings, None
 
     def finished(self, carried: Any, stacked: None) -> Any:
@@ -122,7 +126,12 @@ class InPlace:
 def taken(stack: Any, place: Place) -> Any:
     """Return what stands at `place` of a stack as an array of its own, read once and before it is used.
 
-    XLA on a CPU drops barriers, and would read the stack again for each use; not so what a branch gives.
+    On a CPU XLA removes barriers, and would read the stack again for each use; the result of a branch it
+    reads once.
+
+    Args:
+        stack: an array whose first axes are stacked.
+        place: an index for each stacked axis, () integers.
     """
 
     def branch(stack: Any, *place: Any) -> Any:
@@ -138,11 +147,18 @@ def taken(stack: Any, place: Place) -> Any:
 def replaced(
     update: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
 ) -> Any:
-    """Return the row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
+    """Return a row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
 
-    `param` stands at `place`; `factor` and it have so many stacked `axes` of their own. Cost: what `update`
-    costs, as the compiler leaves out what it does not write in a turn, and the memory of one leaf of one
-    layer.
+    Args:
+        update: the function that returns the new `(param, *leaves)`.
+        factor: the factor or the gradient of `param`.
+        param: what stands at `place` of the row's first stack.
+        row: the tuple `(param, *leaves)`, or such a tuple of stacks.
+        place: an index for each stacked axis of the row.
+        axes: the number of further stacked axes, which `factor` and `param` have themselves.
+
+    Cost: that of `update`, as the compiler removes what is not written in a turn, and the memory of one leaf
+    of one layer.
     """
     if axes:
 

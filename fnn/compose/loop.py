@@ -19,16 +19,22 @@ from fnn.sharding import placed_like, varying_like
 
 @dataclass(frozen=True)
 class Loop(Composition):
-    """Run `layer` n times on its own output. The extras are, stacked, the kept boundaries and the layer's
-    extras.
+    """Run a layer n times on its own output, in a scan: what `Repeat` is made of.
 
-    As `Repeat`, which see, but with a key for each use: n keys stacked, or None.
+    As `Repeat`, but with a key for each use: n keys stacked, or None. The extras are, stacked, the kept
+    boundaries and the layer's extras. Which boundaries are kept depends on the layer:
 
-    Of the boundaries between the uses there are four kinds. The layer reads its input, its output, or both:
-    then the boundary before (after) every use is kept, once for both neighbours. It finds its input from its
-    output (`reverses`): the last output alone is kept, outside. It makes its output again from what it keeps
-    (`rebuilds`): so a use's input follows from what the use before it keeps, and the first input is kept,
-    outside.
+    - It reads its input, its output, or both: the boundary before (after) every use is kept, once for both
+      neighbours.
+    - It finds its input from its output (`reverses`): the last output alone is kept, by the caller.
+    - It makes its output again from what it keeps (`rebuilds`): a use's input follows from what the use
+      before it keeps, and the first input is kept, by the caller.
+
+    Args:
+        layer: the layer, which must keep shape and dtype.
+        n: the number of uses.
+        shared: whether all uses have the same params; else the params are stacked on a first axis of size n.
+        place: the layer's place in the loop, for error messages.
     """
 
     layer: Layer
@@ -36,7 +42,7 @@ class Loop(Composition):
     shared: bool = False
     place: str = ".layer"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         layer = self.layer
         if self.follows:
             needs = frozenset(("input",))
@@ -70,7 +76,7 @@ class Loop(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer, with the params and the key of one use."""
+        """List the layer, with the params and the key of one use."""
         own = params if self.shared else jax.eval_shape(_first, params)
         reads_output_alone = self.layer.needs == {"output"}
         keeps = (
@@ -160,7 +166,7 @@ class Loop(Composition):
         return read.finished(carried, stacked), dx
 
     def inside(self, params: Any, x: Any, y: Any, extras: tuple[Any, Any]) -> list[tuple[Part, Any, Any]]:
-        """List the layer, its uses stacked: from what is kept, or run again, or backwards."""
+        """List the layer, its uses stacked: as kept, or run again, or run backwards from the output."""
         inputs = outputs = None
         if self.keeps_boundaries and "input" in self.layer.needs:
             inputs = extras[0]

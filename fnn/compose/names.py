@@ -1,4 +1,4 @@
-"""Layers that stand under names: where their params are, which keys they draw from, how they are written."""
+"""Layers under names: where their params are, and from which keys these are drawn."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,21 +23,33 @@ def quoted(name: Name) -> str:
 
 
 def own_key(key: Any, name: Name) -> Any:
-    """Return the key of the layer `name`, whatever layers stand beside it; None where there is none."""
+    """Return the key of a layer, whatever layers stand beside it; None where there is none.
+
+    Args:
+        key: the random key of the composition, or None.
+        name: the layer's name.
+    """
     if key is None:
         return None
     return jax.random.fold_in(key, name if isinstance(name, int) else crc32(name.encode()))
 
 
 def share(tree: Any, name: Name) -> Any:
-    """Return the part of params, or of a tree like them, that belongs to `name`; `()` where there is none."""
+    """Return the part of params that belongs to a name; `()` where there is none.
+
+    Args:
+        tree: the params, or a tree like them.
+        name: the layer's name.
+    """
     return tree.get(name, ()) if isinstance(name, str) else tree[name]
 
 
 def gathered(values: Mapping[Name, Any], like: Any = None) -> Any:
-    """Put what belongs to each name together as params are: a tuple, or a dict without those that have none.
+    """Undo `share`: a tuple of the values, or a dict without the names that have no params.
 
-    With `like`, params, the dict has the names that they have.
+    Args:
+        values: the part of each name.
+        like: params, for a dict that has the names that they have; None for a dict of all that have arrays.
     """
     if all(isinstance(name, int) for name in values):
         return tuple(values.values())
@@ -47,7 +59,16 @@ def gathered(values: Mapping[Name, Any], like: Any = None) -> Any:
 
 
 def check_shares(who: str, params: Any, names: Sequence[Name]) -> None:
-    """Raise unless `params` are a tuple with those of each layer, or a dict with no names but these."""
+    """Check that params are a tuple with those of each layer, or a dict with no names but these.
+
+    Args:
+        who: the name of the composition, for the error message.
+        params: the params.
+        names: the names of the layers.
+
+    Raises:
+        InputError: where they are not.
+    """
     fix = "params = fnn.init(net, key, x)"
     if all(isinstance(name, int) for name in names):
         if not isinstance(params, (tuple, list)) or len(params) != len(names):
@@ -59,7 +80,15 @@ def check_shares(who: str, params: Any, names: Sequence[Name]) -> None:
 
 
 def named(who: str, layers: Any) -> dict[Name, Layer]:
-    """Return layers by name, those of a sequence by number. Raises InputError for other names."""
+    """Return layers by name, those of a sequence by number.
+
+    Args:
+        who: the name of the composition, for the error message.
+        layers: a dict or a tuple of layers.
+
+    Raises:
+        InputError: where it is neither, or a name is no string.
+    """
     if isinstance(layers, Mapping):
         for name in layers:
             if not isinstance(name, str):

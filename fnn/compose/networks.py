@@ -27,15 +27,24 @@ def mlp(
 ) -> Serial:
     """Build a multilayer perceptron: dense layers with activations between them and a linear output.
 
-    `sizes` are the widths, the input's first: `mlp([784, 512, 10])` has one hidden layer. `activation` is
-    one for all hidden layers, or a sequence with one for each. `dropout` is the rate after each
-    activation, `dtype` what the layers compute in, `kernel_init` the weights' initializer (the default is
-    He's, for relu; the output layer's is LeCun's).
-
     params: `{"first": ..., "hidden": (..., ...), "output": ...}`, where "hidden" has `{"dense": ...}` for
-    each hidden layer after the first: depth, activations and dropout change neither names nor values of the
-    others. With `scan=True` the hidden layers, which must be alike, are one `Repeat`, so that depth costs no
-    compile time; "hidden" is then `fnn.stack` of the same params.
+    each hidden layer after the first: depth, activations and dropout change neither the names nor the initial
+    values of the others. With `scan=True` "hidden" is `fnn.stack` of the same params.
+
+    Args:
+        sizes: the numbers of features, the input's first: `[784, 512, 10]` has one hidden layer.
+        activation: one activation for all hidden layers, or a sequence with one for each.
+        bias: whether the dense layers have biases.
+        dropout: the rate of dropout after each activation, 0 <= dropout < 1.
+        dtype: the dtype in which the layers compute; None for the input's.
+        kernel_init: the initializer of the weights: He's for relu, as the default. The output layer's is
+            LeCun's.
+        scan: whether the hidden layers, which must be alike, are one `Repeat`, whose compile time does not
+            grow with the depth.
+
+    Raises:
+        InputError: where there are fewer than two sizes, the activations are not as many as the hidden
+            layers, or those are not alike and `scan` is True.
 
     >>> mlp([64, 32, 10])
     Serial(first=Dense(32, inputs=64), activation=relu, output=Dense(10, inputs=32))
@@ -79,9 +88,18 @@ def mlp(
 def gated(features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None) -> Serial:
     """Build a gated linear unit, f(x W_gate) * (x W_up): (..., k) -> (..., features).
 
-    Gate and up are packed in one weight (k, 2 * features) and one product: SwiGLU for silu, GEGLU for
-    gelu, GLU for sigmoid. A chain of a dense layer and a `Gate`, so that only the packed pre-activation is
-    kept. Source: Shazeer 2020.
+    Gate and up are one weight (k, 2 * features) and one product: SwiGLU for silu, GEGLU for gelu, GLU for
+    sigmoid. It is a chain of a dense layer and a `Gate`, which keeps only the pre-activation of both.
+    Source: Shazeer 2020.
+
+    Args:
+        features: the number of outputs, an integer >= 1.
+        activation: the activation f.
+        bias: whether the dense layer has a bias.
+        dtype: the dtype in which the dense layer computes; None for the input's.
+
+    Raises:
+        InputError: where `features` is no integer >= 1.
 
     >>> gated(8)
     Serial(Dense(16, bias=False), Gate())

@@ -1,4 +1,4 @@
-"""An order between computations that a compiler must keep."""
+"""A dependency between computations, which fixes their order for the compiler."""
 
 from typing import Any
 

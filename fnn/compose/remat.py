@@ -12,11 +12,24 @@ from fnn.reading import Reading
 
 @dataclass(frozen=True, repr=False)
 class Remat(Composition):
-    """Keep a layer's input alone, and run its forward again when its backward comes. params: the layer's.
+    """Keep a layer's input alone, and run its forward again before its backward. params: the layer's.
 
-    What the layer would have kept is alive while its own backward runs, and at no other time. The price is
-    a second forward; gradients are the same. With a key, the key is kept, and the noise is drawn again.
+    What the layer would have kept is alive only while its own backward runs. The cost is a second forward;
+    gradients are the same. With a key, the key is kept, and the noise is drawn from it again.
     Source: Griewank, Walther 2000; Chen et al. 2016.
+
+    Args:
+        layer: the layer.
+        place: the layer's place, for error messages.
+
+    Raises:
+        InputError: where `layer` is no layer.
+
+    >>> import fnn, jax, jax.numpy as jnp
+    >>> net, x = fnn.Remat(fnn.mlp([2, 8, 3])), jnp.ones((4, 2))
+    >>> _, residuals = fnn.forward(net, fnn.init(net, jax.random.key(0), x), x)
+    >>> jax.tree.map(jnp.shape, residuals.x), residuals.extras
+    ((4, 2), None)
     """
 
     layer: Layer
@@ -24,7 +37,7 @@ class Remat(Composition):
     __repr__ = brief
     needs = frozenset(("input",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Remat", (self.layer,), "fnn.Remat(fnn.Serial(a, b))")
         vars(self).update(layers=(self.layer,), couples_examples=self.layer.couples_examples)
 
@@ -33,7 +46,7 @@ class Remat(Composition):
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer, run again; of a forward the key is kept."""
+        """List the layer, run again; the key is kept."""
         return [Part(self.place, self.layer, params, x, key, keeps=frozenset({"key"}), again=True)]
 
     def init(self, key: Any, x: Any) -> Any:

@@ -15,17 +15,30 @@ from fnn.reading import Reading
 
 @dataclass(frozen=True, repr=False)
 class Repeat(Composition):
-    """Run `layer` n times, each time on the last output. The layer must keep shape and dtype.
+    """Run a layer n times, each time on the last output, in a scan.
 
-    params: the layer's own, stacked on a new first axis of size n; with `shared=True` one set of the
-    layer's params that all n uses share. The boundary before each use is kept if the layer's backward
-    reads it, once for both of its neighbours; of a dense layer with its gelu, say, the pre-activation alone,
-    from which the next use's input follows. Readers read inside the reverse scan, so that a stack of
-    factors need not exist; shared params get one factor, the uses joined along the summed axis.
+    params: the layer's own, stacked on a new first axis of size n; with `shared=True` one set that all n uses
+    share. The boundary before each use is kept if the layer's backward reads it, once for both of its
+    neighbours: for a dense layer and its gelu the pre-activation alone, from which the next use's input
+    follows. Readers read inside the reverse scan, so that a stack of factors need not exist; shared params
+    get one factor, the uses joined along the summed axis.
 
-    `every=k`, a divisor of n, keeps every k-th boundary alone: the k uses between two of them are run again
-    in the backward. It changes no params, no value and no noise, and gradients by rounding alone;
-    `fnn.memory.fit` finds k.
+    Args:
+        layer: the layer, which must keep shape and dtype.
+        n: the number of uses, an integer >= 1.
+        shared: whether all uses have the same params.
+        every: a divisor k of n: only every k-th boundary is kept, and the k uses between two of them are
+            recomputed in the backward. Params, values and noise stay the same, and gradients up to rounding;
+            `fnn.memory.fit` finds k.
+
+    Raises:
+        InputError: where `layer` is no layer or a number is out of its range, or, on use, the layer does not
+            keep shape and dtype.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> net, x = fnn.Repeat(fnn.Dense(4), 10), jnp.ones((2, 4))
+    >>> fnn.init(net, jax.random.key(0), x)["kernel"].shape
+    (10, 4, 4)
     """
 
     layer: Layer
@@ -34,7 +47,7 @@ class Repeat(Composition):
     every: int = 1
     __repr__ = brief
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Repeat", (self.layer,), "fnn.Repeat(fnn.Serial(a, b), n)")
         check_size("Repeat", "n", self.n)
         check_size("Repeat", "every", self.every)
@@ -61,11 +74,11 @@ class Repeat(Composition):
         return self.n // self.every if self.every > 1 else 1
 
     def with_layers(self, *layers: Layer) -> "Repeat":
-        """Return another layer, run as often."""
+        """Return the same repetition of another layer."""
         return replace(self, layer=layers[0])
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the one layer; with `every` a stretch of uses, run again."""
+        """List the layer; with `every` a stretch of uses, run again."""
         if not self.shared:
             params = jax.eval_shape(self._cut, params)
         keys = None if key is None else jax.eval_shape(self._keys, key)
@@ -99,7 +112,7 @@ class Repeat(Composition):
         return self.uses.rebuild(params, extras)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the one layer, all uses stacked; where stretches are run again, they are."""
+        """List the layer, all uses stacked; stretches are run again."""
         uses = Loop(self.layer, self.n, self.shared)
         if self.every > 1:
             inputs, keys = extras  # of the stretches

@@ -18,11 +18,23 @@ from fnn.sharding import cut, joined, placed_like
 class Reversible(Composition):
     """Add to the halves of the last axis in turn, y1 = x1 + f(x2), y2 = x2 + g(y1): (..., 2k) -> (..., 2k).
 
-    params: `(params of f, params of g)`. f and g must keep shape and dtype; what they keep is made again.
-    The backward reads the output and finds the input from it, x2 = y2 - g(y1), x1 = y1 - f(x2), by the same
-    second run of f and g: so `Repeat(Reversible(f, g), n)` keeps its last output alone, however large n is
-    (and the keys of noise). The input comes back up to rounding, and so do the gradients, to some n unit
-    roundoffs: wants float32 or wider. Source: Gomez et al. 2017.
+    params: `(params of f, params of g)`. The backward reads the output and finds the input from it, x2 = y2 -
+    g(y1), x1 = y1 - f(x2), by a second run of f and g, which makes again what f and g keep. So
+    `Repeat(Reversible(f, g), n)` keeps its last output alone (and the keys of noise), however large n is.
+    Input and gradients are found up to rounding, some n unit roundoffs: use float32 or wider.
+    Source: Gomez et al. 2017.
+
+    Args:
+        f: a layer (..., k) -> (..., k) that keeps shape and dtype.
+        g: another such layer.
+
+    Raises:
+        InputError: where one is no layer, or, on use, changes shape or dtype, or the last axis of x is odd.
+
+    >>> import fnn
+    >>> y = fnn.apply(fnn.Reversible(fnn.relu, fnn.relu), ((), ()), jnp.array([1.0, 2.0]))
+    >>> print(y)
+    [3. 5.]
     """
 
     f: Layer
@@ -42,7 +54,7 @@ class Reversible(Composition):
         ),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_layers("Reversible", (self.f, self.g), "fnn.Reversible(f, g)")
         vars(self).update(layers=(self.f, self.g), couples_examples=coupled((self.f, self.g)))
 
@@ -51,7 +63,7 @@ class Reversible(Composition):
         return Reversible(*layers)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
-        """List the layers f and g, both run again; of a forward the key is kept, once."""
+        """List the layers f and g, both run again; the key is kept, once."""
         half = jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] // 2), x.dtype)
         return [
             Part(".f", self.f, params[0], half, key, keeps=frozenset({"key"}), again=True, takes="other"),
@@ -102,7 +114,7 @@ class Reversible(Composition):
         return (of_x2, of_y1), dx, joined([y1 - f, x2], like=y)
 
     def inside(self, params: tuple[Any, Any], x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """f and g, run again from the output."""
+        """List f and g, run again from the output."""
         y1, y2 = jnp.split(y, 2, -1)
         g, of_g = self._run(1, params, y1, extras)
         f, of_f = self._run(0, params, y2 - g, extras)

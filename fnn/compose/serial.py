@@ -1,13 +1,13 @@
 """A chain of layers, described by its boundaries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
 
-from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, rebuilds, rebuilt
+from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, reach, rebuilds, rebuilt
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
@@ -25,18 +25,27 @@ Places = tuple[str, ...] | None
 class Serial(Composition):
     """Run layers one after the other: `Serial(a, b)`, or with names `Serial(encoder=a, head=b)`.
 
-    params: a tuple with those of each layer, or with names a dict with those of each layer that has any. A
-    layer draws them by its name, or where it has none by the number of layers with params before it.
+    params: a tuple with those of each layer; with names a dict with those of each layer that has any. A layer
+    draws them by its name, or where it has none by the number of layers with params before it. `net[0]`,
+    `net["encoder"]` and `net[:2]` are the layers and the shorter chain that stand there.
 
-    A chain inside a chain is one longer chain: `Serial(a, Serial(b, c))` is `Serial(a, b, c)`, and a chain
-    with names, or under one, has its own params but runs as a part of the whole. So boundaries are chosen for
-    the whole: `layers` are those of all chains inside, in the order in which they run. The extras are the
-    kept inner boundaries by number, and the layers' extras; the two ends belong to whoever runs the chain.
+    A chain inside a chain runs as a part of the whole, so that the kept boundaries are chosen for the whole:
+    `Serial(a, Serial(b, c))` equals `Serial(a, b, c)`; a chain with names, or inside of one, has its own
+    params. The attribute `layers` has the layers of all chains inside, in the order in which they run. The
+    extras are the kept inner boundaries by number, and the extras of the layers.
 
-    `net[0]`, `net["encoder"]` and `net[:2]` are the layers and the shorter chain that stand there.
+    Args:
+        layers: the layers, where they have no names.
+        named: the layers by name.
+        plan: the segments whose inner boundaries are not kept but recomputed, as `fnn.memory.fit` finds them.
+            A plan does not change params, values or gradients.
 
-    `plan` names segments that keep nothing but their input and are run again in the backward, each as a
-    chain with a plan of its own (`fnn.memory.fit` finds one). It changes no params, no value, no gradient.
+    Raises:
+        InputError: where an argument is no layer, only some have names, or the plan is of another chain.
+
+    >>> import fnn
+    >>> fnn.Serial(fnn.Dense(3), fnn.relu)[0]
+    Dense(3)
     """
 
     layers: tuple[Layer, ...]
@@ -123,12 +132,17 @@ class Serial(Composition):
         return self.spelling.shares(tree)
 
     def gathered(self, shares: Sequence[Any], params: Any) -> Any:
-        """Put such parts together again, in the structure of the params."""
+        """Undo `shares`.
+
+        Args:
+            shares: a part for each of `layers`.
+            params: the params of the chain, for the structure.
+        """
         return self.spelling.gathered(shares, params)
 
     @cached_property
     def blocks(self) -> tuple[tuple[int | slice, Layer], ...]:
-        """What is run one after the other: a layer, with its number, or a segment, with its slice."""
+        """What is run in turn: layers, each with its number, and segments, each with its slice."""
         found, i = [], 0
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
@@ -185,7 +199,7 @@ class Serial(Composition):
 
         def boundary(i: int, dy: Any) -> Any:
             hold = (lambda v: v) if read.in_loop else (lambda v: with_dependency(v, dy))
-            return self._reach(i, params, known, extras, hold)
+            return reach(blocks, i, params, known, extras, hold)
 
         readings = []
         for i, (where, layer) in reversed(list(enumerate(blocks))):
@@ -199,11 +213,12 @@ class Serial(Composition):
         return self.gathered(sum(reversed(readings), ()), of_chain), dy
 
     def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
-        """Return the same output again, without the input."""
-        return self._reach(len(self.blocks), self.shares(params), dict(extras[0]), extras[1], lambda v: v)
+        """Return the output again, without the input."""
+        end, params = len(self.blocks), self.shares(params)
+        return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
-        """List the blocks, from every boundary that is kept or that follows from one, by products too."""
+        """List the blocks, with every boundary that is kept or follows from a kept one."""
         known = {0: x, len(self.blocks): y} | extras[0]
         own, found = self.shares(params), []
         for i, (where, layer) in enumerate(self.blocks):
@@ -217,23 +232,8 @@ class Serial(Composition):
             found.append((Part(self._place(where), layer, own[where], v_in), v_out, extra))
         return found
 
-    def _reach(
-        self, i: int, params: tuple[Any, ...], known: Boundaries, extras: Any, hold: Callable[[Any], Any]
-    ) -> Any:
-        """Return v[i], made again where need be by cheap blocks; `hold` what that starts from."""
-        if i not in known:
-            where, layer = self.blocks[i - 1]
-            if isinstance(layer, Composition) and layer.rebuilds:
-                known[i] = layer.rebuild(params[where], hold(extras[i - 1]))
-            else:
-                known[i - 1] = hold(self._reach(i - 1, params, known, extras, hold))
-                known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
-        return known[i]
-
     def _key(self, where: int | slice, key: Any) -> Any:
-        """Return a layer's own key by its number, a segment's, which is the chain's: a plan changes no
-        noise.
-        """
+        """Return a layer's own key, or for a segment the chain's: a plan does not change the noise."""
         return key if isinstance(where, slice) else key_of(key, self.first + where)
 
     def _place(self, where: int | slice) -> str:

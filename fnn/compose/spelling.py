@@ -1,6 +1,6 @@
-"""How a chain is written: which of its layers stand under which names, and so where their params are.
+"""The names of a chain's layers, and so the structure of its params.
 
-A chain runs its layers one after the other whatever its spelling; names decide on the tree of params, on the
+A chain runs its layers one after the other whatever its names; names decide on the tree of params, on the
 keys that params are drawn from, and on the places in errors, and on nothing else.
 """
 
@@ -19,7 +19,12 @@ Item: TypeAlias = Union[int, "Spelling"]  # the number of a layer in the whole c
 
 @dataclass(frozen=True)
 class Spelling:
-    """The names of a chain's items, and for each the number of its layer or the spelling of its chain."""
+    """The names of a chain's items, and for each the number of its layer or the spelling of its chain.
+
+    Args:
+        names: the items' names, or their numbers where they have none.
+        items: for each the number of a layer, or the spelling of a chain inside.
+    """
 
     names: tuple[Name, ...]
     items: tuple[Item, ...]
@@ -54,7 +59,12 @@ class Spelling:
         return Spelling(self.names, tuple(_shifted(item, by) for item in self.items))
 
     def between(self, start: int, stop: int) -> tuple["Spelling", int]:
-        """Return the spelling of the items start .. stop - 1, and the number of the first one's layer."""
+        """Return the spelling of some items, and the number of the first one's layer.
+
+        Args:
+            start: the number of the first item.
+            stop: the number after that of the last.
+        """
         skipped = Spelling(self.names[:start], self.items[:start]).size
         items = tuple(_shifted(item, -skipped) for item in self.items[start:stop])
         names = self.names[start:stop] if self.named else tuple(range(len(items)))
@@ -79,7 +89,15 @@ class Spelling:
                 yield from item.places(place)
 
     def check(self, who: str, params: Any) -> None:
-        """Raise InputError unless `params` are those of such a chain."""
+        """Check that params are those of such a chain.
+
+        Args:
+            who: the name of the composition, for the error message.
+            params: the params.
+
+        Raises:
+            InputError: where they are not.
+        """
         check_shares(who, params, self.names)
         for name, item in zip(self.names, self.items, strict=True):
             if not isinstance(item, int) and (not self.named or name in params):
@@ -95,7 +113,12 @@ class Spelling:
         return tuple(found)
 
     def gathered(self, shares: Sequence[Any], like: Any) -> Any:
-        """Put the layers' shares together again, in the structure of `like`, params of the chain."""
+        """Undo `shares`: return the params with these shares.
+
+        Args:
+            shares: the share of each layer.
+            like: params of the chain, for the structure.
+        """
         values, start = {}, 0
         for name, item in zip(self.names, self.items, strict=True):
             stop = start + (1 if isinstance(item, int) else item.size)
@@ -105,10 +128,19 @@ class Spelling:
         return gathered(values, like)
 
     def init(self, layers: Sequence[Layer], key: Any, x: Any, places: Iterator[str]) -> tuple[Any, Any]:
-        """Make the params of each layer for the shape that reaches it; return them, and the output's shape.
+        """Make the params of each layer for the shape that reaches it.
 
         A layer draws from a key by its name, or by the number of layers with params before it: one without
         params changes nothing for those after it.
+
+        Args:
+            layers: the layers of the whole chain.
+            key: the random key.
+            x: the shape of the input.
+            places: the places of the layers, for error messages.
+
+        Returns:
+            the params, and the shape of the output.
         """
         values, count = {}, 0
         for name, item in zip(self.names, self.items, strict=True):
@@ -124,9 +156,13 @@ class Spelling:
 
 
 def spliced(entries: Mapping[Name, Spelling | None], named: bool) -> tuple[Spelling, list[int]]:
-    """Return the spelling of a chain of these, layers (None) and chains, and where each begins.
+    """Return the spelling of a chain of layers and chains, and the number of the first layer of each.
 
     A chain without names in a chain without names is a part of it.
+
+    Args:
+        entries: for each name the spelling of a chain; None for a layer.
+        named: whether the new chain has names.
     """
     names, items, starts, start = [], [], [], 0
     for name, inner in entries.items():

@@ -1,21 +1,26 @@
-"""Params of layers one after the other, and the same params stacked, as a scan over these layers has them."""
+"""Params of layers one after the other, stacked as a `Repeat` has them, and unstacked."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import same_shapes
+from fnn.arrays import PyTree, same_shapes
 from fnn.errors import InputError, describe
 
 
 def stack(params: Sequence[PyTree[Array]]) -> PyTree[Array]:
     """Stack the params of n layers that are alike on a new first axis: a chain's become a `Repeat`'s.
 
-    Args: `params`, the params of each layer, or trees like them (gradients, an optimizer's moments).
-    Returns: one tree with leaves (n, ...).
-    Raises: InputError where they are none, or differ in structure, shapes or dtypes.
+    Args:
+        params: the params of each layer, or trees like them (gradients, an optimizer's moments).
+
+    Returns:
+        one tree with leaves (n, ...).
+
+    Raises:
+        InputError: where they are none, or differ in structure, shapes or dtypes.
 
     >>> stack([{"bias": jnp.zeros(3)}, {"bias": jnp.ones(3)}])["bias"].shape
     (2, 3)
@@ -27,9 +32,16 @@ def stack(params: Sequence[PyTree[Array]]) -> PyTree[Array]:
 
 
 def unstack(params: PyTree[Array]) -> tuple[PyTree[Array], ...]:
-    """Undo `stack`: return the params of each of n layers, from leaves (n, ...).
+    """Undo `stack`: return the params of each of n layers.
 
-    Raises: InputError where the leaves have no first axis of one size.
+    Args:
+        params: a tree with leaves (n, ...).
+
+    Returns:
+        a tuple of n trees with leaves (...).
+
+    Raises:
+        InputError: where the leaves have no first axis of one size.
 
     >>> len(unstack({"bias": jnp.zeros((2, 3)), "kernel": jnp.zeros((2, 4, 3))}))
     2

@@ -2,9 +2,9 @@
 
 from fnn.curvature.eigen import Eigen as Eigen
 from fnn.curvature.eigen import eigen as eigen
-from fnn.curvature.eigen import ekfac as ekfac
 from fnn.curvature.eigen import kronecker_multiply as kronecker_multiply
 from fnn.curvature.eigen import kronecker_solve as kronecker_solve
+from fnn.curvature.ekfac import ekfac as ekfac
 from fnn.curvature.ggn import ggn_diagonal as ggn_diagonal
 from fnn.curvature.kfac import kfac as kfac
 from fnn.curvature.kfac import scale_by_kfac as scale_by_kfac

@@ -12,25 +12,28 @@ import jax
 import jax.numpy as jnp
 
 from fnn.arrays import canonical
-from fnn.core import Layer, Params, forward
-from fnn.curvature.ggn import over_seeds
 from fnn.curvature.kronecker import Kronecker, is_block
-from fnn.errors import InputError, describe, split_key
+from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total
-from fnn.losses.objective import Objective
-from fnn.readers.coupling import check_uncoupled
-from fnn.readers.moments import sum_of_squares
-from fnn.readers.seeding import check_begins, refuted, without_params
-from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, seeded_reader
+from fnn.readers.seeding import check_begins, refuted
 from fnn.sharding import joined
 
 
 class Eigen(NamedTuple):
-    """A block in its eigenbasis."""
+    """A block of the curvature in its eigenbasis.
 
-    inputs: Any  # (k, k), eigenvectors in columns; None for a table, which is diagonal as it stands
-    outputs: Any  # (j, j)
-    values: Any  # (k, j)
+    Args:
+        inputs: (k, k), the eigenvectors in columns; None for a table, whose `inputs` are diagonal.
+        outputs: (j, j), the eigenvectors in columns.
+        values: (k, j), the eigenvalues.
+
+    >>> Eigen(None, jnp.eye(2), jnp.ones((4, 2))).values.shape
+    (4, 2)
+    """
+
+    inputs: Any
+    outputs: Any
+    values: Any
 
 
 def eigen(factors: Any) -> Any:
@@ -44,6 +47,9 @@ def eigen(factors: Any) -> Any:
         zero.
 
     Cost: about 9 (k^3 + j^3) flops a block.
+
+    >>> eigen(Kronecker(2 * jnp.eye(1), 3 * jnp.eye(1))).values
+    Array([[6.]], dtype=float32)
     """
 
     def of(block: Kronecker) -> Eigen:
@@ -71,6 +77,10 @@ def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
         InputError: where the tree is not like the params that the blocks are of, or the damping is not > 0.
 
     Cost: 4kj(k + j) flops a block.
+
+    >>> blocks = eigen(Kronecker(2 * jnp.eye(1), 3 * jnp.eye(1)))
+    >>> kronecker_solve(blocks, 14 * jnp.ones((1, 1)), damping=1.0)
+    Array([[2.]], dtype=float32)
     """
 
     def inverse(own: Eigen, matrix: Any) -> Any:
@@ -114,60 +124,13 @@ def kronecker_multiply(blocks: Any, tree: Any) -> Any:
         InputError: where the tree is not like the params that the blocks are of.
 
     Cost: 4kj(k + j) flops a block.
+
+    >>> kronecker_multiply(eigen(Kronecker(2 * jnp.eye(1), 3 * jnp.eye(1))), jnp.ones((1, 1)))
+    Array([[6.]], dtype=float32)
     """
     return _by_block(
         "kronecker_multiply", lambda own, matrix: _from(own, _into(own, matrix) * own.values), blocks, tree
     )
-
-
-def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 1) -> Callable[..., Any]:
-    """Return a function `(params, x, target, blocks, key=None) -> blocks` that corrects the eigenvalues.
-
-    In the eigenbasis the diagonal of the GGN is known exactly: the squares of the example gradients U^T g V,
-    summed over seeds and examples. With these eigenvalues a block is the nearest to the GGN in this basis.
-
-    Args:
-        net: the network, any layer.
-        loss: a loss without params.
-        fisher: "exact", "sampled" or "empirical", as for `ggn_diagonal`; tokens are handled as there.
-        samples: how many targets are drawn for each row where `fisher` is "sampled".
-
-    Args of the function:
-        params, x, target, key: as for `ggn_diagonal`.
-        blocks: the tree of `Eigen` that `eigen` returned; the result is like it.
-
-    Raises:
-        InputError: as `ggn_diagonal`, and where `blocks` does not begin like the params.
-
-    Cost: a pass as that of `ggn_diagonal`, and 2n(k^2 + c j^2) flops a layer.
-    Source: George et al. 2018.
-    """
-    loss = without_params("ekfac", loss)
-    check_fisher("ekfac", loss, fisher)
-
-    def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:
-        params, x, target, blocks = canonical((params, x, target, blocks))
-        check_uncoupled("ekfac", net, params, x)
-        check_begins("ekfac", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
-        of_net, of_sample = split_key("ekfac", key)
-        y, residuals = forward(net, params, x, of_net)
-        seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")
-        found = backward_seeds(net, params, residuals, seeds, blocks, read=_corrected)
-        return jax.tree.map(lambda own: None if own.values is None else own, found, is_leaf=_is_eigen)
-
-    return run
-
-
-@seeded_reader
-def _corrected(factor: Form, param: Any, own: Eigen | None) -> Eigen:
-    if own is None:  # a bias that is joined to its weight: the values stand there
-        return Eigen(None, None, None)
-    shape = jax.ShapeDtypeStruct(own.values.shape, own.values.dtype)
-    return own._replace(values=over_seeds(sum_of_squares, rotated(factor, param, own), shape, shape.shape))
-
-
-def _is_eigen(value: Any) -> bool:
-    return isinstance(value, Eigen)
 
 
 def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:

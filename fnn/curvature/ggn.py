@@ -57,6 +57,11 @@ def ggn_diagonal(
     Cost: c backward passes' input gradients, and a layer 2nkj flops for one token, 2cntkj for more; c n j
     numbers.
     Source: Schraudolph 2002; Dangel et al. 2020.
+
+    >>> import fnn
+    >>> net, loss, x = fnn.Dense(1, bias=False), fnn.half_squared_error(), jnp.array([[1.0], [3.0]])
+    >>> ggn_diagonal(net, loss)({"kernel": jnp.ones((1, 1))}, x, jnp.zeros((2, 1)))["kernel"].round(3)
+    Array([[5.]], dtype=float32)
     """
     loss = without_params("ggn_diagonal", loss)
     check_fisher("ggn_diagonal", loss, fisher)

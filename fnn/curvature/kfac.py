@@ -14,11 +14,17 @@ from fnn.readers.seeding import refuted
 
 
 class KfacState(NamedTuple):
-    """The state of KFAC between two steps."""
+    """The state of KFAC between two steps.
 
-    count: Any  # () int32
-    factors: Any  # the running averages of the blocks, not yet divided by their mass
-    blocks: Any  # the eigenbasis of the averages, as it was last refreshed
+    Args:
+        count: the number of steps, () int32.
+        factors: the running averages of the blocks, not yet corrected for their start from zero.
+        blocks: the eigenbasis of the averages, as it was last updated.
+    """
+
+    count: Any
+    factors: Any
+    blocks: Any
 
 
 def kfac(
@@ -109,6 +115,12 @@ def scale_by_kfac(
 
     Raises:
         InputError: on an update, where the factors are not those of `net`.
+
+    >>> import fnn
+    >>> net, x, params = fnn.Dense(1, bias=False), jnp.ones((2, 1)), {"kernel": jnp.ones((1, 1))}
+    >>> optimizer = optax.chain(scale_by_kfac(net, x), optax.scale(-0.1))
+    >>> int(optimizer.init(params)[0].count)
+    0
     """
 
     def start(params: Any) -> KfacState:

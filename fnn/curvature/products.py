@@ -49,6 +49,12 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
 
     Cost: twice a gradient's flops.
     Source: Pearlmutter 1994.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> product = hessian_product(net, loss)
+    >>> product(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)), params)
+    {'kernel': Array([[5.]], dtype=float32)}
     """
     loss = without_params("hessian_product", loss)
     of = value_and_grad(net, loss, noise=False)
@@ -80,6 +86,11 @@ def ggn_product(net: Layer, loss: Objective) -> Product:
 
     Cost: a forward pass with its derivative and a backward, about 4/3 of a gradient.
     Source: Schraudolph 2002.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> ggn_product(net, loss)(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)), params)
+    {'kernel': Array([[5.]], dtype=float32)}
     """
     loss = without_params("ggn_product", loss)
 
@@ -115,6 +126,12 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
             layer couples examples.
 
     Cost: one backward pass, 4nkj flops a layer.
+
+    >>> import fnn
+    >>> net, params = fnn.Dense(1, bias=False), {"kernel": jnp.ones((1, 1))}
+    >>> loss = fnn.half_squared_error(reduction="sum")
+    >>> fisher_product(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1)), params)
+    {'kernel': Array([[17.]], dtype=float32)}
     """
     loss = without_params("fisher_product", loss)
     check_fisher("fisher_product", loss, fisher)
@@ -160,6 +177,10 @@ def conjugate_gradients(
         InputError: where damping < 0.
 
     Source: Hestenes, Stiefel 1952; Martens 2010.
+
+    >>> solve = conjugate_gradients(lambda v: 3 * v, damping=1.0)
+    >>> solve(jnp.array([8.0]))
+    Array([2.], dtype=float32)
     """
     if refuted(damping >= 0):
         fix = "fnn.curvature.conjugate_gradients(product, damping=1e-2)"

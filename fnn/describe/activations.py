@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
+from fnn.arrays import PyTree
 from fnn.core import Composition, Layer, Params, Residuals
 
 

@@ -8,9 +8,10 @@ import jax
 
 from fnn.arrays import shapes_of
 from fnn.core import init
-from fnn.describe.program import Line, Program, Value, shape_of
+from fnn.describe.lines import Line, Value, shape_of
+from fnn.describe.program import Program
 
-LATEX = [
+LATEX: list[tuple[str, Any]] = [
     (r"\^T", r"^\\top"),
     (r" \* ", r" \\odot "),
     (r"\beps\b", r"\\varepsilon"),
@@ -21,7 +22,18 @@ LATEX = [
 
 @dataclass(frozen=True)
 class Explanation:
-    """The equations of one network as a list of lines; `print` shows them as text."""
+    r"""The equations of one network as a list of lines; `print` shows them as text.
+
+    Args:
+        lines: the lines, those of the forward first.
+
+    >>> import fnn, jax
+    >>> print(explain(fnn.relu, jax.ShapeDtypeStruct((2, 3), "float32")))
+    forward
+       1  v1 = relu(v0)           (2, 3) = relu((2, 3))             v0 is free; keep v1
+    backward
+       2  dv0 = dv1 * relu'[v1]   (2, 3) = (2, 3) * relu'[(2, 3)]   v1 is free
+    """
 
     lines: list[Line]
 

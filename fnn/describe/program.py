@@ -1,6 +1,5 @@
 """The forward and backward of a network as a list of equations, written by a fold over its parts."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,49 +9,39 @@ import jax
 
 from fnn.compose.boundaries import rebuilds
 from fnn.core import Composition, Equations, Layer, Leaf, Part
+from fnn.describe.lines import Line, Value, shape_of
 
 SYMBOLS = {"kernel": "w", "bias": "b"}  # by which params are written; others by their names
 
 
-class Value(NamedTuple):
-    """The name and the shape of a boundary or a param."""
-
-    name: str
-    shape: Any
-
-
-@dataclass
-class Line:
-    """One equation: a template with boundaries and params in braces, to be filled with names or shapes."""
-
-    template: str
-    values: dict[str, Value]
-    part: str  # "forward" or "backward"
-    depth: int
-    notes: list[str] = field(default_factory=list)
-
-    def fill(self, show: Callable[[str, Value], str]) -> str:
-        """Return the template with each `{name}` or `d{name}` replaced by `show("" or "d", value)`."""
-        return re.sub(r"(d?)\{(\w+)\}", lambda m: show(m[1], self.values[m[2]]), self.template)
-
-    def boundaries(self, right: bool) -> set[str]:
-        """Return the names of the boundaries on the right side of the equation, or on the left."""
-        found = re.findall(r"(?<!d)\{(\w+)\}", self.template.partition("=")[2 if right else 0])
-        return {whole[0] for key in found if (whole := re.match(r"v\d+", self.values[key].name))}
-
-
 class Written(NamedTuple):
-    """A layer whose forward is written: its output, and functions that write more lines."""
+    """A layer whose forward is written: its output, and functions that write more lines.
+
+    Args:
+        y: the output.
+        again: writes the forward again.
+        back: writes the backward.
+        rebuild: writes how the output is made again from what the layer keeps itself.
+    """
 
     y: Value
     again: Callable[[], None]
     back: Callable[[], None]
-    rebuild: Callable[[], None] = lambda: None  # its output again, from what it keeps itself
+    rebuild: Callable[[], None]
 
 
 @dataclass
 class Program:
-    """The lines so far, the boundaries that are kept, and the counters that names are made from."""
+    """The lines so far, the boundaries that are kept, and the counters that names are made from.
+
+    Args:
+        lines: the lines.
+        kept: the names of the kept boundaries.
+        part: the part that is being written, "forward" or "backward".
+        depth: the number of loops around the next line.
+        boundaries: the number of boundaries so far.
+        leaves: the number of leaves so far.
+    """
 
     lines: list[Line] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
@@ -62,7 +51,13 @@ class Program:
     leaves: int = 0
 
     def line(self, template: str, values: dict[str, Value], *notes: str) -> None:
-        """Append a line of the template, filled from `values`, with notes."""
+        """Append a line.
+
+        Args:
+            template: the equation, with names in braces.
+            values: for each name in braces the `Value` that is filled in.
+            notes: what is said behind the equation.
+        """
         self.lines.append(Line(template, values, self.part, self.depth, list(notes)))
 
     def value(self, like: Any) -> Value:
@@ -71,7 +66,14 @@ class Program:
         return Value(f"v{self.boundaries}", shape_of(like))
 
     def forward(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
-        """Write the forward equations of a layer for an input `x` of the shapes of `like`."""
+        """Write the forward equations of a layer.
+
+        Args:
+            layer: the layer.
+            params: its params, or their shapes.
+            like: the shape of its input.
+            x: the `Value` of its input.
+        """
         parts = layer.parts(params, like) if isinstance(layer, Composition) else []
         if not isinstance(layer, Composition) or any(part.takes == "other" for part in parts):
             return self._equations(layer, params, like, x)
@@ -114,7 +116,7 @@ class Program:
         shapes = [str(leaf.shape) for leaf in jax.tree.leaves(extras)]
         if shapes:
             self.lines[-1].notes.append(f"keep statistics {' '.join(shapes)}")
-        return Written(values["y"], again, lambda: write(backward))
+        return Written(values["y"], again, lambda: write(backward), lambda: None)
 
     def _part(self, part: Part, x: Value) -> Written:
         """Write a part of a composition, in a loop where it runs more than once."""
@@ -207,7 +209,7 @@ class Program:
                     one.back()
 
         join()
-        return Written(values["y"], again, back)
+        return Written(values["y"], again, back, lambda: None)
 
     def _run_again(self, inner: Written) -> None:
         """Write a layer's forward again and then its backward, without the lines that nothing reads."""
@@ -241,8 +243,3 @@ class Program:
         for line in self.lines[start:]:
             if line.values.get("x") == x and line.template.startswith("d{x} = "):
                 line.template = line.template.replace("=", "+=", 1)
-
-
-def shape_of(like: Any) -> Any:
-    """Return the shape of an array, or a tree of the shapes of a tree of arrays."""
-    return jax.tree.map(lambda leaf: leaf.shape, like)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from fnn.compose.serial import Serial
 from fnn.errors import InputError
-from fnn.export.nodes import Chain, read_layer
+from fnn.export.layers import Chain
+from fnn.export.nodes import read_layer
 from fnn.export.regions import read_activation
 from fnn.export.shapes import STANDARD, Value
 from fnn.export.source import Refused, Source, cut, load
@@ -16,27 +17,36 @@ from fnn.export.source import Refused, Source, cut, load
 def from_onnx(
     path: str | os.PathLike[str], *, input: str | None = None, output: str | None = None
 ) -> tuple[Serial, tuple[Any, ...]]:
-    """Read a chain of layers: return the network and its params, as numpy arrays.
-
-    Arguments:
-        path: an ONNX file of opset 7 or later.
-        input: the name of the value that the chain begins with; without it, the graph's input.
-        output: the name of the value that it ends in; without it, the first output of floating-point
-            numbers. Of a classifier's outputs, label and probabilities, these are the probabilities; a
-            ZipMap, which makes dicts of them, is looked through.
-
-    Both may name a value inside the graph, so that what lies before or behind the chain is left out.
+    """Read a chain of layers from an ONNX file.
 
     Layers are read from products (MatMul, Gemm), rows added or multiplied, LayerNormalization,
     RMSNormalization, BatchNormalization of inference, Softmax, and from every way of writing an activation or
-    a norm of fnn out of elementwise operators. What changes nothing is passed over: Identity, Dropout of
+    a norm of fnn with elementwise operators. Nodes that change nothing are passed over: Identity, Dropout of
     inference, and Cast, Reshape, Flatten and Transpose to what is there already. Numbers among a node's
     attributes, such as a slope or an epsilon, are float32 in the format, and read as the shortest decimal
     number.
 
-    Raises InputError for a node that no layer stands for, with its name and the reason; for a file that is no
-    valid ONNX file, or whose tensors are missing; and where `input` or `output` name no such value.
+    Args:
+        path: an ONNX file of opset 7 or later.
+        input: the name of the value that the chain begins with, which may be inside the graph; None for the
+            graph's input.
+        output: the name of the value that it ends in; None for the first output of floating-point numbers. Of
+            a classifier's outputs, label and probabilities, these are the probabilities; a ZipMap, which
+            makes dicts of them, is passed over.
 
+    Returns:
+        the network, and its params as NumPy arrays.
+
+    Raises:
+        InputError: for a node that is no layer, with its name and the reason; for a file that is no valid
+            ONNX file, or whose tensors are missing; and where `input` or `output` name no such value.
+
+    >>> import fnn, fnn.export, jax, tempfile
+    >>> net, x = fnn.Serial(fnn.Dense(3), fnn.relu), jax.ShapeDtypeStruct((1, 2), "float32")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnn.export.onnx(net, fnn.init(net, jax.random.key(0), x), x, f"{folder}/net.onnx")
+    ...     fnn.export.from_onnx(f"{folder}/net.onnx")[0]
+    Serial(Dense(3, inputs=2), relu)
     """
     model = load(path)
     source = cut(model, input, output)

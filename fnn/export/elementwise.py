@@ -14,7 +14,15 @@ _SIXTH = 1 / 6
 
 
 class Operator(NamedTuple):
-    """What the expression of a node depends on: its attributes and axes, dtype and rank of its input."""
+    """What the expression of a node depends on.
+
+    Args:
+        name: the node's operator.
+        attributes: its attributes by name.
+        axes: the axes that it reduces over, or None.
+        dtype: the dtype of its input.
+        rank: the number of axes of its input, or None where it is not known.
+    """
 
     name: str
     attributes: dict[str, Any]
@@ -23,15 +31,26 @@ class Operator(NamedTuple):
     rank: int | None
 
     def told(self, name: str, otherwise: float, *exact: float) -> float:
-        """Read an attribute that is a number, see `decimal`."""
+        """Return an attribute that is a number, read by `decimal`.
+
+        Args:
+            name: the attribute's name.
+            otherwise: the number where there is no such attribute.
+            exact: numbers that it may be, in full precision.
+        """
         return decimal(self.attributes.get(name, otherwise), self.dtype, *exact)
 
 
 def decimal(value: float, dtype: Any, *exact: float) -> float:
-    """Read a float32 as the one of `exact` that rounds to it, or as the shortest decimal number that does.
+    """Return the one of `exact` that rounds to a float32 number, or the shortest decimal number that does.
 
-    Attributes are float32 in the format: an exporter was told 0.01, and wrote 0.009999999776482582. Where a
-    graph computes in float64, the difference is one that shows, and the number stays as it is.
+    Attributes are float32 in the format: an exporter wrote 0.009999999776482582 for 0.01. Where a graph
+    computes in float64 the difference is visible, and the number stays as it is.
+
+    Args:
+        value: the number.
+        dtype: the dtype that the graph computes in.
+        exact: numbers that it may be, in full precision.
     """
     found = np.float32(value)
     return next(
@@ -40,7 +59,12 @@ def decimal(value: float, dtype: Any, *exact: float) -> float:
 
 
 def expression(operator: Operator, arguments: list[Expression | None]) -> Expression | None:
-    """Write what a node computes of its arguments, None for one that is left out; None for another node."""
+    """Return the expression of a node; None where it is not elementwise.
+
+    Args:
+        operator: the node's operator.
+        arguments: the expressions of its inputs, None for one that is left out.
+    """
     x, *others = arguments
     if x is None:
         return None

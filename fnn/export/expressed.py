@@ -1,4 +1,4 @@
-"""Activations that are no fnn's own, computed by the expression that a graph has for them."""
+"""Activations that fnn does not have, computed by the expression that a graph has for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +41,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Expressed:
-    """A function of x by its expression; two of the same expression are equal."""
+    """A function of x by its expression; two of the same expression are equal.
+
+    Args:
+        expression: the expression.
+    """
 
     expression: Expression
 
@@ -54,7 +58,7 @@ class Expressed:
 
 
 def activation_of(expression: Expression) -> Activation | None:
-    """Make an activation of an expression; None for one that is a number, or no function of single elements.
+    """Return an activation that computes an expression; None where that is a number, or not elementwise.
 
     Its derivative is JAX's, of the input.
     """
@@ -65,7 +69,13 @@ def activation_of(expression: Expression) -> Activation | None:
 
 
 def write(graph: Any, expression: Expression, v: str) -> str:
-    """Write an expression of the value `v` behind it in a graph; return the name of what it makes."""
+    """Write an expression to a graph, and return the name of its value.
+
+    Args:
+        graph: the `Graph`.
+        expression: the expression.
+        v: the name of the value that is its x.
+    """
     value = e.number(expression)
     if value is not None:
         return graph.number(value)

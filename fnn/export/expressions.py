@@ -14,17 +14,17 @@ X: Expression = ("x",)
 
 
 def constant(value: float) -> Expression:
-    """Make a number an expression: the product of no factors."""
+    """Return the expression of a number: the product of no factors."""
     return ("product", value, ())
 
 
 def number(expression: Expression) -> float | None:
-    """Read an expression as a number; None where it is none."""
+    """Return the number that an expression is; None where it is none."""
     return expression[1] if expression[0] == "product" and not expression[2] else None
 
 
 def line(expression: Expression) -> tuple[float, float] | None:
-    """Read an expression as a x + b; None where it is no such one."""
+    """Return a and b where an expression is a x + b; None where it is not."""
     factor, inner = _apart(expression)
     if inner[0] == "sum" and inner[2] == (X,):
         return factor, factor * inner[1]
@@ -32,7 +32,7 @@ def line(expression: Expression) -> tuple[float, float] | None:
 
 
 def product(*expressions: Expression) -> Expression:
-    """Multiply."""
+    """Multiply expressions."""
     coefficient, factors = 1.0, []
     for expression in expressions:
         if expression[0] == "product":
@@ -46,12 +46,17 @@ def product(*expressions: Expression) -> Expression:
 
 
 def scaled(factor: float, expression: Expression) -> Expression:
-    """Multiply by a number."""
+    """Multiply an expression by a number.
+
+    Args:
+        factor: the number.
+        expression: the expression.
+    """
     return product(constant(factor), expression)
 
 
 def total(*expressions: Expression) -> Expression:
-    """Add up; like terms become one."""
+    """Add expressions; like terms become one."""
     offset, terms = 0.0, {}
     for expression in expressions:
         factor, inner = _apart(expression)
@@ -91,7 +96,13 @@ def _turned(factor: Expression) -> Expression:
 
 
 def clip(expression: Expression, low: float, high: float) -> Expression:
-    """Hold between two numbers; a factor is taken out of the clip, and a clip of a clip is one."""
+    """Clip an expression between two numbers; a factor is taken out of the clip, and a clip of a clip is one.
+
+    Args:
+        expression: the expression.
+        low: the least value.
+        high: the largest value.
+    """
     factor, inner = _apart(expression)
     if factor < 0:
         return scaled(-1, clip(scaled(-1, expression), -high, -low))
@@ -110,7 +121,13 @@ def mean(expression: Expression) -> Expression:
 
 
 def same(one: Any, other: Any, tolerance: float) -> bool:
-    """Tell whether two expressions are one, their numbers to a relative tolerance."""
+    """Return whether two expressions are equal up to their numbers' rounding.
+
+    Args:
+        one: an expression.
+        other: another.
+        tolerance: the relative difference up to which numbers are equal.
+    """
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(same(a, b, tolerance) for a, b in zip(one, other, strict=True))
     if isinstance(one, float | int) and isinstance(other, float | int):

@@ -12,7 +12,15 @@ _RAW = bytes, bytearray, memoryview, str
 
 
 def check_name(name: Any, count: int) -> None:
-    """Raise unless a feature of example `count` can be called `name`."""
+    """Check that a feature can have a name.
+
+    Args:
+        name: the name.
+        count: the number of its example, for the error message.
+
+    Raises:
+        InputError: where it is no text, or UTF-8 cannot write it.
+    """
     if not isinstance(name, str):
         fix = "{str(name): value for name, value in example.items()}"
         raise InputError("write_records", "text as a name", shown(name, count), fix)
@@ -22,7 +30,16 @@ def check_name(name: Any, count: int) -> None:
 
 
 def feature_of(name: str, value: Any, count: int) -> tuple[str, list[Any]]:
-    """Find the kind of list that a value becomes, and what is in it; `count` numbers its example."""
+    """Return the kind of list that a value becomes, and what is in it.
+
+    Args:
+        name: the feature's name, for the error message.
+        value: the value.
+        count: the number of its example, for the error message.
+
+    Raises:
+        InputError: where the value has no such list.
+    """
 
     def refused(expected: str, fix: str) -> InputError:
         return InputError("write_records", f"{name!r} to be {expected}", shown(value, count), fix)
@@ -67,13 +84,18 @@ def feature_of(name: str, value: Any, count: int) -> tuple[str, list[Any]]:
 
 
 def shown(value: Any, count: int) -> str:
-    """Name a value of example `count`, briefly."""
+    """Return a short text for a value.
+
+    Args:
+        value: the value.
+        count: the number of its example.
+    """
     text = describe(value)
     return f"{text if len(text) < 80 else text[:80] + '...'} in example {count}"
 
 
 def listed(feature: Any) -> Any:
-    """Read the list of a feature back."""
+    """Return the list of a feature."""
     if feature.HasField("bytes"):
         return list(feature.bytes.value)
     if feature.HasField("integers"):

@@ -1,4 +1,4 @@
-"""Files that are whole: another process sees the old one or the new one, never a part."""
+"""Files that are replaced as a whole: another process sees the old one or the new one, never a part."""
 
 import errno
 import os
@@ -13,7 +13,16 @@ from fnn.errors import InputError, describe
 
 
 def check_path(who: str, path: Any, fix: str) -> None:
-    """Raise unless `path` is a path: two arguments in the wrong order come to light."""
+    """Check that a value is a path.
+
+    Args:
+        who: the name of the function that asks, for the error message.
+        path: the value.
+        fix: a right call, for the error message.
+
+    Raises:
+        InputError: where it is not, as where two arguments are in the wrong order.
+    """
     if not isinstance(path, (str, os.PathLike)):
         text = describe(path)
         raise InputError(who, "a path", text if len(text) < 80 else f"{text[:80]}...", fix)
@@ -21,11 +30,14 @@ def check_path(who: str, path: Any, fix: str) -> None:
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make the path of a new file to write; it takes the place of `path` when all went well, or is gone.
+    """Return the path of a new file, which replaces `path` when the block has ended without an error.
 
-    Where `path` is a symbolic link, the file that it leads to is replaced; a file that was there hands its
-    mode on. Raises FileNotFoundError where the folder is not there, and OSError where `path` is something
-    else than a file.
+    Where `path` is a symbolic link, the file that it leads to is replaced; the new file gets the mode of the
+    old.
+
+    Raises:
+        FileNotFoundError: where the folder does not exist.
+        OSError: where `path` is something else than a file.
     """
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():

@@ -17,16 +17,21 @@ _PIECE = 1 << 24  # bytes asked of a file at once: a length that lies must not r
 
 
 def framed(data: bytes) -> bytes:
-    """Put the sixteen bytes of framing around a record's data."""
+    """Return a record's data with the sixteen bytes of framing around them."""
     length = len(data).to_bytes(8, "little")
     return length + _checksum(length) + data + _checksum(data)
 
 
 def records(path: str | os.PathLike[str], compression: Compression) -> Iterator[bytes]:
-    """Read the data of each record, its checksums tested.
+    """Read the data of each record, and check its checksums.
 
-    Raises InputError at the first record that is damaged or cut off, and for a file that is compressed
-    otherwise than `compression` says.
+    Args:
+        path: a TFRecord file.
+        compression: "gzip", "zlib" or None, by which the whole file is compressed.
+
+    Raises:
+        InputError: at the first record that is damaged or cut off, and for a file that is compressed in
+            another way.
     """
     count = 0
     with open(path, "rb") as file, _unpacked(file, compression) as unpacked:

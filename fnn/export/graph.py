@@ -27,18 +27,34 @@ def onnx(
     *,
     writers: Mapping[type, Writer] = MappingProxyType({}),
 ) -> None:
-    """Write the network to an ONNX file: input "x" (n, ..., k), output "y", any n.
+    """Write a network to an ONNX file: input "x" (n, ..., k), output "y", any n.
 
-    `x` is an input or a `jax.ShapeDtypeStruct` of it, with a batch axis, in float32 or float64; params are
-    written in its dtype. It may be indices, for an `Embedding`: then all is in float32. Every layer,
-    activation and composition of fnn has a counterpart (`Repeat` is written out, `Dropout` left out).
-    `writers` has a function for each class of layers of one's own: `write(graph, layer, params, v, name)`
-    adds the layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for
-    its layers), and returns the name of the output; its tensors are called after `name`. InputError is raised
-    for another dtype, and, with the place in the network, for a layer that computes in a dtype of its own or
-    has no writer. The file is written whole or not at all.
+    Every layer, activation and composition of fnn has a counterpart (`Repeat` is written out, `Dropout` left
+    out). The file is written whole or not at all. onnxruntime computes all of it in float32; in float64 it
+    lacks some activations.
 
-    onnxruntime computes all of it in float32; in float64 it lacks some activations.
+    Args:
+        net: the network, any layer with one array as output.
+        params: its params, which are written in the dtype of `x`.
+        x: an input or its `jax.ShapeDtypeStruct`, with an axis of examples, float32 or float64; or integers,
+            for an `Embedding`: then the file is in float32.
+        path: the file to write.
+        writers: a function for each class of layers of your own. `write(graph, layer, params, v, name)` adds
+            the layer's nodes behind the value named `v`, by `graph.node`, `graph.tensor` and `graph.add` (for
+            its layers), and returns the name of the output; the names of its tensors begin with `name`.
+
+    Raises:
+        InputError: for another dtype, and, with the place in the network, for a layer that computes in a
+            dtype of its own or has no writer.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import fnn, fnn.export
+    >>> net, x = fnn.Dense(3), jax.ShapeDtypeStruct((1, 2), "float32")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnn.export.onnx(net, fnn.init(net, jax.random.key(0), x), x, f"{folder}/net.onnx")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['net.onnx']
     """
     from onnx import checker, helper
 
@@ -77,15 +93,27 @@ def onnx(
 
 
 class Graph:
-    """The nodes and tensors so far, and the name of the last value."""
+    """The nodes and tensors so far, and the name of the last value.
+
+    Args:
+        dtype: the dtype of the graph.
+        writers: the function that writes each class of layers.
+    """
 
     def __init__(self, dtype: np.dtype[Any], writers: Mapping[type, Writer]) -> None:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.last, self.dtype, self.writers = "x", dtype, writers
+        self.last: str = "x"
+        self.dtype: np.dtype[Any] = dtype
+        self.writers: Mapping[type, Writer] = writers
 
     def tensor(self, value: Any, name: str) -> str:
-        """Add a tensor in the graph's dtype (integers stay as they are); give its name."""
+        """Add a tensor in the graph's dtype (integers stay as they are), and return its name.
+
+        Args:
+            value: the array.
+            name: the tensor's name.
+        """
         from onnx import numpy_helper
 
         dtype = value.dtype if np.issubdtype(value.dtype, np.integer) else self.dtype
@@ -93,11 +121,18 @@ class Graph:
         return name
 
     def number(self, value: float) -> str:
-        """Add a number; give its name."""
+        """Add a number, and return its name."""
         return self.tensor(np.float64(value), f"c{len(self.tensors)}")
 
     def node(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        """Add a node with one output; give its name."""
+        """Add a node with one output, and return its name.
+
+        Args:
+            operator: the ONNX operator.
+            inputs: the names of its inputs.
+            output: the name of its output; "" for a new one.
+            attributes: its attributes.
+        """
         from onnx import helper
 
         self.last = output or f"v{len(self.nodes) + 1}"
@@ -113,8 +148,13 @@ class Graph:
         return first, second
 
     def add(self, layer: Layer, params: Any, v: str, name: str) -> str:
-        """Write a layer behind the value `v`; return the name of its output. Params are called after
-        `name`.
+        """Write a layer, and return the name of its output.
+
+        Args:
+            layer: the layer.
+            params: its params.
+            v: the name of its input.
+            name: the beginning of the names of its tensors.
         """
         self.last = v
         write = self.writers.get(type(layer))

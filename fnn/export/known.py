@@ -1,4 +1,4 @@
-"""The expressions of fnn's activations and norms: by them a graph's own way of writing one is known."""
+"""The expressions of fnn's activations and norms, by which they are recognized in a graph."""
 
 import math
 from collections.abc import Callable
@@ -60,10 +60,16 @@ WITH: list[tuple[Callable[[float], Expression], Callable[[float], Any]]] = [
 
 
 def layer_of(expression: Expression, tolerance: float) -> Any:
-    """Find the layer without params that an expression is; None for another one.
+    """Return the layer without params that an expression is; None where it is none.
 
-    `tolerance` is the relative error of the numbers in it. A softplus that is cut off to x where x > t is
-    softplus if the two differ by less than that. Raises InputError for a number that the layer refuses.
+    A softplus that is replaced by x where x > t is softplus if the two differ by less than the tolerance.
+
+    Args:
+        expression: the expression.
+        tolerance: the relative error of the numbers in it.
+
+    Raises:
+        InputError: for a number that the layer refuses.
     """
     for activation, known in ACTIVATIONS:
         if e.same(known, expression, tolerance):

@@ -1,6 +1,5 @@
 """Nodes of ONNX that hold tensors, as layers: products, norms, rows added and multiplied, softmax."""
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,60 +8,24 @@ import numpy as np
 from fnn.activations.table import Softmax
 from fnn.errors import describe
 from fnn.export.elementwise import decimal
-from fnn.export.shapes import SCALER, STANDARD, Value
+from fnn.export.layers import Chain
+from fnn.export.shapes import SCALER, STANDARD
 from fnn.export.source import Refused, Source
 from fnn.layers.affine import Bias, Scale
-from fnn.layers.dense import Dense
 from fnn.layers.norm import LayerNorm, RMSNorm
 
 
-@dataclass
-class Chain:
-    """The layers so far and their params, the name of the value behind them, and what is known of that."""
-
-    v: str
-    value: Value
-    layers: list[Any] = field(default_factory=list)
-    params: list[Any] = field(default_factory=list)
-
-    def add(self, layer: Any, params: Any = ()) -> None:
-        """Put a layer behind the others."""
-        self.layers.append(layer)
-        self.params.append(params)
-
-    def dense(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
-        """Put a dense layer behind the others."""
-        inputs, features = kernel.shape
-        self.add(Dense(features, bias=bias is not None, inputs=inputs), {"kernel": kernel})
-        if bias is not None:
-            self.params[-1]["bias"] = bias
-        if self.value.axes is not None:
-            self.value = self.value._replace(axes=(*self.value.axes[:-1], features))
-
-    def bias(self, bias: np.ndarray) -> None:
-        """Add a row: as the bias of the layer before, where that has none."""
-        match self.layers[-1] if self.layers else None:
-            case Dense(bias=False) as layer:
-                self.layers[-1] = replace(layer, bias=True)
-                self.params[-1] = self.params[-1] | {"bias": bias}
-            case LayerNorm(bias=False) as layer:
-                self.layers[-1] = replace(layer, bias=True)
-                self.params[-1] = self.params[-1] | {"bias": bias}
-            case _:
-                self.add(Bias(), {"bias": bias})
-
-    def scale(self, scale: np.ndarray) -> None:
-        """Multiply by a row: as the scale of the norm before, where that has none."""
-        match self.layers[-1] if self.layers else None:
-            case LayerNorm(scale=False, bias=False) | RMSNorm(scale=False) as layer:
-                self.layers[-1] = replace(layer, scale=True)
-                self.params[-1] = {"scale": scale}
-            case _:
-                self.add(Scale(), {"scale": scale})
-
-
 def read_layer(chain: Chain, source: Source, node: Any) -> bool:
-    """Put the layer that a node is behind the chain; tell whether it is one. Raises Refused."""
+    """Append the layer that a node is, and return whether it is one.
+
+    Args:
+        chain: the layers so far.
+        source: the graph.
+        node: the node.
+
+    Raises:
+        Refused: where it is one that no layer stands for.
+    """
     told = attributes(node)
     if node.domain not in STANDARD:
         if (node.domain, node.op_type) == SCALER:
@@ -96,7 +59,16 @@ def attributes(node: Any) -> dict[str, Any]:
 
 
 def tensor(source: Source, node: Any, i: int) -> np.ndarray:
-    """Find a node's i-th input, a tensor of the file. Raises Refused for a value that is computed of x."""
+    """Return an input of a node that is a floating-point tensor of the file.
+
+    Args:
+        source: the graph.
+        node: the node.
+        i: the number of the input.
+
+    Raises:
+        Refused: for a value that is computed from x, or has another dtype.
+    """
     name = node.input[i]
     if name not in source.tensors:
         raise Refused(
@@ -109,7 +81,16 @@ def tensor(source: Source, node: Any, i: int) -> np.ndarray:
 
 
 def row(chain: Chain, node: Any, value: np.ndarray) -> np.ndarray:
-    """Read a tensor that is broadcast along the last axis alone as (k,). Raises Refused for another one."""
+    """Return a tensor that is broadcast along the last axis alone as (k,).
+
+    Args:
+        chain: the layers so far.
+        node: the node, for the error message.
+        value: the tensor.
+
+    Raises:
+        Refused: where it varies along another axis, or has another length.
+    """
     features, rank = chain.value.features, chain.value.rank
     wanted = f"{'numbers' if features is None else f'{features} numbers'} along the last axis alone"
     if value.size != (value.shape[-1] if value.ndim else 1):

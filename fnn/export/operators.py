@@ -1,5 +1,6 @@
 """The activations as operators of ONNX, as `onnx` writes them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import fnn.activations.table as rows
@@ -24,7 +25,11 @@ SINGLE: list[tuple[Activation, str, Attributes]] = [
     (rows.gelu_tanh, "Gelu", {"approximate": "tanh"}),
 ]
 # One operator with a parameter: how it is made, and the operator.
-MADE = [(rows.leaky_relu_with, "LeakyRelu"), (rows.elu_with, "Elu"), (rows.celu_with, "Celu")]
+MADE: list[tuple[Callable[..., Activation], str]] = [
+    (rows.leaky_relu_with, "LeakyRelu"),
+    (rows.elu_with, "Elu"),
+    (rows.celu_with, "Celu"),
+]
 # A clip between two numbers.
 CLIPPED = [(rows.relu6, (0.0, 6.0)), (rows.hard_tanh, (-1.0, 1.0))]
 # Several operators; their inputs are numbered: 0 is the layer's input, i the output of the i-th operator.
@@ -36,7 +41,13 @@ COMPOSED: list[tuple[Activation, list[tuple[str, tuple[int, ...]]]]] = [
 
 
 def write(graph: Any, layer: Any, v: str) -> bool:
-    """Write an activation behind the value `v` of a graph; tell whether it has a counterpart."""
+    """Write an activation to a graph, and return whether it has a counterpart.
+
+    Args:
+        graph: the `Graph`.
+        layer: the activation.
+        v: the name of its input.
+    """
     if isinstance(layer, Softmax):
         graph.node("Softmax", [v], axis=layer.axis)
         return True

@@ -14,12 +14,24 @@ Example = Mapping[str, Any]
 
 
 def write_records(path: str | os.PathLike[str], examples: Iterable[Example]) -> int:
-    """Write examples, each a dict of arrays or of bytes, as `tf.train.Example` records; return their number.
+    """Write examples as `tf.train.Example` records to a TFRecord file, and return their number.
 
-    Floating arrays become lists of float32, integers and booleans of int64; bytes (`bytes`, `bytearray` or
-    `memoryview`) and text (in UTF-8), or a list or an array of them, become lists of bytes. Shapes are not
-    stored. Raises InputError for anything else, for rows of several lengths, and for a number that float32
-    or int64 cannot hold. The file is written whole or not at all, without compression.
+    The file is written whole or not at all, without compression.
+
+    Args:
+        path: the file to write.
+        examples: dicts of values by name. Floating arrays become lists of float32, integers and booleans of
+            int64; bytes (`bytes`, `bytearray` or `memoryview`) and text (in UTF-8), or a list or an array of
+            them, become lists of bytes. Shapes are not stored.
+
+    Raises:
+        InputError: for any other value, for rows of several lengths, and for a number that float32 or int64
+            cannot hold.
+
+    >>> import fnn.export, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnn.export.write_records(f"{folder}/x.tfrecord", [{"label": 1}, {"label": 2}])
+    2
     """
     check_path("write_records", path, "fnn.export.write_records(path, examples)")
     if isinstance(examples, Mapping):
@@ -46,15 +58,30 @@ def write_records(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
 
 
 def read_records(path: str | os.PathLike[str], compression: Compression = None) -> Iterator[dict[str, Any]]:
-    """Read `tf.train.Example` and `tf.train.SequenceExample` records: of each its lists by name.
+    """Read the records of a TFRecord file: `tf.train.Example` and `tf.train.SequenceExample`.
 
-    Lists are arrays of one axis, float32 or int64; lists of bytes are Python's. A list of features, which
-    only a SequenceExample has, comes as a list with one such entry a step, beside the features of its
-    context. `compression` is "gzip" or "zlib" for a file that is packed as a whole.
+    Every record's checksums are checked.
 
-    Every record's checksums are tested. Raises InputError at the first record that is damaged or cut off,
-    is another message, or has one name in its context and in its steps; and for a file that is compressed
-    otherwise than `compression` says.
+    Args:
+        path: the file.
+        compression: "gzip" or "zlib", where the file is compressed as a whole, or None.
+
+    Returns:
+        an iterator over dicts of lists by name: arrays of one axis, float32 or int64; lists of bytes as
+            Python's.
+        A list of features, which only a SequenceExample has, is a list with one such entry for each step,
+            beside
+        the features of its context.
+
+    Raises:
+        InputError: at the first record that is damaged or cut off, is another message, or has one name in its
+            context and in its steps; and for a file that is compressed in another way.
+
+    >>> import fnn.export, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = fnn.export.write_records(f"{folder}/x.tfrecord", [{"label": [1, 2]}])
+    ...     [example["label"].tolist() for example in fnn.export.read_records(f"{folder}/x.tfrecord")]
+    [[1, 2]]
     """
     check_path("read_records", path, "fnn.export.read_records(path)")
     if compression not in (None, *get_args(get_args(Compression)[0])):

@@ -1,4 +1,4 @@
-"""Stretches of a graph that are one activation or norm, found by what they compute."""
+"""Groups of nodes that are one activation or norm, found by what they compute."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ from fnn.export.elementwise import Operator, decimal, expression
 from fnn.export.expressed import activation_of
 from fnn.export.expressions import Expression
 from fnn.export.known import layer_of
-from fnn.export.nodes import Chain, attributes
+from fnn.export.layers import Chain
+from fnn.export.nodes import attributes
 from fnn.export.shapes import STANDARD
 from fnn.export.source import Refused, Source
 from fnn.layers.norm import LayerNorm, RMSNorm
@@ -22,12 +23,18 @@ _LARGEST = 256  # tuples in its expression
 
 
 def read_activation(chain: Chain, source: Source, i: int, last: dict[str, int], ours: bool) -> int:
-    """Put the activation behind the chain that the nodes from the i-th on are: the number after them.
+    """Append the activation that the next nodes are; return the number of the node after them, 0 for none.
 
-    `last` is the number of the last node that wants a value. Expressions are made of the nodes one by one;
-    where all that is still wanted of them is one value, it is a function of the chain's last one. Where it is
-    to be one of fnn's (`ours`), that of the most nodes is taken; else that of the fewest, whatever it is.
-    Returns 0 where there is none.
+    The expressions of the nodes are made one by one. Where only one of their values is still used by later
+    nodes, it is a function of the chain's last value.
+
+    Args:
+        chain: the layers so far.
+        source: the graph.
+        i: the number of the next node.
+        last: for each value the number of the last node that uses it.
+        ours: True to look for an activation of fnn, that of the most nodes; False for any function, that of
+            the fewest.
     """
     known, wanted, found = {chain.v: e.X}, {chain.v}, None
     floating = chain.value.dtype is None or jnp.issubdtype(chain.value.dtype, jnp.floating)

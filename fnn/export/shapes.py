@@ -1,4 +1,4 @@
-"""What is known of the values of an ONNX graph before it runs, and the nodes that change nothing by that."""
+"""Dtypes and shapes of the values of an ONNX graph, and the nodes that change nothing."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,12 @@ LIMIT = 2**31  # bytes of a message, beyond which no shapes are inferred
 
 
 class Value(NamedTuple):
-    """What is known of a value: its dtype, and its axes, each a number or the name of one."""
+    """What is known of a value of a graph.
+
+    Args:
+        dtype: its dtype, or None.
+        axes: for each axis its length or its name; None where they are not known.
+    """
 
     dtype: Any
     axes: tuple[int | str | None, ...] | None
@@ -28,7 +33,12 @@ class Value(NamedTuple):
 
 
 def types(model: Any, tensors: dict[str, np.ndarray]) -> dict[str, Value]:
-    """Collect what is told or can be inferred of the values; a shape that is computed is followed, too."""
+    """Return what the file tells of the values, or what can be inferred.
+
+    Args:
+        model: the ONNX model.
+        tensors: its tensors by name.
+    """
     import onnx
     from onnx import helper, numpy_helper, shape_inference
 
@@ -64,7 +74,14 @@ def types(model: Any, tensors: dict[str, np.ndarray]) -> dict[str, Value]:
 def passed(
     node: Any, tensors: dict[str, np.ndarray], values: dict[str, Value], shapes: dict[str, np.ndarray]
 ) -> Any:
-    """Write Identity in the place of a node that changes nothing; any other comes back as it is."""
+    """Return Identity in the place of a node that changes nothing; any other node as it is.
+
+    Args:
+        node: the node.
+        tensors: the tensors of the file by name.
+        values: what is known of the values by name.
+        shapes: the values that are computed from shapes, by name.
+    """
     from onnx import helper
 
     told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -95,9 +112,14 @@ def passed(
 
 
 def followed(graph: Any, tensors: dict[str, np.ndarray], values: dict[str, Value]) -> dict[str, np.ndarray]:
-    """Follow what is computed of shapes: arrays of numbers and of the names of axes, by the value's name.
+    """Return the values that are computed from shapes, by name: arrays of lengths and of the names of axes.
 
-    The inference of ONNX does not do that in all versions of the operators.
+    The inference of ONNX does not follow them in all versions of the operators.
+
+    Args:
+        graph: the ONNX graph.
+        tensors: its tensors by name.
+        values: what is known of its values by name.
     """
     from onnx import helper
 

@@ -1,4 +1,4 @@
-"""An ONNX file as a chain is read from it: its constants, its nodes on the way to one output, its types."""
+"""The part of an ONNX file that is read as a chain: its constants, its nodes, its types."""
 
 import os
 from dataclasses import dataclass
@@ -18,30 +18,48 @@ _FOLDED = {
 
 
 class Refused(Exception):
-    """A node that no layer can stand for: what was expected of it, and what it is."""
+    """A node that no layer can stand for.
+
+    Args:
+        node: the node.
+        expected: what was expected of it.
+        got: what it is instead.
+    """
 
     def __init__(self, node: Any, expected: str, got: str = "") -> None:
         super().__init__(node, expected, got)
         name = f"{node.op_type} {node.name}".strip() if node.name else f"{node.op_type} (to {node.output[0]})"
-        self.node, self.expected, self.got = node, expected, f"{name}, {got}" if got else name
+        self.node: Any = node
+        self.expected: str = expected
+        self.got: str = f"{name}, {got}" if got else name
 
 
 @dataclass(frozen=True)
 class Source:
-    """The part of a graph that lies between two of its values."""
+    """The part of a graph that lies between two of its values.
+
+    Args:
+        start: the name of the first value.
+        end: the name of the last.
+        nodes: the nodes that depend on the start and lead to the end, in order.
+        tensors: the tensors of the file by name.
+        values: what is known of the values by name.
+        opset: the version of the operators.
+    """
 
     start: str
     end: str
-    nodes: tuple[Any, ...]  # what hangs on the start and leads to the end, in order
+    nodes: tuple[Any, ...]
     tensors: dict[str, np.ndarray]
     values: dict[str, Value]
     opset: int
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read the model with all of its tensors, its own functions written out.
+    """Read a model with all of its tensors, its own functions written out.
 
-    Raises InputError for a file that is no ONNX file, and where data beside it are missing.
+    Raises:
+        InputError: for a file that is no ONNX file, and where data beside it are missing.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -67,10 +85,16 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def cut(model: Any, start: str | None, end: str | None) -> Source:
-    """Find the two ends and what lies between them.
+    """Return the part of a graph between two of its values.
 
-    Without names, the start is the one input that the end hangs on, the end the first output of
-    floating-point numbers; a ZipMap is looked through. Raises InputError where there are no such ends.
+    Args:
+        model: the ONNX model.
+        start: the name of the first value; None for the one input that the end depends on.
+        end: the name of the last; None for the first output of floating-point numbers. A ZipMap is passed
+            over.
+
+    Raises:
+        InputError: where there are no such values.
     """
     graph, tensors = model.graph, constants(model)
     values = types(model, tensors)

@@ -27,12 +27,24 @@ _ARRAYS = (
 
 
 def save_params(params: Any, path: str | os.PathLike[str]) -> None:
-    """Write a pytree of arrays to a safetensors file, a leaf under its path: `params[0]["kernel"]` is "0.w".
+    """Write a tree of arrays to a safetensors file: `params[0]["kernel"]` has the name "0.kernel".
 
-    An optimizer's state is such a tree, too. Raises InputError for a leaf that is no array, has a dtype that
-    the format lacks or the name "__metadata__" that the format keeps for itself, and where two leaves have
-    one name. The file is written whole or not at all; one that was there hands its mode on, and a symbolic
-    link leads on to the new file.
+    The file is written whole or not at all; a file that it replaces keeps its mode, and a symbolic link leads
+    to the new file.
+
+    Args:
+        params: a pytree of arrays: params, or an optimizer's state.
+        path: the file to write.
+
+    Raises:
+        InputError: for a leaf that is no array, has a dtype that the format lacks or the name "__metadata__"
+            that it reserves, and where two leaves have one name.
+
+    >>> import fnn.export, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnn.export.save_params({"bias": np.ones(2)}, f"{folder}/params.safetensors")
+    ...     fnn.export.load_params(f"{folder}/params.safetensors", like={"bias": np.zeros(2)})
+    {'bias': array([1., 1.])}
     """
     from safetensors.numpy import save
 
@@ -48,10 +60,24 @@ def save_params(params: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load_params(path: str | os.PathLike[str], like: Any) -> Any:
-    """Read params back, numpy arrays in the structure of `like` (params, or their shapes).
+    """Read a tree of arrays from a safetensors file.
 
-    Raises InputError where a leaf is missing, left over, or of another shape or dtype, and for a file that
-    is no safetensors file.
+    Args:
+        path: the file.
+        like: a tree of the same structure, shapes and dtypes: params, or their shapes.
+
+    Returns:
+        a tree of NumPy arrays like `like`.
+
+    Raises:
+        InputError: where a leaf is missing, left over, or of another shape or dtype, and for a file that is
+            no safetensors file.
+
+    >>> import fnn.export, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fnn.export.save_params([np.arange(3)], f"{folder}/params.safetensors")
+    ...     fnn.export.load_params(f"{folder}/params.safetensors", like=[np.zeros(3, int)])
+    [array([0, 1, 2])]
     """
     from safetensors import SafetensorError, deserialize
 

@@ -19,16 +19,31 @@ Vectors = Float[Array, "*n k"]
 
 
 def row(vector: Any, x: Any) -> Any:
-    """Return a vector (k,) the dtype, rank and sharding of `x`, (..., k): nothing is promoted in silence."""
+    """Return a vector (k,) in the dtype, rank and sharding of `x`, so that nothing is promoted silently.
+
+    Args:
+        vector: an array (k,), floating.
+        x: an array (..., k), floating.
+
+    Returns:
+        an array (1, ..., 1, k).
+    """
     vector = placed(vector.astype(x.dtype), sharding_along((x, x.ndim - 1)))
     return jnp.expand_dims(vector, tuple(range(x.ndim - 1)))
 
 
 @dataclass(frozen=True, repr=False)
 class Scale(Leaf):
-    """Multiply by a vector: (..., k) -> (..., k). params: `{"scale": (k,)}`, at first `value` everywhere.
+    """Multiply by a vector: (..., k) -> (..., k), in the input's dtype.
 
-    The backward reads the input. Returns the input's dtype.
+    params: `{"scale": (k,)}`. The backward reads the input.
+
+    Args:
+        value: what the scale is filled with by `init`.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Scale(), {"scale": jnp.array([1.0, 2.0])}, jnp.ones((1, 2)))
+    Array([[1., 2.]], dtype=float32)
     """
 
     value: float = 1.0
@@ -64,9 +79,16 @@ class Scale(Leaf):
 
 @dataclass(frozen=True, repr=False)
 class Bias(Leaf):
-    """Add a vector: (..., k) -> (..., k). params: `{"bias": (k,)}`, at first `value` everywhere.
+    """Add a vector: (..., k) -> (..., k), in the input's dtype.
 
-    The backward reads neither side. Returns the input's dtype.
+    params: `{"bias": (k,)}`. The backward reads neither side.
+
+    Args:
+        value: what the bias is filled with by `init`.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Bias(), {"bias": jnp.array([1.0, 2.0])}, jnp.ones((1, 2)))
+    Array([[2., 3.]], dtype=float32)
     """
 
     value: float = 0.0

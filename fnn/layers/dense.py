@@ -1,4 +1,4 @@
-"""The dense layer: z = x W + b, one example a row."""
+"""The dense layer: z = x W + b."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,9 +26,16 @@ Out = Float[Array, "*n j"]
 
 
 def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
-    """Contract the last axis of `a` with `axis` of the matrix `b`, accumulating in float32 or wider.
+    """Contract the last axis of `a` with an axis of the matrix `b`, accumulating in float32 or wider.
 
-    On a mesh the result is sharded as `like` is, or by the axes that it has of the two.
+    Args:
+        a: a floating array (..., k).
+        b: a matrix (k, j), or (j, k) where `axis` is 1, of the same dtype.
+        axis: the axis of `b` that is contracted, 0 or 1.
+        like: an array (..., j) whose sharding the result gets; None for that of the axes of `a` and `b`.
+
+    Returns:
+        an array (..., j) in float32 or wider.
     """
     contract = (((a.ndim - 1,), (axis,)), ((), ()))
     rows = [(a, i) for i in range(a.ndim - 1)]
@@ -39,16 +46,27 @@ def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class Dense(Leaf):
-    """Multiply by a weight (k, j) and add a bias (j,): (..., k) -> (..., j).
+    """Multiply by a weight and add a bias, z = x W + b: (..., k) -> (..., features).
 
-    params: `{"kernel": (k, j), "bias": (j,)}`, without "bias" where `bias=False`; k is read off the input at
-    `init`, and checked there if `inputs` gives it. `dtype` is what the layer computes in and returns (None:
-    the input's); products are accumulated in float32 or wider all the same.
+    params: `{"kernel": (k, features), "bias": (features,)}`, without "bias" where `bias=False`; k is that of
+    the input given to `init`. The backward reads the input. Products are accumulated in float32 or wider.
+    Cost: 2nkj flops forward and 4nkj backward (2nkj where dx is not wanted), j = `features`.
 
-    `kernel_init` and `bias_init` are of `fnn.initializers`, or functions `(key, shape, dtype)` such as
-    those of `jax.nn.initializers`: layers with such a one are equal where it is the same function.
+    Args:
+        features: the number of outputs, an integer >= 1.
+        bias: whether there is a bias.
+        inputs: the number of inputs k, which `init` checks; None for any.
+        dtype: the dtype in which the layer computes, and of its output; None for the input's.
+        kernel_init: the initializer of the weight: one of `fnn.initializers`, or any function `(key, shape,
+            dtype)`, such as those of `jax.nn.initializers`. Layers are equal where it is equal.
+        bias_init: the initializer of the bias, likewise.
 
-    The backward reads the input. Cost: 2nkj flops forward, 4nkj backward (2nkj where dx is not wanted).
+    Raises:
+        InputError: where a size is no integer >= 1, or, on use, input or params have another shape or dtype.
+
+    >>> import fnn
+    >>> fnn.init(fnn.Dense(3), jax.random.key(0), jnp.ones((5, 2)))["kernel"].shape
+    (2, 3)
     """
 
     features: int
@@ -62,7 +80,7 @@ class Dense(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernel": ("in", "out"), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("Dense", "features", self.features)
         if self.inputs is not None:
             check_size("Dense", "inputs", self.inputs)

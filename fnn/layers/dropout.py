@@ -17,11 +17,23 @@ Values = Float[Array, "..."]
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Leaf):
-    """Set each element to zero with probability `rate`, divide the others by `1 - rate`.
+    """Set each element to zero with probability `rate`, and divide the others by 1 - `rate`.
 
-    Noise wants a key: `fnn.forward(net, params, x, key)`. Without one (evaluation) the input passes
-    unchanged, and what trains, such as `fnn.value_and_grad`, warns. No params, no boundary: the key is the
-    one extra, the backward draws the mask again from it. Source: Srivastava et al. 2014.
+    It draws noise if it is given a key, `fnn.forward(net, params, x, key)`. Without a key, as in evaluation,
+    it returns the input; functions that train, such as `fnn.value_and_grad`, then warn. No params. The
+    backward reads neither side: the key is kept, and the mask is drawn from it again. Source: Srivastava et
+    al. 2014.
+
+    Args:
+        rate: the probability, 0 <= rate < 1.
+
+    Raises:
+        InputError: where the rate is out of range, or, on use, the input is not floating-point.
+
+    >>> import fnn
+    >>> y = fnn.apply(fnn.Dropout(0.5), (), jnp.ones(1000), jax.random.key(0))
+    >>> set(y.tolist())
+    {0.0, 2.0}
     """
 
     rate: float
@@ -31,7 +43,7 @@ class Dropout(Leaf):
     couples_examples = False
     equations = (("{y} = {x} * mask(key) / (1 - rate)",), ("d{x} = d{y} * mask(key) / (1 - rate)",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
             raise InputError("Dropout", "0 <= rate < 1", repr(self.rate), "fnn.Dropout(0.1)")
         vars(self).update(noisy=self.rate > 0)

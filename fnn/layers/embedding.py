@@ -34,13 +34,27 @@ Out = Float[Array, "*n j"]
 
 @dataclass(frozen=True, repr=False)
 class Embedding(Leaf):
-    """Look up rows of a table (V, j) by integer index: (...) -> (..., j).
+    """Look up rows of a table by integer index: (...) -> (..., features).
 
-    params: `{"embedding": (V, j)}`, float32. An index out of 0 .. V - 1 raises in eager code; where only the
-    compiler sees the index it gives a row of NaN, and its cotangent reaches no row of the table. `dtype`
-    is what the layer returns (None: the table's).
+    params: `{"embedding": (vocabulary, features)}`, float32. An index outside of 0 .. vocabulary - 1 raises
+    an error in eager code; under jit, where its value is not known, it gives a row of NaN, and its cotangent
+    is not added to any row. The backward reads the indices; `dx` is float0, as JAX has it for integers. No
+    flops.
 
-    The backward reads the indices; `dx` is float0, as everywhere in JAX for integers. No flops.
+    Args:
+        vocabulary: the number of rows, an integer >= 1.
+        features: the length of a row, an integer >= 1.
+        dtype: the dtype of the output; None for the table's.
+        table_init: the initializer of the table, a function `(key, shape, dtype)`.
+
+    Raises:
+        InputError: where a size is no integer >= 1, or, on use, x is not an integer array or is out of range.
+
+    >>> import fnn
+    >>> table = {"embedding": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+    >>> fnn.apply(fnn.Embedding(2, 2), table, jnp.array([1, 0]))
+    Array([[3., 4.],
+           [1., 2.]], dtype=float32)
     """
 
     vocabulary: int
@@ -54,7 +68,7 @@ class Embedding(Leaf):
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"embedding": ("vocabulary", "out")}
     equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_size("Embedding", "vocabulary", self.vocabulary)
         check_size("Embedding", "features", self.features)
 

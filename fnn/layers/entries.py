@@ -1,4 +1,4 @@
-"""Layers on trees of arrays: pick an entry, put entries behind each other, add them up. None has params."""
+"""Layers on trees of arrays: pick entries, concatenate them, add them. None has params."""
 
 import functools
 import operator
@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
+from fnn.arrays import PyTree
 from fnn.core import Leaf
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe, is_array
 
@@ -19,23 +20,34 @@ Key = str | int
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Layout:
-    """How a tree of arrays looks: part of the residuals' structure, not of their data."""
+    """The structure, shapes and dtypes of a tree of arrays: static, so a part of the residuals' structure.
+
+    Args:
+        structure: the tree's structure, as JAX has it.
+        arrays: the shape and the name of the dtype of each array.
+    """
 
     structure: Any
     arrays: tuple[tuple[tuple[int, ...], str], ...]  # the shape and dtype of each
 
     @staticmethod
     def of(x: PyTree[Array]) -> "Layout":
-        """Describe a tree."""
+        """Return the layout of a tree."""
         leaves, structure = jax.tree.flatten(x)
         return Layout(structure, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
 
 
 @dataclass(frozen=True, repr=False)
 class Select(Leaf):
-    """Pick an entry of a dict or tuple; of a tuple of keys, pick these entries, a dict or tuple again.
+    """Pick an entry of a dict or tuple, or several entries. No params; the backward reads neither side.
 
-    The cotangent of what is left out is zero (float0 for integers). The backward reads neither side.
+    The cotangent of an entry that is not picked is zero (float0 for integers).
+
+    Args:
+        key: the entry's name or number; of a tuple of these, the result is a dict or tuple of their entries.
+
+    Raises:
+        InputError: on use, where the input lacks an entry.
 
     >>> import fnn
     >>> fnn.apply(fnn.Select("numbers"), (), {"numbers": jnp.ones(2), "categories": jnp.arange(2)})
@@ -48,7 +60,7 @@ class Select(Leaf):
     needs = frozenset()
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         forward = f"{{y}} = {{x}}[{self.key!r}]"
         back = f"d{{x}} = 0 but for d{{x}}[{self.key!r}] = d{{y}}"
         vars(self).update(equations=((forward,), (back,)))
@@ -104,9 +116,19 @@ def _zero(shape: tuple[int, ...], dtype: str) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class Concatenate(Leaf):
-    """Put the arrays of a tree behind each other on an axis; a dict's are in the order of its sorted keys.
+    """Concatenate the arrays of a tree along an axis, a dict's in the order of its sorted keys. No params.
 
-    They must agree in dtype and on the other axes. The backward reads neither side.
+    The backward reads neither side.
+
+    Args:
+        axis: the axis; the arrays must have the same dtype, and the same lengths of all other axes.
+
+    Raises:
+        InputError: on use, where the arrays differ, or lack the axis.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Concatenate(), (), (jnp.zeros(2), jnp.ones(1)))
+    Array([0., 0., 1.], dtype=float32)
     """
 
     axis: int = -1
@@ -115,7 +137,7 @@ class Concatenate(Leaf):
     needs = frozenset()
     equations = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vars(self).update(couples_examples=_couples(self.axis))
 
     def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
@@ -124,12 +146,12 @@ class Concatenate(Leaf):
         return ()
 
     def forward(self, params: tuple[()], x: Any, key: Any) -> tuple[Array, Layout]:
-        """y = x_0, x_1, ... behind each other"""
+        """y = x_0, x_1, ... concatenated"""
         self._check(x)
         return self.recompute(params, x, ()), Layout.of(x)
 
     def recompute(self, params: tuple[()], x: Any, extras: Any) -> Array:
-        """y = x_0, x_1, ... behind each other"""
+        """y = x_0, x_1, ... concatenated"""
         return jnp.concatenate(jax.tree.leaves(x), self.axis)
 
     def backward(
@@ -159,7 +181,17 @@ class Concatenate(Leaf):
 
 @dataclass(frozen=True, repr=False)
 class Sum(Leaf):
-    """Add up the arrays of a tree, which must agree in shape and dtype. The backward reads neither side."""
+    """Add the arrays of a tree, which must agree in shape and dtype. No params.
+
+    The backward reads neither side.
+
+    Raises:
+        InputError: on use, where the arrays differ.
+
+    >>> import fnn
+    >>> fnn.apply(fnn.Sum(), (), (jnp.ones(2), jnp.ones(2)))
+    Array([2., 2.], dtype=float32)
+    """
 
     __repr__ = brief
     cheap = True
@@ -197,7 +229,15 @@ class Sum(Leaf):
 
 
 def check_entries(who: object, x: Any) -> list[Any]:
-    """Return the arrays of a tree. Raises InputError unless there are some, and all floating."""
+    """Return the arrays of a tree.
+
+    Args:
+        who: the layer that asks, for the error message.
+        x: the tree.
+
+    Raises:
+        InputError: where there is no array, or one that is not floating-point.
+    """
     leaves = jax.tree.leaves(x)
     if is_array(x) or not leaves:
         raise InputError(who, "a tree of arrays as x", describe(x), "(x,)" if is_array(x) else "(x, z)")

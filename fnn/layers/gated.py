@@ -17,11 +17,21 @@ Out = Float[Array, "*n j"]
 
 @dataclass(frozen=True, repr=False)
 class Gate(Leaf):
-    """Split the last axis into gate g and value u, give f(g) * u: (..., 2j) -> (..., j). No params.
+    """Split the last axis into a gate g and a value u, and return f(g) * u: (..., 2j) -> (..., j). No params.
 
-    With a dense layer of 2j features before it (one product for both) this is SwiGLU for silu, GEGLU for
-    gelu, GLU for sigmoid; `fnn.gated` builds the two. The backward reads the input. Half precision is
+    With a dense layer of 2j features before it, one product for both halves, this is SwiGLU for silu, GEGLU
+    for gelu, GLU for sigmoid; `fnn.gated` builds the two. The backward reads the input. Half precision is
     computed in float32 and rounded once. Source: Shazeer 2020.
+
+    Args:
+        activation: the activation f.
+
+    Raises:
+        InputError: on use, where x is not floating-point, or its last axis has an odd length.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> fnn.apply(fnn.Gate(fnn.relu), (), jnp.array([2.0, -1.0, 10.0, 10.0]))
+    Array([20.,  0.], dtype=float32)
     """
 
     activation: Activation = silu
@@ -31,7 +41,7 @@ class Gate(Leaf):
 
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         f = self.activation
         forward = "g, u = split({x})", f"{{y}} = {f}(g) * u"
         dg, du = f"dg = d{{y}} * u * {f}'(g)", f"du = d{{y}} * {f}(g)"

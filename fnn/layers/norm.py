@@ -31,11 +31,24 @@ Statistic = Float[Array, "*n 1"]
 
 @dataclass(frozen=True, repr=False)
 class LayerNorm(Leaf):
-    """Subtract the mean, divide by the deviation, scale, add a bias, on the last axis: (..., k) -> (..., k).
+    """Normalize to mean 0 and variance 1 over the last axis, scale, and add a bias: (..., k) -> (..., k).
 
-    params: `{"scale": (k,), "bias": (k,)}`, each only where it is asked for. The variance is the biased
-    one. Returns the input's dtype. The backward reads the input; the mean and the deviation of each row
-    are its extras. Source: Ba, Kiros, Hinton 2016.
+    params: `{"scale": (k,), "bias": (k,)}`, each only where it is asked for. The output has the input's
+    dtype. The backward reads the input; the mean and the deviation of each row are kept.
+    Source: Ba, Kiros, Hinton 2016.
+
+    Args:
+        eps: a number > 0, added to the (biased) variance.
+        scale: whether there is a scale.
+        bias: whether there is a bias.
+
+    Raises:
+        InputError: where eps is not > 0, or, on use, x is not floating-point (..., k).
+
+    >>> import fnn
+    >>> net, x = fnn.LayerNorm(), jnp.array([1.0, 2.0, 3.0])
+    >>> fnn.apply(net, fnn.init(net, jax.random.key(0), x), x).round(2)
+    Array([-1.22,  0.  ,  1.22], dtype=float32)
     """
 
     eps: float = 1e-5
@@ -47,7 +60,7 @@ class LayerNorm(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_eps("LayerNorm", self.eps)
         centred, deviation = "({x} - mean({x}))", "sqrt(var({x}) + eps)"
         dx = "dh - mean(dh) - h * mean(h * dh)"
@@ -102,10 +115,21 @@ class LayerNorm(Leaf):
 
 @dataclass(frozen=True, repr=False)
 class RMSNorm(Leaf):
-    """Divide by the root of the mean square and scale, on the last axis: (..., k) -> (..., k).
+    """Divide by the root of the mean square over the last axis, and scale: (..., k) -> (..., k).
 
-    params: `{"scale": (k,)}`, or none where `scale=False`. Returns the input's dtype. The backward reads the
-    input; the root of each row is its extra. Source: Zhang, Sennrich 2019.
+    params: `{"scale": (k,)}`, or none where `scale=False`. The output has the input's dtype. The backward
+    reads the input; the root of each row is kept. Source: Zhang, Sennrich 2019.
+
+    Args:
+        eps: a number > 0, added to the mean square.
+        scale: whether there is a scale.
+
+    Raises:
+        InputError: where eps is not > 0, or, on use, x is not floating-point (..., k).
+
+    >>> import fnn
+    >>> fnn.apply(fnn.RMSNorm(scale=False), {}, jnp.array([1.0, -1.0])).round(2)
+    Array([ 1., -1.], dtype=float32)
     """
 
     eps: float = 1e-6
@@ -116,7 +140,7 @@ class RMSNorm(Leaf):
     couples_examples = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_eps("RMSNorm", self.eps)
         deviation = "sqrt(mean({x}^2) + eps)"
         vars(self).update(equations=_equations(self.scale, False, "{x}", deviation, "dh - h * mean(h * dh)"))

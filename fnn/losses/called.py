@@ -19,8 +19,19 @@ Labels = Int[Array, "*n"]
 
 
 def called(head: Any, params: Params, x: In, target: Labels, weights: Any) -> Any:
-    """Return the value of a head, () or, for "none", (...), in one product where nothing is
-    differentiated.
+    """Return the value of a head, with a derivative by our rule.
+
+    Where nothing is differentiated, it takes one product.
+
+    Args:
+        head: the head, a `LinearCrossEntropy`.
+        params: its params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        weights: the weights of the rows or of the examples, or None.
+
+    Returns:
+        the value, () or, with reduction "none", (...).
     """
 
     def run(params: Params, x: In, target: Labels, weights: Any) -> tuple[Any, Any]:

@@ -14,12 +14,25 @@ from fnn.losses.loss import Logits, Loss, Reduction, Values, check_outputs, know
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "mean") -> Loss:
-    """Sum of -t log softmax(y) over a row; `y` logits, `target` integer labels (...) or soft ones (..., k).
+    """Make the loss that sums -t log softmax(y) over a row.
 
-    Gradient p sum(t) - t, with p = softmax(y). `label_smoothing` e replaces t by (1 - e) t + e sum(t) / k.
-    A label out of 0 .. k - 1 raises in eager code; where only the compiler sees it, value and gradient are
-    NaN. An output that is masked by a logit of -inf, with a target of zero, adds nothing to value and
-    gradients.
+    Gradient: p sum(t) - t, with p = softmax(y). A label outside of 0 .. k - 1 raises an error in eager code;
+    under jit, where its value is not known, value and gradient are NaN. An output masked by a logit of -inf,
+    with a target of zero, adds nothing to value and gradients.
+
+    Outputs `y`: logits (..., k). Targets: integer labels (...), or soft ones (..., k).
+    Source: Bridle 1990; label smoothing: Szegedy et al. 2016, section 7.
+
+    Args:
+        label_smoothing: e, 0 <= e < 1: t becomes (1 - e) t + e sum(t) / k.
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: where a number is out of its range, or, on use, outputs and targets do not fit.
+
+    >>> loss, y = softmax_cross_entropy(), jnp.zeros((1, 4))
+    >>> f"{loss(y, jnp.array([2])):.4f}"
+    '1.3863'
     """
     if not 0 <= label_smoothing < 1:
         wanted, fix = "0 <= label_smoothing < 1", "fnn.softmax_cross_entropy(label_smoothing=0.1)"
@@ -36,10 +49,21 @@ def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0)
 
 
 def kl_divergence(reduction: Reduction = "mean") -> Loss:
-    """Sum of t log(t / p) over a row, p = softmax(y); `y` logits, `target` (..., k) probabilities.
+    """Make the loss that sums t log(t / p) over a row, with p = softmax(y).
 
-    Gradient p sum(t) - t. A target of zero adds nothing; of t log t it has the derivative zero, as of a
-    constant, so that the derivative by it is -log p. Source: Kullback, Leibler 1951.
+    Gradient: p sum(t) - t. A target of zero adds nothing. Its derivative by the target is -log p, for t log t
+    counts as a constant there.
+
+    Outputs `y`: logits (..., k). Targets: probabilities (..., k). Source: Kullback, Leibler 1951.
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(kl_divergence()(jnp.zeros((1, 2)), jnp.array([[0.5, 0.5]])))
+    0.0
     """
     return known(_kl_divergence, (), reduction, CATEGORICAL)
 
@@ -52,10 +76,21 @@ def _kl_divergence(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def binary_cross_entropy(reduction: Reduction = "mean") -> Loss:
-    """Sum of -t log p - (1 - t) log(1 - p) over a row, p = sigmoid(y); `target` (..., k) in [0, 1].
+    """Make the loss that sums -t log p - (1 - t) log(1 - p) over a row, with p = sigmoid(y).
 
-    `y` are logits. Gradient p - t, computed as (1 - t) sigmoid(y) - t sigmoid(-y), which keeps its digits
-    where p is near t. Finite for every finite logit, where the chain of sigmoid and logarithm gives NaN.
+    Gradient: p - t, computed as (1 - t) sigmoid(y) - t sigmoid(-y), which has no cancellation where p is near
+    t. Value and gradient are finite for every finite logit.
+
+    Outputs `y`: logits (..., k). Targets: numbers in [0, 1], (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> f"{binary_cross_entropy()(jnp.zeros((1, 1)), jnp.ones((1, 1))):.4f}"
+    '0.6931'
     """
     return known(_binary_cross_entropy, (), reduction, BERNOULLI)
 
@@ -69,7 +104,20 @@ def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def hinge(reduction: Reduction = "mean") -> Loss:
-    """Sum of max(0, 1 - t y) over a row; `target` (..., k) of -1 and 1. Gradient -t inside the margin."""
+    """Make the loss that sums max(0, 1 - t y) over a row.
+
+    Gradient: -t where t y < 1, else 0. Outputs `y`: (..., k). Targets: -1 or 1, (..., k).
+    Source: Cortes, Vapnik 1995.
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(hinge()(jnp.array([[0.25, 2.0]]), jnp.ones((1, 2))))
+    0.75
+    """
     return known(_hinge, (), reduction)
 
 

@@ -26,8 +26,14 @@ COLUMNS = 512  # of a chunk: with fewer a product waits for its operands, more o
 def chosen(weight: Any, x: Any, dtype: Any, vocabulary: int) -> Walk:
     """Choose what to make gradients in chunks of: the vocabulary, where a copy of the weight is saved.
 
-    Over rows there is one of a weight that is cast to the `dtype` of the products, and a sum in float32 of
-    gradients that are narrower.
+    Over rows there is one of a weight that is cast for the products, and a sum in float32 of gradients that
+    are narrower.
+
+    Args:
+        weight: the head's, (k, V) or (V, k), floating.
+        x: the rows, (..., k).
+        dtype: what the products are computed in.
+        vocabulary: the number of labels V.
     """
     narrow = any(widened(one).dtype != one.dtype for one in (weight, jnp.empty(0, dtype)))
     return "vocabulary" if narrow and vocabulary > COLUMNS and sharding_of(weight, x) is None else "rows"

@@ -1,4 +1,4 @@
-"""Losses that are added up and weighted, each of one entry of the outputs where it says which.
+"""Sums of weighted losses, each of one entry of the outputs where it says which.
 
 `0.5 * fnn.huber().on("value") + fnn.softmax_cross_entropy().on("policy")` is a loss of outputs and
 targets that are dicts with these entries. A head may be among the losses: its params are then those of
@@ -9,44 +9,42 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnn.arrays import accumulator, zero_cotangents
 from fnn.errors import InputError, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, as_objective
-from fnn.losses.paths import with_path
+from fnn.losses.terms import Key, Root, Sample, Term, entry, gathered
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
-
-Key = int | str
-
-
-@dataclass(frozen=True)
-class Term:
-    """One loss of a sum: its weight, and the keys that lead to its entry of outputs and targets."""
-
-    loss: Objective
-    weight: float = 1.0
-    path: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
 class Combined(Objective):
-    """A weighted sum of losses, all reduced alike. Make one by `+`, `*` and `on`.
+    """A weighted sum of losses, all reduced alike; `+`, `*` and `on` make it.
 
     With reduction "mean" every loss is the mean over its own rows. With "none" the values of losses with
     as many rows are added row by row, others example by example. `weights` are for all losses, or a tree
     with the entries that the losses are of.
 
-    Params: none where no loss has any; those of the one that has some; a tuple of them where several have.
+    Params: none where no loss has any; those of the loss that has some; a tuple of them where several have.
     The likelihood, where all losses have one and no weight is negative, is that of independent outputs: its
     Hessian is the weighted sum of theirs.
+
+    Args:
+        terms: the losses with their weights and entries.
+
+    Raises:
+        InputError: where losses are reduced differently, or one of several has a weight tied to the network.
+
+    >>> import fnn, jax.numpy as jnp
+    >>> loss = fnn.squared_error() + 0.5 * fnn.losses.absolute_error()
+    >>> float(loss(jnp.array([[2.0]]), jnp.array([[0.0]])))
+    5.0
     """
 
     terms: tuple[Term, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         losses = [term.loss for term in self.terms]
         reductions = {loss.reduction for loss in losses}
         if len(reductions) > 1:
@@ -62,7 +60,7 @@ class Combined(Objective):
             reduction=losses[0].reduction,
             has_params=any(loss.has_params for loss in losses),
             couples_examples=True if True in coupled else None if None in coupled else False,
-            likelihood=Likelihood(_Root(self.terms), _Sample(self.terms)) if known else None,
+            likelihood=Likelihood(Root(self.terms), Sample(self.terms)) if known else None,
         )
 
     def __repr__(self) -> str:
@@ -86,7 +84,7 @@ class Combined(Objective):
         return Combined(tuple(replace(term, loss=term.loss.with_reduction(reduction)) for term in self.terms))
 
     def split(self, tree: Any) -> tuple[Any, Any]:
-        """Take a pair of the network's and the losses' params apart, where the losses have some."""
+        """Return the network's and the losses' part of a pair; the tree and `()` if the losses have none."""
         if not self.has_params:
             return tree, ()
         if not isinstance(tree, (tuple, list)) or len(tree) != 2:
@@ -95,13 +93,13 @@ class Combined(Objective):
         return tree[0], tree[1]
 
     def merge(self, of_net: Any, of_loss: Any) -> Any:
-        """Make the pair, where the losses have params."""
+        """Return the pair, where the losses have params."""
         return (of_net, of_loss) if self.has_params else of_net
 
     def pull(
         self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Run every loss on its entry, and add up the values and the gradients by `y`."""
+        """Run every loss on its entry, and add the values and the gradients by `y`."""
         values, dys, readings = [], [], []
         for i, term in enumerate(self.terms):
             by = _product(term.weight, scale)
@@ -113,7 +111,7 @@ class Combined(Objective):
             dys.append(dy)
             readings += [own] if term.loss.has_params else []
         of_loss = () if not readings else readings[0] if len(readings) == 1 else tuple(readings)
-        return _summed(values), _gathered(self.terms, dys, y), of_loss
+        return _summed(values), gathered(self.terms, dys, y), of_loss
 
     def value(self, *args: Any) -> Any:
         """Return the value alone, as plain code: arguments as for a call."""
@@ -155,48 +153,26 @@ class Combined(Objective):
         return entry(y, term), entry(target, term), weights if shared else entry(weights, term)
 
 
-@dataclass(frozen=True)
-class _Root:
-    """The columns of all losses' roots: their squares add up to the weighted sum of the Hessians."""
-
-    terms: tuple[Term, ...]
-
-    def __call__(self, y: Any, target: Any) -> Any:
-        columns = []
-        for term in self.terms:
-            known: Any = term.loss.likelihood
-            root = known.root(entry(y, term), entry(target, term))
-            columns.append(jax.tree.map(lambda r, w=term.weight: w**0.5 * r, root))
-        count = [jax.tree.leaves(root)[0].shape[0] for root in columns]
-        parts = []
-        for term, root, c in zip(self.terms, columns, count, strict=True):
-            zeros = jax.tree.map(lambda leaf, c=c: jnp.zeros((c, *leaf.shape), leaf.dtype), y)
-            parts.append(with_path(zeros, term.path, root))
-        return jax.tree.map(lambda *roots: jnp.concatenate(roots), *parts)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The sum of all losses' draws: those are independent, and their means are zero."""
-
-    terms: tuple[Term, ...]
-
-    def __call__(self, key: Any, y: Any, target: Any) -> Any:
-        draws = []
-        for term, own in zip(self.terms, jax.random.split(key, len(self.terms)), strict=True):
-            known: Any = term.loss.likelihood
-            draw = known.sample(own, entry(y, term), entry(target, term))
-            draws.append(jax.tree.map(lambda d, w=term.weight: w**0.5 * d, draw))
-        return _gathered(self.terms, draws, y)
-
-
 def summed(a: Objective, b: Any) -> Combined:
-    """Return the sum of two losses."""
+    """Return the sum of two losses.
+
+    Args:
+        a: a loss.
+        b: a loss, or a function of your own, as for `fnn.Loss`.
+    """
     return Combined((*_terms(a), *_terms(as_objective("+", b))))
 
 
 def weighted(loss: Objective, factor: Any) -> Combined:
-    """Return a loss times a number. Raises InputError for anything but a Python or NumPy number."""
+    """Return a loss times a number.
+
+    Args:
+        loss: the loss.
+        factor: a Python or NumPy number.
+
+    Raises:
+        InputError: where the factor is none.
+    """
     if isinstance(factor, bool) or not isinstance(factor, (int, float, np.floating, np.integer)):
         wanted = "a loss times a number; one that changes is the `scale` of value_and_grad"
         raise InputError("*", wanted, describe(factor), "0.5 * fnn.huber()")
@@ -204,19 +180,13 @@ def weighted(loss: Objective, factor: Any) -> Combined:
 
 
 def picked(loss: Objective, key: Key) -> Combined:
-    """Return the loss of one entry of outputs and targets."""
+    """Return the loss of one entry of outputs and targets.
+
+    Args:
+        loss: the loss of the entry.
+        key: the entry's name or number.
+    """
     return Combined(tuple(replace(t, path=(key, *t.path)) for t in _terms(loss)))
-
-
-def entry(tree: Any, term: Term) -> Any:
-    """Return a term's entry of outputs, targets or weights. Raises InputError where there is none."""
-    for key in term.path:
-        try:
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
-            wanted = f"a dict or tuple with the entry {key!r}"
-            raise InputError(term.loss, wanted, describe(tree), f"{{{key!r}: y}}") from None
-    return tree
 
 
 def _terms(loss: Objective) -> tuple[Term, ...]:
@@ -235,16 +205,3 @@ def _summed(values: list[Any]) -> Any:
         values = [value.sum(tuple(range(1, value.ndim))) for value in values]
     with jax.numpy_dtype_promotion("standard"):
         return sum(values[1:], values[0])
-
-
-def _gathered(terms: tuple[Term, ...], dys: list[Any], y: Any) -> Any:
-    """Add up the gradients of all terms, each in its place."""
-    total = zero_cotangents(y)
-    for term, dy in zip(terms, dys, strict=True):
-        total = with_path(total, term.path, jax.tree.map(_plus, entry(total, term), dy))
-    return total
-
-
-def _plus(a: Any, b: Any) -> Any:
-    wide = accumulator(a.dtype)
-    return (a.astype(wide) + b.astype(wide)).astype(a.dtype)

@@ -1,4 +1,4 @@
-"""What a head asks of its options and of its arguments."""
+"""Checks of the options and the arguments of a head."""
 
 import math
 from typing import Any
@@ -23,7 +23,11 @@ Params = dict[str, Array]
 
 
 def check_head(head: Any) -> None:
-    """Raise InputError where an option of the head is out of its range."""
+    """Check the options of a head.
+
+    Raises:
+        InputError: where one is out of its range.
+    """
     who = "LinearCrossEntropy"
     check_size(who, "vocabulary", head.vocabulary)
     if head.chunk is not None:
@@ -44,16 +48,32 @@ def check_head(head: Any) -> None:
 
 
 def check_input(head: object, x: Any) -> None:
-    """Raise unless `x` are rows of floating numbers."""
+    """Check that an input has rows of floating numbers.
+
+    Args:
+        head: the head, for the error message.
+        x: the input.
+
+    Raises:
+        InputError: where it has not.
+    """
     check_floating(head, x)
     if not x.shape:
         raise InputError(head, "x of shape (..., k)", describe(x), "x.reshape(1)")
 
 
 def checked(head: Any, params: Params, x: Any, target: Any, weights: Any) -> tuple[Params, Any, Any, Any]:
-    """Return JAX's arrays of the arguments, labels in a dtype that holds them and the vocabulary.
+    """Return the arguments of a head as JAX arrays, labels in a dtype that holds them and the vocabulary.
 
-    Raises InputError where the arguments do not fit, or a label is seen to be out of range.
+    Args:
+        head: the head.
+        params: its params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        weights: the weights of the rows or of the examples, or None.
+
+    Raises:
+        InputError: where they do not fit, or a label is known to be out of range.
     """
     params, x, target, weights = canonical((params, x, target, weights))
     check_input(head, x)

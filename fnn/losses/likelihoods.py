@@ -1,4 +1,4 @@
-"""The models of the output whose negative logarithms the losses are; k outputs, k columns."""
+"""The likelihoods of the losses; for k outputs a root has k columns."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def _categorical_sample(key: Any, y: Any, target: Any) -> Any:
 
 
 def _mass(y: Any, target: Any) -> Any:
-    """Give the sum of each row's soft label: 1 for an integer label, NaN for one out of range."""
+    """Return the sum of each row's soft label: 1 for an integer label, NaN for one out of range."""
     if target.shape == y.shape and not jnp.issubdtype(target.dtype, jnp.integer):
         return target.astype(y.dtype).sum(-1)
     target = as_index(target)
@@ -54,7 +54,7 @@ def _poisson_sample(key: Any, y: Any, target: Any) -> Any:
 
 
 def normal(curvature: float) -> Likelihood:
-    """Give the likelihood of a squared error with the Hessian `curvature` I: the variance is its inverse."""
+    """Return the likelihood of a squared error with the Hessian `curvature` I, the inverse variance."""
     scale = curvature**0.5
     return Likelihood(
         lambda y, target: _diagonal(jnp.full_like(y, scale)),
@@ -63,7 +63,7 @@ def normal(curvature: float) -> Likelihood:
 
 
 def _diagonal(roots: Any) -> Any:
-    """Give the columns of a diagonal root (..., k): (k, ..., k)."""
+    """Return the columns of a diagonal root (..., k): (k, ..., k)."""
     k = roots.shape[-1]
     eye = jnp.eye(k, dtype=roots.dtype).reshape(k, *(1,) * (roots.ndim - 1), k)
     return eye * roots[None]

@@ -1,15 +1,14 @@
-"""The linear layer and the softmax cross-entropy in one: the logits (n, V) exist in chunks of rows alone."""
+"""A linear layer and its softmax cross-entropy in one, with the logits of a chunk of rows at a time."""
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, widened
+from fnn.arrays import accumulator
 from fnn.chunks import over_chunks
 from fnn.core import Layer
 from fnn.errors import InputError, brief, describe
@@ -21,12 +20,10 @@ from fnn.losses.head_checks import check_head, check_input, checked
 from fnn.losses.logits import Logits
 from fnn.losses.objective import Objective, Reduction
 from fnn.losses.paths import Path
-from fnn.losses.pieces import read_pieces
+from fnn.losses.pieces import gradients, read_pieces
 from fnn.losses.rows import Counting, flat, unflat
 from fnn.losses.tied import through_tied
 from fnn.losses.walk import Batch, Piece, flat_readers
-from fnn.losses.walk import walk as over_rows
-from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
 
 Params = dict[str, Array]
@@ -37,32 +34,46 @@ LEAST, MOST = 128, 512  # rows of a chunk: with fewer, a product waits for the w
 
 @dataclass(frozen=True, repr=False)
 class LinearCrossEntropy(Objective):
-    """A linear layer to `vocabulary` logits and their softmax cross-entropy: a loss that has params.
+    """A linear layer to V = `vocabulary` logits and their softmax cross-entropy: a loss that has params.
 
     params: `{"kernel": (k, V), "bias": (V,)}`, without "bias" where `bias=False`. It is used as a loss,
     `fnn.value_and_grad(net, head)`, with `params = (fnn.init(net, ...), head.init(key, y))`, y like the
     network's output; or called, `head(params, x, target)`: `x` (..., k), `target` integer labels (...).
 
-    A row's loss is s - t . z + z_loss s^2: z = x W + b, s = log sum exp z, and t the label as one-hot, with
-    `label_smoothing` e: (1 - e) onehot + e / V. `reduction` and weights are as in `fnn.losses`. A row whose
-    label is `ignore` (-1, say, or -100) counts neither in the sum nor in the mean, like one of weight zero.
-    Any other label out of 0 .. V - 1 raises in eager code; where only the compiler sees it, it gives NaN.
+    A row's loss is s - t . z + z_loss s^2, with z = x W + b, s = log sum exp z, and t the one-hot label,
+    smoothed. A label outside of 0 .. V - 1 that is not `ignore` raises an error in eager code, and gives NaN
+    under jit. Products are accumulated in float32 or wider, as softmax and losses are.
 
-    `tied=(0, "embedding")` leads to a table (V, k) among the network's params, its embedding's. The head has
-    that as its weight and no "kernel", and the gradient of both uses arrives in the table's place. Called by
-    itself such a head takes `{"embedding": (V, k), "bias": (V,)}`. Source: Press, Wolf 2017.
+    Cost over rows: 6nkV flops with gradients (8nkV for reduction "none" under `jax.grad`), 2nkV for the value
+    alone. Temporaries: the logits of a chunk, twice, or once beside a share of the weight's gradient, kV.
+    Over the vocabulary: 8nkV flops; the logits of a chunk, twice, and nk numbers in float32. Sources: Hsu et
+    al. 2024 (Liger kernels), Wijmans et al. 2024 (Cut Cross-Entropy); tied weights: Press, Wolf 2017.
 
-    `dtype` is what the products are computed in (None: the input's). They are accumulated in float32 or
-    wider, as softmax and losses are. The gradients are made in chunks of rows or of the vocabulary, as `walk`
-    says; None: of the vocabulary where params or products are narrower than float32, on no mesh. `chunk`
-    rows, or columns, have logits at a time; None: k / 2 rows, but from 128 to 512, so that the logits take
-    at most half the room of the weight's gradient, unless k is small; or 512 columns.
+    Args:
+        vocabulary: the number of labels V, an integer >= 1.
+        bias: whether there is a bias.
+        tied: the keys that lead to a table (V, k) among the network's params, such as `(0, "embedding")`: it
+            is the head's weight, in place of "kernel" (in a call `{"embedding": (V, k), "bias": (V,)}`), and
+            gets the gradient of both uses. Empty for a weight of its own.
+        label_smoothing: e, 0 <= e < 1: t is (1 - e) onehot + e / V.
+        z_loss: the weight of s^2, a number >= 0.
+        ignore: the label, such as -1, of rows that do not count in sum or mean; None for no such label.
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+        chunk: the number of rows, or of columns of the vocabulary, that have logits at a time; None for k / 2
+            rows, but from 128 to 512, so that the logits take at most half the room of the weight's gradient,
+            unless k is small; or for 512 columns.
+        walk: "rows" or "vocabulary", what gradients are made in chunks of; None for the vocabulary where
+            params or products are narrower than float32, on no mesh. Other readings are made over rows.
+        dtype: the dtype that the products are computed in; None for the input's.
+        kernel_init: the initializer of the weight, a function `(key, shape, dtype)`.
+        bias_init: the initializer of the bias, likewise.
 
-    Cost over rows: 6nkV flops with the gradients, which the forward makes (for reduction "none" under
-    `jax.grad` the backward does, 8nkV), and 2nkV for the value alone. Temporaries: the logits of a chunk,
-    twice, or once beside a chunk's share of the weight's gradient, kV. Source: Hsu et al. 2024 (Liger
-    kernels). Over the vocabulary: 8nkV flops, and beside the logits of a chunk, twice, nk numbers in float32
-    for dx. Readers of anything but gradients go over rows. Source: Wijmans et al. 2024 (Cut Cross-Entropy).
+    Raises:
+        InputError: where an option is out of its range, or, on use, the arguments do not fit.
+
+    >>> head, x = LinearCrossEntropy(4), jnp.zeros((1, 2))
+    >>> f"{head(head.init(jax.random.key(0), x), x, jnp.array([2])):.4f}"
+    '1.3863'
     """
 
     vocabulary: int
@@ -81,7 +92,7 @@ class LinearCrossEntropy(Objective):
     has_params = True
     couples_examples = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_head(self)
 
     def logits(self, x: Any) -> Logits:
@@ -127,12 +138,7 @@ class LinearCrossEntropy(Objective):
     def value_and_grad(
         self, params: Params, x: In, target: Labels, weights: Any = None, scale: Any = None
     ) -> tuple[Any, tuple[Params, In]]:
-        """Return the value, and its gradients by params and `x`, with their shapes and dtypes: three
-        products.
-
-        With reduction "none" they are those of the sum of the values. `scale` multiplies the gradients
-        before they are rounded. Raises InputError where the arguments do not fit.
-        """
+        """Return the value and its gradients, with reduction "none" those of the sum, by three products."""
         params, x, target, weights = checked(self, params, x, target, weights)
         losses, grads, dx = self.gradients(params, x, target, self.coefficients(x, target, weights, scale))
         return self.counting.reduced(losses, target, weights), (grads, dx)
@@ -142,14 +148,14 @@ class LinearCrossEntropy(Objective):
         return replace(self, reduction=reduction)
 
     def split(self, tree: Any) -> tuple[Any, Any]:
-        """Take a pair apart: the network's, and the head's. Raises InputError for anything else."""
+        """Return the network's and the head's params of a pair. Raises InputError for anything else."""
         if not isinstance(tree, (tuple, list)) or len(tree) != 2 or not isinstance(tree[1], dict):
             fix = "(fnn.init(net, key, x), head.init(key, y))"
             raise InputError(self, "params of the network and of the head, a pair", describe(tree), fix)
         return tree[0], tree[1]
 
     def merge(self, of_net: Any, of_loss: Any) -> Any:
-        """Make the pair."""
+        """Return the pair."""
         return of_net, of_loss
 
     def pull(
@@ -157,8 +163,8 @@ class LinearCrossEntropy(Objective):
     ) -> tuple[Any, In, dict[str, Any]]:
         """Return the value, its gradient by `y`, and what is read of the params' factors, chunk by chunk.
 
-        Readers that do not say how they read in chunks get the factor (n, V) whole. `as_factors` makes it a
-        `Chunked`: the logits are made again whenever such a factor is read, 2nkV flops more.
+        Readers that do not declare how they read in chunks get the factor (n, V) whole. `as_factors` makes it
+        a `Chunked`: the logits are computed again whenever such a factor is read, 2nkV flops more.
         """
         params, y, target, weights = checked(self, params, y, target, weights)
         if read.joins == "gradient":
@@ -187,17 +193,21 @@ class LinearCrossEntropy(Objective):
         read: Reading,
         scale: Any = None,
     ) -> tuple[Any, Any]:
-        """Run network and head; a tied table's readings, those of both uses, stand in the table's place."""
+        """Run network and head; the readings of a tied table's two uses are at the table's place."""
         if not self.tied:
             return super().through(net, params, x, target, key, weights, read, scale)
         return through_tied(self, net, params, x, target, key, weights, read, scale)
 
     def walks(self, params: Params, x: In) -> columns.Walk:
-        """Return what the gradients are made in chunks of."""
+        """Return what gradients are made in chunks of. Args: `params`, `x`, as in a call."""
         return self.walk or columns.chosen(params[self.weight], x, self.logits(x).dtype, self.vocabulary)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
-        """Return the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""
+        """Return the rows, (n, k) where `by_row`, else examples (n, ..., k).
+
+        Args: `x`, `target`, as in a call; `coefficients`, what each row's gradient is multiplied by;
+        `by_row`.
+        """
         if not by_row and x.ndim < 2:
             raise InputError(self, "examples on axis 0, x (n, ..., k)", describe(x), "x[None]")
         valid = self.counting.counted(target) & (target >= 0) & (target < self.vocabulary)
@@ -215,12 +225,12 @@ class LinearCrossEntropy(Objective):
     def coefficients(
         self, x: In, target: Labels, weights: Any = None, scale: Any = None
     ) -> Float[Array, "..."]:
-        """Return what each row's gradient is multiplied by, (...), before "mean" and "sum" add up."""
+        """Return each row's weight in the gradients. Args: `x`, `target`, `weights`, `scale`, as above."""
         found = self.counting.coefficients(target, weights, accumulator(self.logits(x).dtype))
         return found if scale is None else found * jnp.asarray(scale, found.dtype)
 
     def losses(self, params: Params, x: In, target: Labels) -> Any:
-        """Return the rows' losses (...), in one product."""
+        """Return the rows' losses (...), in one product. Args: `params`, `x`, `target`, as in a call."""
         batch = self.batch(x, target, self.coefficients(x, target), True)
 
         def chunk(rows: Batch, widen: Any) -> tuple[None, Any]:
@@ -231,17 +241,9 @@ class LinearCrossEntropy(Objective):
     def gradients(
         self, params: Params, x: In, target: Labels, coefficients: Any, wide: bool = False
     ) -> tuple[Any, Params, In]:
-        """Return the rows' losses, and the gradients by params and `x` of their sum with these
-        coefficients.
+        """Return the rows' losses, and the gradients by params and `x` of their weighted sum.
+
+        Args: `params`, `x`, `target`, as in a call; `coefficients`, the weights (...); `wide`, not to round
+        them.
         """
-        likes = {name: widened(param) if wide else param for name, param in params.items()}
-        batch = self.batch(x, target, coefficients, by_row=True)
-        if self.walks(params, x) == "vocabulary":
-            losses, grads, dx = columns.gradients(self.logits(x), params, batch, likes, self.chunk)
-            return unflat(losses, target), grads, unflat(dx, x)
-        pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
-        losses, dx, readings = over_rows(
-            partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
-        )
-        grads = dict(zip(params, readings, strict=True))
-        return unflat(losses, target), grads, unflat(dx, x)
+        return gradients(self, params, x, target, coefficients, wide)

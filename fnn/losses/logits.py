@@ -18,10 +18,16 @@ Params = dict[str, Array]
 
 @dataclass(frozen=True)
 class Logits:
-    """How a row's loss follows from its input: z = x W + b, and `cross_entropy` of z. Static, no arrays
-    inside.
+    """How a row's loss follows from its input: z = x W + b, and `cross_entropy` of z. Static, without arrays.
 
     The weight is `kernel` (k, V); of a tied head it is a table, `embedding` (V, k).
+
+    Args:
+        bias: whether there is a bias.
+        tied: whether the weight is a table.
+        label_smoothing: as for `cross_entropy`.
+        z_loss: as for `cross_entropy`.
+        dtype: the dtype that the products are computed in.
     """
 
     bias: bool
@@ -36,7 +42,12 @@ class Logits:
         return "embedding" if self.tied else "kernel"
 
     def losses(self, params: Params, batch: Batch) -> tuple[Any, Any]:
-        """Return the losses (n, ...) and their gradient by the logits, (n, ..., V)."""
+        """Return the losses (n, ...) and their gradient by the logits, (n, ..., V).
+
+        Args:
+            params: the params of the head.
+            batch: the rows.
+        """
         weight = params[self.weight].astype(self.dtype)
         z = product(batch.x.astype(self.dtype), weight, axis=1 if self.tied else 0)
         z = z + row(params["bias"], z) if self.bias else z
@@ -45,7 +56,15 @@ class Logits:
         return on_mesh(rule, rows and (rows, sharding_of(z)), z, batch.label)
 
     def chunk(self, params: Params, batch: Batch) -> tuple[Any, Any, dict[str, Factor]]:
-        """dW = x^T dz, db = sum dz, dx = dz W^T, with dz from `cross_entropy`, times the coefficients."""
+        """dW = x^T dz, db = sum dz, dx = dz W^T, with dz from `cross_entropy`, times the coefficients.
+
+        Args:
+            params: the params of the head.
+            batch: the rows.
+
+        Returns:
+            the losses (n, ...), dx (n, ..., k), and a factor for each param.
+        """
         losses, dz = self.losses(params, batch)
         counted = batch.coefficient[..., None].astype(dz.dtype)
         dz = jnp.where(counted == 0, 0, dz * counted).astype(self.dtype)
@@ -56,13 +75,18 @@ class Logits:
         return losses, dx, factors | ({"bias": Total(dz)} if self.bias else {})
 
     def of(self, name: str) -> "FactorOf":
-        """Return what makes the factor of one param, for a `Chunked`."""
+        """Return the function that makes the factor of one param, for a `Chunked`."""
         return FactorOf(self, name)
 
 
 @dataclass(frozen=True)
 class FactorOf:
-    """Makes the factor of one param of the rows of a batch, all at once."""
+    """A function that makes the factor of one param for the rows of a batch, all at once.
+
+    Args:
+        logits: how the losses follow.
+        name: the param's name.
+    """
 
     logits: Logits
     name: str

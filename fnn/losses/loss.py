@@ -18,9 +18,9 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from fnn.arrays import canonical, widened
+from fnn.arrays import PyTree, canonical, widened
 from fnn.core import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, by_row
@@ -33,23 +33,27 @@ Values = Float[Array, "*n"]
 
 @dataclass(frozen=True, repr=False)
 class Loss(Objective):
-    """A loss: call it for the value, or take value and gradient at once. Make one with a function below.
+    """A loss: call it for the value, or take value and gradient at once.
 
     Args:
         rule: `rule(y, target, **options)`, for `y` (..., k) in float32 or wider, or a tree of such outputs.
-            It returns `(value (...), dy)`, dy like y, or the value alone, which autodiff differentiates.
-            A value for each output, (..., k), as optax's losses of regression give it, is added up over the
-            row. Wherever a loss is asked for, the rule itself may be given: `lambda y, t: ...`.
-        options: keyword arguments of the rule.
+            It returns `(value (...), dy)`, dy like y, or the value alone, which autodiff differentiates. A
+            value for each output, (..., k), as optax's losses of regression return it, is summed over the
+            row. Wherever a loss is expected, the rule itself may be given: `lambda y, t: ...`.
+        options: keyword arguments of the rule, as pairs.
         reduction: "mean" divides by the number of rows (by the sum of the weights, where given; an empty
-            batch has mean 0), "sum" adds the rows up, "none" gives one value for each row.
-        likelihood: the model of the output whose negative logarithm the loss is, where it is one: readers of
-            curvature ask for it.
-        couples_examples: whether the value of one row depends on other rows; None: readers of examples try it
-            out.
+            batch has mean 0), "sum" adds the rows, "none" returns one value for each row.
+        likelihood: the model of the output whose negative logarithm the loss is, for readers of curvature;
+            None where there is none.
+        couples_examples: whether the value of one row depends on other rows; None where it is not known:
+            readers of examples then try it on two.
 
-    Raises: InputError, when it is used, where the rule returns anything else.
+    Raises:
+        InputError: where `reduction` is another, or, on use, the rule returns anything else.
 
+    >>> loss = Loss(lambda y, t: jnp.square(y - t))
+    >>> print(loss(jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2))))
+    10.0
     """
 
     rule: Rule
@@ -58,7 +62,7 @@ class Loss(Objective):
     likelihood: Likelihood | None = None
     couples_examples: bool | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_reduction(self._name(), self.reduction)
 
     def __repr__(self) -> str:
@@ -167,12 +171,24 @@ def known(
     reduction: Reduction,
     likelihood: Likelihood | None = None,
 ) -> Loss:
-    """Return a loss whose rows are known not to depend on each other."""
+    """Return a loss whose rows are known not to depend on each other.
+
+    Args: `rule`, `options`, `reduction` and `likelihood` are those of `Loss`.
+    """
     return Loss(rule, options, reduction, likelihood, couples_examples=False)
 
 
 def like(rule: Rule, y: Logits, target: Any) -> Logits:
-    """Return a target of y's shape in y's dtype."""
+    """Return a target of y's shape in y's dtype.
+
+    Args:
+        rule: the rule, for the error message.
+        y: the outputs, (..., k).
+        target: the targets.
+
+    Raises:
+        InputError: where they have another shape.
+    """
     name = rule.__name__.lstrip("_")
     check_array(name, target, "target")
     check_outputs(name, y)
@@ -187,13 +203,29 @@ def like(rule: Rule, y: Logits, target: Any) -> Logits:
 
 
 def check_outputs(name: str, y: Any) -> None:
-    """Raise unless a row has outputs."""
+    """Check that a row has outputs.
+
+    Args:
+        name: the name of the loss, for the error message.
+        y: the outputs, (..., k).
+
+    Raises:
+        InputError: where k is 0.
+    """
     if y.shape[-1] == 0:
         raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1) as the last layer")
 
 
 def check_reduction(who: str, reduction: Any) -> None:
-    """Raise unless `reduction` is a known one."""
+    """Check that a reduction is known.
+
+    Args:
+        who: the name of the loss, for the error message.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        InputError: where it is another.
+    """
     if reduction not in get_args(Reduction):
         wanted = f"reduction to be one of {get_args(Reduction)}"
         raise InputError(who, wanted, repr(reduction), f'fnn.{who}(reduction="mean")')

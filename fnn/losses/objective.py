@@ -1,4 +1,4 @@
-"""An objective is a network's end: the contract of all losses, and `value_and_grad`."""
+"""The contract of all losses, which are the last part of a network, and `value_and_grad`."""
 
 import inspect
 import warnings
@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
-from fnn.arrays import canonical
+from fnn.arrays import PyTree, canonical
 from fnn.core import Composition, Layer, Params, forward, pull
 from fnn.errors import InputError, describe
 from fnn.reader import Read, as_reader, gradient
@@ -22,10 +22,18 @@ Reduction = Literal["mean", "sum", "none"]
 class Likelihood(NamedTuple):
     """A model of the output: a root of the loss's Hessian by the output, and a way to draw from the model.
 
-    `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each row's loss
-    by its `y`. `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from
-    the model: its mean square is the same Hessian (Martens 2020). `target` gives the mass of a row of soft
-    labels alone.
+    Args:
+        root: `root(y, target)` returns columns r_c, (c, ..., k), with sum_c r_c r_c^T the Hessian of each
+            row's loss by its `y`.
+        sample: `sample(key, y, target)` returns the loss's gradient by `y`, (..., k), at a target drawn from
+            the model: its mean square is the same Hessian (Martens 2020). Of `target` only the mass of a row
+            of soft labels is used.
+
+    >>> import fnn
+    >>> normal = fnn.half_squared_error().likelihood
+    >>> print(normal.root(jnp.ones((1, 2)), jnp.zeros((1, 2)))[:, 0])
+    [[1. 0.]
+     [0. 1.]]
     """
 
     root: Callable[[Any, Any], Any]
@@ -33,16 +41,32 @@ class Likelihood(NamedTuple):
 
 
 def by_row(weights: Any, rows: tuple[int, ...]) -> Any:
-    """Return weights that are one for each example, (n,), as those of its rows, (n, ...)."""
+    """Return weights of the examples, (n,), as weights of their rows, (n, ...).
+
+    Args:
+        weights: the weights of the examples or of the rows, or None.
+        rows: the shape of the rows.
+    """
     if weights is None or len(rows) < 2 or weights.shape != rows[:1]:
         return weights
     return jnp.broadcast_to(weights.reshape(-1, *(1,) * (len(rows) - 1)), rows)
 
 
 class Objective(ABC):
-    """An immutable, hashable description of a loss: a frozen dataclass, no arrays inside.
+    """The contract of a loss: a frozen, hashable dataclass without arrays. `fnn.Loss` is one for a rule.
 
     Its params, where it has any, stand beside the network's: `split` and `merge` say how.
+
+    Args of its methods: `params`, its own; `y`, the outputs, (..., k), or a tree of such arrays; `target`,
+    the targets; `weights`, those of the rows or of the examples, or None; `scale`, a number that multiplies
+    the gradients, not the value, in float32 or wider, or None; `read`, a `Reading`; `key`, random, or None;
+    `rows` and `dtype`, of the rows' values; `of_net`, `of_loss`, the network's and its own part of a tree;
+    `net`, `x`, the network and its input; `args`, `kwargs`: (`params`, if any,) `y`, `target`,
+    `weights=None`, `scale=None`.
+
+    >>> import fnn
+    >>> isinstance(fnn.huber(), Objective), isinstance(fnn.LinearCrossEntropy(10), Objective)
+    (True, True)
     """
 
     reduction: Reduction
@@ -53,7 +77,7 @@ class Objective(ABC):
 
     @abstractmethod
     def init(self, key: Array, y: PyTree[jax.ShapeDtypeStruct]) -> Params:
-        """Make the loss's own params for outputs of this shape; `()` for none."""
+        """Make the loss's own params for outputs of the shapes `y`; `()` for none."""
 
     @abstractmethod
     def with_reduction(self, reduction: Reduction) -> "Objective":
@@ -63,26 +87,22 @@ class Objective(ABC):
     def pull(
         self, params: Params, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Array, Any, PyTree[Any]]:
-        """Return `(value, dy, readings)`: the value, its gradient by `y`, what is read of the own params.
-
-        `scale` is a number that the gradients are multiplied by while they are in float32 or wider; the
-        value is not.
-        """
+        """Return `(value, dy, readings)`: the value, its gradient by `y`, the readings of the own params."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the loss of (own params, if any,) `y` and `target`; `jax.grad` works through it."""
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def value(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss of the same arguments, without what the gradient would need."""
+        """Compute the loss alone."""
         raise NotImplementedError(f"{type(self).__name__} has no value")
 
     def value_and_grad(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the loss of the same arguments and its gradient by `y`, and by own params if it has any."""
+        """Return the loss and its gradient by `y`, or by (own params, `y`) if it has params."""
         raise NotImplementedError(f"{type(self).__name__} has no value_and_grad")
 
     def row_weights(self, rows: tuple[int, ...], dtype: Any, weights: Any = None) -> Any:
-        """Return what each row's loss is multiplied by, of shape `rows`; None for one everywhere."""
+        """Return what each row's loss is multiplied by, of shape `rows`; None for 1 everywhere."""
         if self.reduction != "mean":
             return weights
         weights = jnp.ones(rows, dtype) if weights is None else weights
@@ -90,11 +110,11 @@ class Objective(ABC):
         return weights / jnp.where(total == 0, 1, total)
 
     def split(self, tree: Any) -> tuple[Any, Any]:
-        """Return the network's and the loss's own part of params, or of a tree that begins like them."""
+        """Return the network's and the loss's part of params, or of a tree that begins like them."""
         return tree, ()
 
     def merge(self, of_net: Any, of_loss: Any) -> Any:
-        """Put the two parts together again."""
+        """Undo `split`."""
         return of_net
 
     def through(
@@ -140,9 +160,14 @@ class Objective(ABC):
 
 
 def as_objective(who: str, loss: Any) -> Objective:
-    """Return a loss; a bare function `(y, target) -> value`, or -> (value, dy), is wrapped as `fnn.Loss`.
+    """Return a loss; a function `(y, target) -> value`, or -> (value, dy), is wrapped as `fnn.Loss`.
 
-    Raises InputError for anything else.
+    Args:
+        who: the name of the caller, for the error message.
+        loss: the loss or function.
+
+    Raises:
+        InputError: for anything else.
     """
     if isinstance(loss, Objective):
         return loss
@@ -159,17 +184,34 @@ def as_objective(who: str, loss: Any) -> Objective:
 def value_and_grad(
     net: Layer, loss: Objective | Callable[..., Any], read: Read = gradient, *, noise: bool = True
 ) -> Callable[..., tuple[Array, PyTree[Any]]]:
-    """Make the function `(params, x, target, key=None, weights=None, scale=None) -> (value, grads)`.
+    """Return the function `(params, x, target, key=None, weights=None, scale=None) -> (value, grads)`.
 
-    Args: `loss`, one of `fnn.losses` or a rule of one's own (see `fnn.Loss`); `read`, what is made of the
-    factors of the loss's value (with reduction "none": of the sum of the values). The function takes `x`
-    (..., k), the loss's `target`, a random key for dropout, `weights` per example, as the loss takes them,
-    and `scale`, a number that the loss's gradient is multiplied by before it is rounded to the output's dtype
-    (grads are then that many times as large, the value is not): in float16 what is below 6e-8 is lost.
-    Where a layer draws noise in training, a call without a key warns (UserWarning), unless `noise=False`
-    says that none is wanted.
-    Returns: the value, () or (...), and the readings, in the structure of the params. A loss that has params
-    itself, `fnn.LinearCrossEntropy`, takes them beside the network's: params and grads are then pairs.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`.
+        read: the reader of the factors, those of the loss's value (with reduction "none": of the sum of
+            values).
+        noise: False where no noise is wanted; else a call without a key warns if a layer draws noise.
+
+    Args of the function:
+        params: the params of `net`; a pair of these and the loss's where the loss has params itself.
+        x: the input (n, ..., k), or a tree of arrays.
+        target: the targets of the loss.
+        key: the random key for dropout, or None for no noise.
+        weights: the weights of the examples or of the rows, as the loss takes them.
+        scale: a number that multiplies the loss's gradient before it is rounded to the output's dtype, and so
+            the grads, but not the value; for float16, which loses what is below 6e-8.
+
+    Returns of the function:
+        the value, () or (...), and the readings, a tree like the params.
+
+    Raises:
+        InputError: where `loss` is no loss, or, on a call, the arguments do not fit.
+
+    >>> import fnn
+    >>> of = value_and_grad(fnn.Dense(1, bias=False), fnn.half_squared_error())
+    >>> of({"kernel": jnp.ones((1, 1))}, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)))
+    (Array(2.5, dtype=float32), {'kernel': Array([[5.]], dtype=float32)})
     """
     loss, reader = as_objective("value_and_grad", loss), as_reader(read)
 
@@ -185,7 +227,13 @@ def value_and_grad(
 
 
 def warn_without_key(net: Layer, key: Any, silent: str) -> None:
-    """Warn where `key` is None and a layer draws noise in training; `silent` is the call that does not."""
+    """Warn where no key is given and a layer draws noise in training.
+
+    Args:
+        net: the network.
+        key: the random key, or None.
+        silent: the call that does not warn, as code.
+    """
     if key is None and _noisy(net):
         warnings.warn(f"a layer of {net!r} draws noise, which is left out without a key: pass `key`, or make "
                       f"the function by `{silent}`", UserWarning, stacklevel=3)  # fmt: skip

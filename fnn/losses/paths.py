@@ -8,7 +8,16 @@ Path = tuple[int | str, ...]
 
 
 def at_path(tree: Any, path: Path, who: object) -> Any:
-    """Return the subtree that `path` leads to. Raises InputError where it leads nowhere."""
+    """Return the subtree that a path leads to.
+
+    Args:
+        tree: the tree.
+        path: the keys, the outermost first.
+        who: the head that asks, for the error message.
+
+    Raises:
+        InputError: where the path leads nowhere.
+    """
     for key in path:
         try:
             tree = tree[key]
@@ -19,7 +28,13 @@ def at_path(tree: Any, path: Path, who: object) -> Any:
 
 
 def with_path(tree: Any, path: Path, leaf: Any) -> Any:
-    """Return the tree with another subtree where `path` leads."""
+    """Return a tree with another subtree.
+
+    Args:
+        tree: the tree.
+        path: the keys that lead to the subtree, the outermost first.
+        leaf: the new subtree.
+    """
     if not path:
         return leaf
     key, new = path[0], with_path(tree[path[0]], path[1:], leaf)

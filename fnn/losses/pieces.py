@@ -1,18 +1,44 @@
-"""What readers read of a head's params, in one walk over its rows."""
+"""Gradients and other readings of a head's params, in one walk over its rows, or two over its vocabulary."""
 
 from functools import partial
 from typing import Any
 
 from jaxtyping import Array, Float, Int
 
+from fnn.arrays import widened
 from fnn.factors import Chunked
+from fnn.losses import columns
 from fnn.losses.rows import unflat
 from fnn.losses.walk import Piece, walk
-from fnn.reader import as_factors
+from fnn.reader import as_factors, gradient
 
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
+
+
+def gradients(
+    head: Any, params: Params, x: In, target: Labels, coefficients: Any, wide: bool
+) -> tuple[Any, Params, In]:
+    """Return the rows' losses (...), and the gradients by params and `x` of their weighted sum.
+
+    Args:
+        head: a `LinearCrossEntropy`.
+        params: its params.
+        x: the rows, (..., k).
+        target: their labels, (...) integers.
+        coefficients: the weights of the losses, (...).
+        wide: whether the gradients by params stay in float32 or wider.
+    """
+    likes = {name: widened(param) if wide else param for name, param in params.items()}
+    batch = head.batch(x, target, coefficients, by_row=True)
+    if head.walks(params, x) == "vocabulary":
+        losses, grads, dx = columns.gradients(head.logits(x), params, batch, likes, head.chunk)
+        return unflat(losses, target), grads, unflat(dx, x)
+    pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
+    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, pieces, head.examples(batch))
+    grads = dict(zip(params, readings, strict=True))
+    return unflat(losses, target), grads, unflat(dx, x)
 
 
 def read_pieces(
@@ -24,10 +50,19 @@ def read_pieces(
     coefficients: Any,
     pieces: list[Piece],
 ) -> tuple[Any, In, list[Any]]:
-    """Return the value, `dx` and what each piece reads, all in one walk; factors as such stay unmade.
+    """Return the value of a head, `dx` and what each piece reads, all in one walk over the rows.
 
     Readers that add over rows may have a chunk end within an example; others get the examples of axis 0
-    with all their tokens.
+    with all their tokens. Factors that are read as such are not made.
+
+    Args:
+        head: the head.
+        params: its params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        weights: the weights of the rows or of the examples, or None.
+        coefficients: what each row's gradient is multiplied by, (...).
+        pieces: the readers, each with its param.
     """
     now = [piece for piece in pieces if piece.reader is not as_factors]
     batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
@@ -43,7 +78,16 @@ def read_pieces(
 
 
 def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
-    """Return a param's factor, to be made when it is read."""
+    """Return a param's factor, which is made when it is read.
+
+    Args:
+        head: the head.
+        name: the param's name.
+        params: the head's params.
+        x: the rows, (..., k).
+        target: the labels, (...) integers.
+        coefficients: what each row's gradient is multiplied by, (...).
+    """
     batch = head.batch(x, target, coefficients, by_row=False)
     rank = params[name].ndim
     return Chunked(head.logits(x).of(name), params, batch, head.examples(batch), rank)

@@ -11,7 +11,19 @@ from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like
 
 
 def squared_error(reduction: Reduction = "mean") -> Loss:
-    """Sum of (y - t)^2 over a row; `target` (..., k). Gradient 2 (y - t)."""
+    """Make the loss that sums (y - t)^2 over a row.
+
+    Gradient: 2 (y - t). Outputs `y` and targets: (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(squared_error()(jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2))))
+    10.0
+    """
     return known(_squared_error, (), reduction, NORMAL_HALF)
 
 
@@ -21,7 +33,19 @@ def _squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def half_squared_error(reduction: Reduction = "mean") -> Loss:
-    """Half the sum of (y - t)^2 over a row; `target` (..., k). Gradient y - t."""
+    """Make the loss that is half the sum of (y - t)^2 over a row.
+
+    Gradient: y - t. Outputs `y` and targets: (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(half_squared_error()(jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2))))
+    5.0
+    """
     return known(_half_squared_error, (), reduction, NORMAL)
 
 
@@ -31,7 +55,19 @@ def _half_squared_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def absolute_error(reduction: Reduction = "mean") -> Loss:
-    """Sum of |y - t| over a row; `target` (..., k). Gradient sign(y - t), zero where they are equal."""
+    """Make the loss that sums |y - t| over a row.
+
+    Gradient: sign(y - t), zero where they are equal. Outputs `y` and targets: (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(absolute_error()(jnp.array([[1.0, -3.0]]), jnp.zeros((1, 2))))
+    4.0
+    """
     return known(_absolute_error, (), reduction)
 
 
@@ -41,9 +77,19 @@ def _absolute_error(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def huber(delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
-    """Half the squared error up to |y - t| = `delta`, linear beyond, summed over a row; `target` (..., k).
+    """Make the loss that is half the squared error up to |y - t| = delta, linear beyond, summed over a row.
 
-    Gradient clip(y - t, -delta, delta). Source: Huber 1964.
+    Gradient: clip(y - t, -delta, delta). Outputs `y` and targets: (..., k). Source: Huber 1964.
+
+    Args:
+        delta: the error beyond which the loss is linear, a number > 0.
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: where delta is not > 0, or, on use, outputs and targets do not fit.
+
+    >>> print(huber()(jnp.array([[0.5, 3.0]]), jnp.zeros((1, 2))))
+    2.625
     """
     if not delta > 0:
         raise InputError("huber", "delta > 0", repr(delta), "fnn.huber(delta=1.0)")
@@ -57,9 +103,18 @@ def _huber(y: Logits, target: Any, delta: float) -> tuple[Values, Logits]:
 
 
 def poisson(reduction: Reduction = "mean") -> Loss:
-    """Sum of exp(y) - t y over a row; `y` log rates, `target` (..., k) counts. Gradient exp(y) - t.
+    """Make the loss that sums exp(y) - t y over a row: that of counts, without the constant log(t!).
 
-    The negative log likelihood of counts but for log(t!), which no `y` changes.
+    Gradient: exp(y) - t. Outputs `y`: log rates (..., k). Targets: counts (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(poisson()(jnp.zeros((1, 2)), jnp.ones((1, 2))))
+    2.0
     """
     return known(_poisson, (), reduction, POISSON)
 
@@ -71,9 +126,19 @@ def _poisson(y: Logits, target: Any) -> tuple[Values, Logits]:
 
 
 def cosine(reduction: Reduction = "mean") -> Loss:
-    """1 - cos(y, t) of a row; `target` (..., k). Gradient (cos y/|y| - t/|t|) / |y|.
+    """Make the loss 1 - cos(y, t) of a row.
 
-    A row of zeros, in `y` or `target`, has cosine and gradient zero.
+    Gradient: (cos y/|y| - t/|t|) / |y|. A row of zeros, in outputs or targets, has cosine and gradient zero.
+    Outputs `y` and targets: (..., k).
+
+    Args:
+        reduction: "mean", "sum" or "none", as for `fnn.Loss`.
+
+    Raises:
+        InputError: on use, where outputs and targets do not fit.
+
+    >>> print(cosine()(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]])))
+    1.0
     """
     return known(_cosine, (), reduction)
 

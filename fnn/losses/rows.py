@@ -1,4 +1,4 @@
-"""The rows of a head: which of them count, how they are laid out, and gradients that are scaled later."""
+"""The rows of a head: which of them count, how they are reshaped, and gradients that are scaled later."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ Labels = Int[Array, "*n"]
 
 @dataclass(frozen=True)
 class Counting:
-    """Which rows count in the value, and by how much."""
+    """Which rows count in the value, and by how much.
+
+    Args:
+        vocabulary: the number of labels V.
+        ignore: the label of rows that do not count, or None.
+        reduction: "mean", "sum" or "none".
+    """
 
     vocabulary: int
     ignore: int | None
@@ -27,7 +33,13 @@ class Counting:
         return jnp.ones(target.shape, bool) if self.ignore is None else target != self.ignore
 
     def reduced(self, losses: Any, target: Labels, weights: Any) -> Any:
-        """Return the value of the rows' losses (...): NaN where a label that counts is out of range."""
+        """Return the value of the rows' losses: NaN where a label that counts is out of range.
+
+        Args:
+            losses: the loss of each row, (...).
+            target: the labels, (...) integers.
+            weights: the weights of the rows or of the examples, or None.
+        """
         inside = (target >= 0) & (target < self.vocabulary)
         losses = jnp.where(inside | ~self.counted(target), jnp.where(inside, losses, 0), jnp.nan)
         coefficients = self.coefficients(target, weights, losses.dtype)
@@ -37,7 +49,13 @@ class Counting:
         return values if self.reduction == "none" else values.sum()
 
     def coefficients(self, target: Labels, weights: Any, dtype: Any) -> Any:
-        """Return what each row's loss is multiplied by, (...), before "mean" and "sum" add up."""
+        """Return what each row's loss is multiplied by, (...), before "mean" and "sum" add up.
+
+        Args:
+            target: the labels, (...) integers.
+            weights: the weights of the rows or of the examples, or None.
+            dtype: the dtype of the result.
+        """
         weights = by_row(weights, target.shape)
         ones = jnp.ones(target.shape, dtype) if weights is None else weights.astype(dtype)
         counted = jnp.where(self.counted(target), ones, 0)
@@ -50,7 +68,12 @@ class Counting:
 def held_back(dtypes: tuple[Any, ...], coefficients: Any) -> tuple[Any, Any]:
     """Return coefficients for a gradient that is scaled later, and a power of two to multiply it by then.
 
-    float16 has so few exponents that a row's share of a mean would be lost; None in other dtypes.
+    float16 has so few exponents that a row's share of a mean would be lost; in other dtypes the power is
+    None.
+
+    Args:
+        dtypes: the dtypes of the gradient.
+        coefficients: what each row's gradient is multiplied by, (...).
     """
     if all(jnp.finfo(dtype).minexp < -100 for dtype in dtypes):
         return coefficients, None
@@ -61,13 +84,24 @@ def held_back(dtypes: tuple[Any, ...], coefficients: Any) -> tuple[Any, Any]:
 
 
 def scaled(by: Any, leaf: Any, like: Any) -> Any:
-    """Multiply a gradient in float32 or wider, and round it once."""
+    """Multiply a gradient in float32 or wider, and round it once.
+
+    Args:
+        by: the number to multiply by, ().
+        leaf: the gradient.
+        like: an array of the dtype that it is rounded to.
+    """
     wide = widened(leaf)
     return (wide * by.astype(wide.dtype)).astype(like.dtype)
 
 
 def flat(leaf: Any, axes: int) -> Any:
-    """Make the first axes one."""
+    """Reshape the first axes of an array to one.
+
+    Args:
+        leaf: the array.
+        axes: the number of these axes.
+    """
     rest = range(axes, leaf.ndim)
     if axes == 1:
         return leaf
@@ -76,5 +110,10 @@ def flat(leaf: Any, axes: int) -> Any:
 
 
 def unflat(leaf: Any, like: Any) -> Any:
-    """Undo that: return the leaf with the shape and sharding of another."""
+    """Undo `flat`.
+
+    Args:
+        leaf: the array.
+        like: an array whose shape and sharding it gets.
+    """
     return reshaped(leaf, like.shape, *((like, axis) for axis in range(like.ndim)))

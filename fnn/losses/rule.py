@@ -1,4 +1,4 @@
-"""What a loss's rule may return: a value and a gradient, or a value alone; and how weights meet them."""
+"""The rule of a loss: a function that returns a value and a gradient, or a value alone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,18 @@ FIX = "fnn.Loss(lambda y, t: jnp.square(y - t).sum(-1))"
 
 
 def checked(who: object, returned: Any, y: Any) -> tuple[Any, Any]:
-    """Return a rule's value, one for each row, and its gradient, None where autodiff has to find it.
+    """Return a rule's value for each row, and its gradient, None where autodiff has to compute it.
 
-    Both get the dtype of `y`. Raises InputError where the rule returned anything else.
+    Args:
+        who: the loss, for the error message.
+        returned: what the rule returned.
+        y: the outputs, (..., k), or a tree of such arrays, in float32 or wider.
+
+    Returns:
+        the value (...) and a tree like `y`, in the dtypes of `y`.
+
+    Raises:
+        InputError: where the rule returned anything else.
     """
     pair = isinstance(returned, (tuple, list))
     if pair and len(returned) != 2:
@@ -35,19 +44,41 @@ def checked(who: object, returned: Any, y: Any) -> tuple[Any, Any]:
 
 
 def rowwise(leaf: Any, weights: Any) -> Any:
-    """Multiply an array (..., k) by a weight for each row, or by one number."""
+    """Multiply each row of an array by a number.
+
+    Args:
+        leaf: the array (..., k).
+        weights: a number for each row, (...), or one number, ().
+    """
     return leaf * weights.reshape(*weights.shape, *(1,) * (leaf.ndim - weights.ndim if weights.ndim else 0))
 
 
 def rowwise_pull(who: object, rule: Rule, y: Any, target: Any, value: Any, weights: Any) -> Any:
-    """Return the gradient by `y` of the rows' values, each times its weight, by autodiff."""
+    """Return the gradient of the sum of weighted row values by the outputs, by autodiff.
+
+    Args:
+        who: the loss, for the error message.
+        rule: its rule.
+        y: the outputs, (..., k), or a tree of such arrays.
+        target: the targets.
+        value: the rows' values, (...).
+        weights: the weights of the rows, (...), or None.
+    """
     _, pull = jax.vjp(lambda y: _value(who, rule(y, target), y), y)
     return pull(jnp.ones_like(value) if weights is None else weights)[0]
 
 
 @contextmanager
 def reverse_mode_alone(who: object, fix: str) -> Iterator[None]:
-    """Say what to call where JAX says that what is inside has no forward mode."""
+    """Raise an error that says what to call where what is inside is differentiated in forward mode.
+
+    Args:
+        who: the loss, for the error message.
+        fix: the call that has a forward mode, as code.
+
+    Raises:
+        InputError: in the place of JAX's TypeError.
+    """
     try:
         yield
     except TypeError as error:

@@ -1,8 +1,8 @@
 """A weight with two uses, the network's embedding and the head's kernel: its readings are those of both uses.
 
-The readings of a linear reader add up, and so do gradients. Any other reader reads one factor that has the
-rows of both uses, made chunk by chunk: from logits made again, the embedding's rows beside them as one-hot
-rows, at twice the flops and the room of an untied weight.
+The readings of a linear reader are added, and so are gradients. Any other reader reads one factor with the
+rows of both uses, made chunk by chunk: the logits are computed again, and the embedding's rows stand beside
+them as one-hot rows. This costs twice the flops and the room of an untied weight.
 """
 
 from dataclasses import dataclass, replace
@@ -25,9 +25,14 @@ from fnn.sharding import placed, sharding_of
 
 
 def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
-    """Read a table by its two uses: `of_net` is the embedding's factor, `of_head` the head's, or its reading.
+    """Read a table by its two uses.
 
-    Of the head there is a `Chunked` factor, or, of a linear reader or one of gradients, what `early` read.
+    Args:
+        reader: the reader.
+        of_net: the embedding's factor.
+        of_head: the head's `Chunked` factor, or, where `early` returns a reader, what that has read.
+        table: the table, (V, k).
+        leaves: the leaves of the further trees.
     """
     if reader.joins == "gradient":
         return reader(gradient(of_net, table) + of_head, table, *leaves)
@@ -41,8 +46,9 @@ def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tup
 
 
 def early(reader: Reader) -> Reader | None:
-    """Return what the head reads of its use in its own walk; None where the two uses are read as one
-    factor.
+    """Return the reader of the head's use in the walk over its rows.
+
+    It is None where the two uses are read as one factor.
     """
     if reader.joins == "gradient":
         return gradient
@@ -51,7 +57,14 @@ def early(reader: Reader) -> Reader | None:
 
 @dataclass(frozen=True)
 class Joint:
-    """Makes the factor of both uses: the rows of the network's use are more tokens of the examples."""
+    """A function that makes the factor of both uses.
+
+    The rows of the network's use are more tokens of the examples.
+
+    Args:
+        head: makes the factor of the head's use.
+        vocabulary: the number of rows of the table.
+    """
 
     head: Any
     vocabulary: int
@@ -78,7 +91,22 @@ class Joint:
 def through_tied(
     head: Any, net: Layer, params: Any, x: Any, target: Any, key: Any, weights: Any, read: Reading, scale: Any
 ) -> tuple[Any, Any]:
-    """Run a network and a head that is tied to it: return the value and the readings of all params."""
+    """Run a network and a head that is tied to it.
+
+    Args:
+        head: the head.
+        net: the network.
+        params: the pair of their params.
+        x: the input of the network.
+        target: the labels.
+        key: the random key for dropout, or None.
+        weights: the weights of the rows or of the examples, or None.
+        read: the reading of all params.
+        scale: a number that the gradients are multiplied by, or None.
+
+    Returns:
+        the value and the readings of all params.
+    """
     of_net, own = head.split(params)
     table = at_path(of_net, head.tied, head)
     y, residuals = forward(net, of_net, x, key)

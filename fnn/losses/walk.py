@@ -1,4 +1,4 @@
-"""The walk over chunks of rows: losses, cotangents and readings, with no more than a chunk's logits alive."""
+"""A walk over the rows of a head in chunks, so that no more than a chunk's logits exist at one time."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,15 +12,29 @@ from fnn.reader import Reader, gradient
 
 
 class Batch(NamedTuple):
-    """The rows, n examples with their tokens or all rows alike, and what each loss is multiplied by."""
+    """The rows of a head, n examples with their tokens or all rows alike.
 
-    x: Any  # (n, ..., k)
-    label: Any  # (n, ...), in range
-    coefficient: Any  # (n, ...); zero counts a row out, NaN says that its label was out of range
+    Args:
+        x: the input, (n, ..., k).
+        label: the labels, (n, ...) integers, in range.
+        coefficient: what each row's gradient is multiplied by, (n, ...); 0 for a row that does not count, NaN
+            for one whose label was out of range.
+    """
+
+    x: Any
+    label: Any
+    coefficient: Any
 
 
 class Piece(NamedTuple):
-    """One reader of one param's factor. `reader` is called as `reader(factor, param, *leaves)`."""
+    """One reader of one param's factor, called as `reader(factor, param, *leaves)`.
+
+    Args:
+        name: the param's name.
+        reader: the reader.
+        param: the param.
+        leaves: the leaves of the further trees.
+    """
 
     name: str
     reader: Reader
@@ -29,7 +43,7 @@ class Piece(NamedTuple):
 
     @property
     def inner(self) -> Reader:
-        """What reads in the walk: the gradient, where the reader asks for nothing else."""
+        """The reader that runs in the walk: `gradient`, where the piece's reader needs nothing else."""
         return gradient if self.reader.joins == "gradient" else self.reader
 
     @property
@@ -38,13 +52,19 @@ class Piece(NamedTuple):
         return self.inner.joins == "sum"
 
     def read(self, factor: Factor, param: Any, cut: tuple[Any, ...]) -> Any:
-        """Read the factor of a chunk, with the chunk's part of the leaves."""
+        """Read the factor of a chunk.
+
+        Args:
+            factor: the factor.
+            param: the param, widened for the sum.
+            cut: the chunk's part of the leaves; empty where they are not cut.
+        """
         if self.inner is not self.reader:
             return self.inner(factor, param)
         return self.reader(factor, param, *(cut or self.leaves))
 
     def finished(self, reading: Any) -> Any:
-        """Read what the walk gave, where that was but the gradient."""
+        """Return the reading, from what the walk returned: where that is the gradient, it is read now."""
         return reading if self.inner is self.reader else self.reader(reading, self.param, *self.leaves)
 
 
@@ -53,10 +73,18 @@ Chunk = Callable[[Batch], tuple[Any, Any, dict[str, Factor]]]
 
 
 def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[Any, Any, list[Any]]:
-    """Return the losses (n, ...), their `dx` (n, ..., k) and what each piece reads, `size` examples at a
-    time.
+    """Run a head over its rows in chunks.
 
-    A reader that does not say how it reads chunk by chunk takes all examples at once.
+    A reader that does not declare how it reads in chunks gets all examples at once.
+
+    Args:
+        chunk: `chunk(rows)` returns the losses (n, ...), dx (n, ..., k), and a factor for each param.
+        batch: the rows.
+        pieces: the readers, each with its param.
+        size: the most examples of a chunk.
+
+    Returns:
+        the losses (n, ...), dx (n, ..., k) and what each piece reads.
     """
 
     def step(part: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
@@ -77,7 +105,7 @@ def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[An
 
 
 def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], Any]]:
-    """Return the readers that `zip_readers` runs, and what puts their readings together as it does."""
+    """Return the readers that `zip_readers` runs, and a function that makes the tuple of their readings."""
     if not reader.readers:
         return [reader], lambda found: found[0]
     inner = [flat_readers(one) for one in reader.readers]
@@ -93,25 +121,45 @@ def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], An
 
 
 class Sums(NamedTuple):
-    """What a row's loss follows from, each (n,)."""
+    """What a row's loss follows from.
 
-    largest: Any  # logit
-    at_label: Any  # the label's logit
-    others: Any  # the sum of exp(z - largest) over the other logits
-    total: Any  # the sum of all logits, each less the largest, for label smoothing
+    Args:
+        largest: the largest logit, (n,).
+        at_label: the label's logit, (n,).
+        others: the sum of exp(z - largest) over the other logits, (n,).
+        total: the sum of all logits, each less the largest, (n,): for label smoothing.
+    """
+
+    largest: Any
+    at_label: Any
+    others: Any
+    total: Any
 
 
 class CrossEntropy(NamedTuple):
-    """Rows' losses (n,), and what their gradients by the logits follow from."""
+    """Rows' losses, and what their gradients by the logits follow from.
+
+    Args:
+        loss: the losses, (n,).
+        at_label: dz of the label's logit before smoothing, (n,).
+        of_others: dz of the other logits before smoothing, divided by exp(z - largest), (n,).
+        size: the number of logits V.
+        label_smoothing: e, 0 <= e < 1.
+    """
 
     loss: Any
-    at_label: Any  # dz of the label's logit, before smoothing
-    of_others: Any  # dz of the other logits, divided by exp(z - largest), before smoothing
+    at_label: Any
+    of_others: Any
     size: int
     label_smoothing: float
 
     def dz(self, e: Any, is_label: Any) -> Any:
-        """Return the gradient by logits (n, C), of which `e` is exp(z - largest)."""
+        """Return the gradient by some of the logits, (n, C).
+
+        Args:
+            e: their exp(z - largest), (n, C).
+            is_label: whether each is its row's label, (n, C).
+        """
         at_label = (self.at_label + self.label_smoothing)[:, None]
         return jnp.where(is_label, at_label, e * self.of_others[:, None]) - self.label_smoothing / self.size
 
@@ -119,12 +167,17 @@ class CrossEntropy(NamedTuple):
 def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> CrossEntropy:
     """Return the losses of rows of `size` logits.
 
-    With p = softmax(z), s = log sum exp z, t = (1 - e) onehot(label) + e / V, e the label smoothing (Szegedy
-    et al. 2016) and c the weight of the z-loss (Chowdhery et al. 2022):
+    With p = softmax(z), s = log sum exp z and t = (1 - e) onehot(label) + e / V:
     loss = s - t . z + c s^2, dz = (1 + 2 c s) p - t.
 
-    The label's logit is left out of the sum of the others, so that a sure row keeps its digits:
+    The label's logit is left out of the sum of the others, so that a sure row has no cancellation:
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
+
+    Args:
+        sums: what the losses follow from, each (n,).
+        size: the number of logits V.
+        label_smoothing: e (Szegedy et al. 2016).
+        z_loss: c, the weight of the z-loss (Chowdhery et al. 2022).
     """
     largest, others, at_label = sums.largest, sums.others, sums.at_label - sums.largest
     own = jnp.exp(at_label)
@@ -142,7 +195,14 @@ def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> C
 
 
 def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
-    """Return each row's loss (...) and its gradient by the logits `z` (..., V); see `from_sums`."""
+    """Return each row's loss (...) and its gradient by the logits, (..., V); see `from_sums`.
+
+    Args:
+        z: the logits, (..., V).
+        label: the labels, (...) integers in 0 .. V - 1.
+        label_smoothing: e, as in `from_sums`.
+        z_loss: c, likewise.
+    """
     batch, size = label.shape, z.shape[-1]
     z, label = z.reshape(-1, size), label.reshape(-1)
     is_label = jnp.arange(size, dtype=jnp.int32)[None] == label[:, None].astype(jnp.int32)

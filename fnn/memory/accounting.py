@@ -17,9 +17,20 @@ from fnn.memory.timeline import Moment, timeline_of
 class Memory:
     """The bytes of a training step; `print` shows them as a table.
 
-    `residuals` are those that the forward returns, `summary` lists them by layer. `transients` are what is
-    alive beside these at the worst moment: recomputed residuals, and the values or cotangents of one layer.
-    `timeline` lists the moments, `compiled` is the compiler's count, where one was asked for.
+    Args:
+        params: the bytes of the params.
+        gradients: the bytes of the gradients.
+        optimizer: the bytes of the optimizer's state.
+        residuals: the bytes of the residuals that the forward returns.
+        transients: the most bytes that are alive beside these: recomputed residuals, and the values or
+            cotangents of one layer.
+        summary: the `Summary` that lists the residuals by layer.
+        timeline: a `Moment` for each turn of a layer.
+        compiled: the compiler's count, or None where no target was given.
+
+    >>> import fnn
+    >>> report(fnn.Dense(3), None, jax.ShapeDtypeStruct((8, 4), "float32")).peak
+    128
     """
 
     params: int

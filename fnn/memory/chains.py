@@ -23,7 +23,18 @@ PlansOf = Callable[[Layer, Any, Any], tuple["Plan", ...]]  # the plans of a laye
 
 
 class Plan(NamedTuple):
-    """A plan: bytes kept, bytes at the peak, recomputed flops, and the network under it."""
+    """A plan of what a network keeps and what it recomputes.
+
+    Args:
+        kept: the bytes that the forward returns.
+        peak: the most bytes of residuals alive at one time, recomputed ones included.
+        flops: the flops of the matrix products that are recomputed.
+        net: the network under the plan.
+
+    >>> import fnn
+    >>> fnn.memory.plans(fnn.Dense(3), jax.ShapeDtypeStruct((8, 4), "float32"))
+    (Plan(kept=128, peak=128, flops=0, net=Dense(3)),)
+    """
 
     kept: int
     peak: int

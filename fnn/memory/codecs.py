@@ -21,7 +21,12 @@ from fnn.sharding import fitting, on_mesh, sharding_of
 
 
 class Codec(Protocol):
-    """The protocol of a codec, which stores a floating array of any shape."""
+    """The protocol of a codec, which stores a floating array of any shape.
+
+    >>> codec: Codec = Rounded()
+    >>> codec.decode(codec.encode(jnp.array([0.5]), None))
+    Array([0.5], dtype=float32)
+    """
 
     def encode(self, x: Any, key: Any) -> Any:
         """Store an array.
@@ -43,7 +48,12 @@ class Codec(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Narrowed:
-    """An array in a narrower dtype, and the name of the dtype that it had."""
+    """An array in a narrower dtype, as `Rounded` stores it.
+
+    Args:
+        x: the array.
+        dtype: the name of the dtype that it had.
+    """
 
     x: Array
     dtype: str = field(metadata={"static": True})
@@ -52,21 +62,36 @@ class Narrowed:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Packed:
-    """An array as small integers in blocks, several in a byte, and the range of each block."""
+    """An array as small integers in blocks, several in a byte, as `Bits` stores it.
+
+    Args:
+        words: the bytes of each block, uint8.
+        low: the least number of each block.
+        high: the largest number of each block.
+        shape: the shape that the array had.
+        sharding: the sharding that it had, where a mesh is explicit.
+    """
 
     words: UInt8[Array, "blocks bytes"]
     low: Float[Array, "blocks 1"]
     high: Float[Array, "blocks 1"]
     shape: tuple[int, ...] = field(metadata={"static": True})
-    sharding: Any = field(default=None, metadata={"static": True})  # the array's, where a mesh is explicit
+    sharding: Any = field(default=None, metadata={"static": True})
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A codec that rounds to a narrower floating `dtype`: 2 bytes for each element in bfloat16.
+    """A codec that rounds to a narrower floating dtype: 2 bytes for each element in bfloat16.
 
     Rounding is to nearest, for every key: an error of up to half a unit in the last place, 2^-9 relative for
     bfloat16, which an average over keys does not remove.
+
+    Args:
+        dtype: the dtype to store.
+
+    >>> codec = Rounded()
+    >>> print(codec.decode(codec.encode(jnp.array([1.0, 0.1]), None)))
+    [1.         0.10009766]
     """
 
     dtype: Any = jnp.bfloat16
@@ -103,12 +128,16 @@ class Bits:
 
     Cost: bits / 8 bytes for each element, and two numbers of x's dtype for each block.
     Source: Chen et al. 2021.
+
+    >>> codec = Bits(1)
+    >>> print(codec.decode(codec.encode(jnp.array([0.0, 1.0, 1.0]), None)))
+    [0. 1. 1.]
     """
 
     bits: int = 8
     block: int = 256
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.bits not in (8, 4, 2, 1):
             raise InputError("Bits", "8, 4, 2 or 1 bits", repr(self.bits), "fnn.memory.Bits(4)")
         if self.block < 8 or self.block % 8:
@@ -200,6 +229,10 @@ class Offloaded:
 
     It works under jit alone: the compiler then moves the array out after the forward, and back before the
     backward reads it.
+
+    >>> import fnn
+    >>> fnn.memory.stored(fnn.Dense(3), Offloaded())
+    Stored(Dense(3), Offloaded())
     """
 
     def encode(self, x: Any, key: Any) -> Any:

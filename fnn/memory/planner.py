@@ -44,6 +44,11 @@ def fit(net: Layer, x: Any, budget: int) -> Layer:
 
     Raises:
         InputError: where no plan fits; the message says how many bytes the smallest plan needs.
+
+    >>> import fnn
+    >>> net, x = fnn.Repeat(fnn.Skip(fnn.Dense(4)), 9), jax.ShapeDtypeStruct((8, 4), "float32")
+    >>> fit(net, x, budget=1000).every
+    3
     """
     check_size("fnn.memory.fit", "budget", budget)
     found = plans(net, x)
@@ -68,6 +73,11 @@ def plans(net: Layer, x: Any) -> tuple[Plan, ...]:
         matrix products and convolutions alone: to recompute a norm has none.
 
     Cost: polynomial in the number of different layers, about a second for 30 of them.
+
+    >>> import fnn
+    >>> net, x = fnn.Repeat(fnn.Skip(fnn.Dense(4)), 9), jax.ShapeDtypeStruct((8, 4), "float32")
+    >>> [(plan.peak, plan.flops) for plan in plans(net, x)]
+    [(768, 2304), (1152, 0)]
     """
     x = shapes_of("plans", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))

@@ -1,4 +1,4 @@
-"""A layer that stores what its backward reads smaller than it is, and a network of such layers."""
+"""Layers that store what their backward reads by a codec, in fewer bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,24 @@ from fnn.memory.codecs import Bits, Codec
 
 @dataclass(frozen=True, repr=False)
 class Stored(Leaf):
-    """Keep what a layer's backward reads as `codec` stores it, apart from its neighbours.
+    """Keep what a layer's backward reads as a codec stores it. params: the layer's.
 
-    params: the layer's. Of an activation that is its derivative f'(x), of every other layer the sides that
-    it reads. The dx of an activation and the gradient of a weight are linear in these; so with a codec that
-    is right on the average (`fnn.memory.Bits`, with a key) the gradients of a network of dense layers and
-    activations are, too: each is a sum of products of quantities that are rounded apart from each other. (A
-    norm's or a gate's is not linear.) Source: Chen et al. 2021.
+    Of an activation its derivative f'(x) is stored, of every other layer the sides that it reads. The dx of
+    an activation and the gradient of a weight are linear in these. So a codec whose error has mean zero, as
+    that of `fnn.memory.Bits` has with a key, gives a network of dense layers and activations gradients whose
+    errors have mean zero: they are sums of products of quantities that are rounded independently. A norm or a
+    gate is not linear in what is stored. Source: Chen et al. 2021.
+
+    Args:
+        layer: the layer, a `Leaf`.
+        codec: the codec.
+
+    Raises:
+        InputError: where `layer` is a composition.
+
+    >>> import fnn
+    >>> Stored(fnn.Dense(3), fnn.memory.Rounded()).needs
+    frozenset()
     """
 
     layer: Leaf
@@ -30,7 +41,7 @@ class Stored(Leaf):
     __repr__ = brief
     needs = frozenset()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.layer, Leaf):
             wanted, fix = "a layer that is no composition", "fnn.memory.stored(net, codec)"
             raise InputError("Stored", wanted, repr(self.layer), fix)
@@ -48,7 +59,7 @@ class Stored(Leaf):
         return self.layer.init(key, x)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
-        """Return the layer's output, and what is stored beside its extras."""
+        """Return the layer's output; what is stored and the layer's extras are the extras."""
         y, extras = self.layer.forward(params, x, key)
         if isinstance(self.layer, Activation):
             slope = self.layer.slope(x, y)
@@ -65,7 +76,7 @@ class Stored(Leaf):
         return self.layer.recompute(params, x, extras[1])
 
     def backward(self, params: Any, x: None, y: None, extras: Any, dy: Any) -> tuple[Any, Any]:
-        """Run the layer's backward with what comes out of the store."""
+        """Run the layer's backward on what the codec decodes."""
         stored, extras = extras
         v_in, v_out = (None if v is None else self.codec.decode(v) for v in stored)
         if isinstance(self.layer, Activation):
@@ -76,12 +87,24 @@ class Stored(Leaf):
 
 
 def stored(net: Layer, codec: Codec, where: Callable[[Layer], bool] | None = None) -> Layer:
-    """Return the same network with the layers that `where` picks storing what they read by `codec`.
+    """Return a network whose layers store what their backwards read by a codec.
 
-    By default it picks the dense layers and the activations that read anything, of which gradients that are
-    right on the average come. A derivative that has two values alone, as that of a relu, is stored in one bit
-    each, which is exact. The params are those of `net`, and so is the output. Further calls may pick others:
-    `stored(stored(net, Bits(4)), Rounded(), lambda layer: isinstance(layer, Gate))`.
+    Params and output are those of `net`. An activation whose derivative has only two values, such as relu, is
+    stored in one bit for each element, exactly.
+
+    Args:
+        net: the network, any layer.
+        codec: the codec.
+        where: `where(layer)` returns whether a leaf is stored; None for the dense layers and the activations,
+            for which the mean of the gradients over keys is exact with `Bits`.
+
+    Returns:
+        the network with a `Stored` in the place of each of these layers. A further call may store others, by
+        another codec.
+
+    >>> import fnn
+    >>> stored(fnn.Serial(fnn.Dense(3), fnn.relu), fnn.memory.Bits(4))
+    Serial(Stored(Dense(3), Bits(bits=4, block=256)), Stored(relu, Bits(bits=1, block=256)))
     """
     pick = _linear if where is None else where
     if isinstance(net, Composition):

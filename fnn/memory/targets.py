@@ -39,11 +39,18 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 
 class Compiled(NamedTuple):
-    """The compiler's count, in bytes, of one call of a program."""
+    """The compiler's count, in bytes, of one call of a program.
+
+    Args:
+        arguments: the arguments.
+        outputs: the outputs.
+        aliased: the outputs that reuse the buffers of donated arguments.
+        temporaries: everything else.
+    """
 
     arguments: int
     outputs: int
-    aliased: int  # outputs that take the place of donated arguments
+    aliased: int
     temporaries: int
 
     @property

@@ -11,7 +11,14 @@ from fnn.core import Composition, Layer, Params
 
 
 class Moment(NamedTuple):
-    """One turn of a layer, with bytes: the residuals alive, and what passes through the layer."""
+    """One turn of a layer in a training step.
+
+    Args:
+        place: the layer's place in the network.
+        turn: "forward", "backward", or "again" where its forward is run again.
+        residuals: the bytes of the residuals that are alive.
+        passing: the bytes of the values or cotangents that pass through the layer.
+    """
 
     place: str
     turn: Literal["forward", "again", "backward"]

@@ -24,12 +24,23 @@ STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 
 
 class Clipped(NamedTuple):
-    """The sum of the clipped example gradients, and figures of each example."""
+    """The sum of the clipped example gradients, and figures of each example.
 
-    gradient: Any  # like the params: the sum over the examples
-    losses: Any  # (n,)
-    norms: Any  # (n,): each example's whole gradient, before it is clipped; zero where counted out
-    finite: Any  # (n,): False where a norm is not finite: that example counts as zero
+    Args:
+        gradient: the sum over the examples, a tree like the params.
+        losses: the loss of each example, (n,).
+        norms: the norm of each example's whole gradient before it is clipped, (n,); zero where it is masked
+            out.
+        finite: (n,), False where a norm is not finite: that example adds zero.
+
+    >>> Clipped({"bias": jnp.zeros(2)}, jnp.ones(3), jnp.ones(3), jnp.ones(3, bool)).norms.shape
+    (3,)
+    """
+
+    gradient: Any
+    losses: Any
+    norms: Any
+    finite: Any
 
 
 def clipped_gradient(
@@ -73,6 +84,12 @@ def clipped_gradient(
     Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum;
     the second backward pass of "ghost clipping" (Li et al. 2022) is not needed. The factors of all layers are
     kept until the norms are known: n j numbers a layer more than for the gradient, as x is kept in any case.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> clipped = clipped_gradient(net, loss, norm=2.0)(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)))
+    >>> print(clipped.norms, clipped.gradient["kernel"])
+    [1. 9.] [[3.]]
     """
     loss = as_objective("clipped_gradient", loss)
     if refuted(norm > 0):

@@ -82,6 +82,13 @@ def private_gradient(
 
     Cost: that of `clipped_gradient`, and one normal number for each param.
     Source: Abadi et al. 2016.
+
+    >>> import fnn
+    >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
+    >>> private = private_gradient(net, loss, norm=2.0, noise_multiplier=0.0, batch_size=2)
+    >>> gradient, info = private(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)), jax.random.key(0))
+    >>> print(gradient["kernel"])
+    [[1.5]]
     """
     if refuted(noise_multiplier >= 0) or refuted(batch_size > 0):
         got = f"noise_multiplier={noise_multiplier}, batch_size={batch_size}"
@@ -123,6 +130,9 @@ def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: f
         InputError: where a number is out of its range.
 
     Source: Koskela et al. 2020; Doroshenko et al. 2022.
+
+    >>> round(privacy_spent(4.0, sampling=1.0, steps=1, delta=1e-5), 2)
+    0.93
     """
     from dp_accounting import pld
 
@@ -145,6 +155,9 @@ def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> floa
 
     Raises:
         InputError: where `sampling` or `steps` is out of its range.
+
+    >>> round(noise_for(1.0, sampling=1.0, steps=1, delta=1e-5), 2)
+    3.73
     """
     import dp_accounting
     from dp_accounting import pld

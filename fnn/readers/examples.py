@@ -30,6 +30,11 @@ def example_gradient(factor: Form, param: Any) -> Any:
         an array (n, *param.shape) in the dtype of the param.
 
     Cost: 2ntkj flops, and nkj numbers, which the other readers of this file do not need.
+
+    >>> from fnn.factors import Total
+    >>> example_gradient(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1))
+    Array([[1.],
+           [2.]], dtype=float32)
     """
     return materialised(factor, param).astype(param.dtype)
 
@@ -52,6 +57,9 @@ def squared_norm(factor: Form, param: Any) -> Any:
 
     Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j).
     Source: Goodfellow 2015 (one token); Li et al. 2022 (Gram form).
+
+    >>> print(squared_norm(Outer(jnp.array([[1.0, 2.0]]), jnp.array([[3.0]])), jnp.zeros((2, 1))))
+    [45.]
     """
     acc = accumulator(cotangent(factor).dtype)
     match factor:
@@ -80,6 +88,9 @@ def inner_product(factor: Form, param: Any, direction: Any) -> Any:
         InputError: where the direction has another shape than the param.
 
     Cost: 2ntkj flops; no gradient is made.
+
+    >>> print(inner_product(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1), jnp.ones(1)))
+    [1. 2.]
     """
     if jnp.shape(direction) != param.shape:
         fix = "jax.tree.map(jnp.zeros_like, params)"
@@ -113,6 +124,9 @@ def weighted_gradient(factor: Form, param: Any, weights: Any) -> Any:
         an array of the shape and dtype of the param.
 
     Cost: that of the gradient, 2ntkj flops, and n t (k + j) selections.
+
+    >>> print(weighted_gradient(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1), jnp.array([0.0, 0.5])))
+    [1.]
     """
     whole = cotangent(factor)
     acc = accumulator(whole.dtype)

@@ -32,6 +32,10 @@ def second_moment(factor: Form, param: Any) -> Any:
     Cost: for one token 2nkj flops, as (X^2)^T (dZ^2) / n. For several tokens 2ntkj flops, by the gradients of
     a few examples at a time, in temporaries no larger than the factor or one gradient.
     Source: Dangel et al. 2020.
+
+    >>> from fnn.factors import Total
+    >>> print(second_moment(Total(jnp.array([[1.0], [3.0]])), jnp.zeros(1)))
+    [5.]
     """
     n = cotangent(factor).shape[0]
     return (sum_of_squares(factor, param) / max(n, 1)).astype(param.dtype)
@@ -52,6 +56,10 @@ def variance(factor: Form, param: Any) -> Any:
         an array of the shape and dtype of the param.
 
     Cost: 4ntkj flops, by the gradients of a few examples at a time; temporaries as for `second_moment`.
+
+    >>> from fnn.factors import Total
+    >>> print(variance(Total(jnp.array([[1.0], [3.0]])), jnp.zeros(1)))
+    [1.]
     """
     n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
     mean = gradient(factor, param.astype(acc)) / max(n, 1)

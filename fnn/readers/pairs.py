@@ -39,6 +39,11 @@ def gram(factor: Form, param: Any, *other: Factor) -> Any:
         an array (n, n), or (n, m), in float32 or wider.
 
     Cost: 2nm(k + j) flops for one token.
+
+    >>> from fnn.factors import Total
+    >>> print(gram(Total(jnp.array([[1.0], [3.0]])), jnp.zeros(1)))
+    [[1. 3.]
+     [3. 9.]]
     """
     theirs = with_tokens(other[0].form()) if other else factor
     acc = accumulator(cotangent(factor).dtype, cotangent(theirs).dtype)
@@ -78,6 +83,12 @@ def tangent_kernel(net: Layer) -> Callable[..., Any]:
 
     Cost: p backward passes' input gradients for each batch, nmpq(k + j) flops a layer, nmpq numbers.
     Source: Jacot, Gabriel, Hongler 2018.
+
+    >>> import fnn
+    >>> net, params, x = fnn.Dense(1), {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}, jnp.eye(2)
+    >>> print(fnn.readers.tangent_kernel(net)(params, x)[..., 0, 0])
+    [[2. 1.]
+     [1. 2.]]
     """
 
     def one_example(x: Any) -> Any:

@@ -103,7 +103,7 @@ def row_losses(loss: Objective, y: Any, target: Any, weights: Any = None) -> tup
 
 
 def by_example(losses: Any) -> Any:
-    """Add up the losses of each example's rows, (n, ...) to (n,).
+    """Sum the losses of each example's rows, (n, ...) to (n,).
 
     Raises:
         InputError: where there is no axis of examples.
@@ -115,7 +115,7 @@ def by_example(losses: Any) -> Any:
 
 
 def without_params(who: str, loss: Any) -> Objective:
-    """Return `loss` as a loss without params; a bare function is wrapped as by `as_objective`.
+    """Return `loss` as a loss without params of its own; a function is wrapped as by `as_objective`.
 
     Args:
         who: the name of the caller, for the error message.

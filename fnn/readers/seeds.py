@@ -27,7 +27,9 @@ AXIS = "fnn seeds"
 FISHERS = ("exact", "sampled", "empirical")
 
 
-def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader):
+def backward_seeds(
+    net: Layer, params: Params, residuals: Residuals, seeds: Any, *trees: Any, read: Reader
+) -> Any:
     """Run the network backwards from each of several seeds.
 
     Args:
@@ -40,6 +42,13 @@ def backward_seeds(net: Layer, params: Params, residuals: Residuals, seeds: Any,
 
     Returns:
         the readings, a tree like the params.
+
+    >>> import fnn
+    >>> net, params, x = fnn.Bias(), {"bias": jnp.zeros(2)}, jnp.ones((3, 2))
+    >>> y, residuals = fnn.forward(net, params, x)
+    >>> size = fnn.readers.seeded_reader(lambda factor, param: jnp.array(factor.dz.shape))
+    >>> print(fnn.readers.backward_seeds(net, params, residuals, jnp.ones((5, 3, 2)), read=size))
+    {'bias': Array([5, 3, 1, 2], dtype=int32)}
     """
 
     def one(dy: Any) -> Any:
@@ -54,6 +63,9 @@ def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
     Args:
         rule: `rule(factor, param, *leaves)`, for a factor in its plain form with dz (c, n, t, j).
         like: what the reading is like, as for `fnn.readers.Reader`.
+
+    >>> seeded_reader(lambda factor, param: factor.dz.sum((1, 2))).joins is None
+    True
     """
 
     @wraps(rule)

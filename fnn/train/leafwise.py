@@ -1,4 +1,4 @@
-"""Whether an optimizer treats every param by itself: found out by a probe on a few numbers."""
+"""A check that an optimizer updates every param independently of the others."""
 
 from typing import Any
 
@@ -11,11 +11,19 @@ from fnn.errors import InputError
 
 
 def check_leafwise(who: str, optimizer: Any, params: Params) -> None:
-    """Raise unless the optimizer's update of each param is the same alone as beside the others.
+    """Check that an optimizer's update of each param is the same alone as beside the others.
 
-    Two steps are tried, on random trees like the params, arrays or shapes, with at most 2 for every size. In
-    the second the first gradient is not finite, which finds a norm over all params whatever its bound. Of the
-    params themselves nothing is computed, so this works at trace time.
+    Two steps are computed on random trees like the params, with at most 2 for every length. In the second the
+    first gradient is not finite, which detects a norm over all params whatever its bound. The params
+    themselves are not used, so this works at trace time.
+
+    Args:
+        who: the name of the caller, for the error message.
+        optimizer: an optax optimizer.
+        params: the params or their shapes.
+
+    Raises:
+        InputError: where an update differs.
     """
     random = np.random.default_rng(0)
 
@@ -65,7 +73,15 @@ def _refusal(who: str, got: str) -> InputError:
 
 
 def check_state(state: Any, params: Params) -> None:
-    """Raise unless `state` begins like the params."""
+    """Check that a state begins like the params.
+
+    Args:
+        state: the state of the optimizer.
+        params: the params.
+
+    Raises:
+        InputError: where it does not.
+    """
     try:
         jax.tree.structure(params).flatten_up_to(state)
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Update in the backward pass: every param is replaced where its gradient is born."""
+"""Updates during the backward pass: every param is updated as soon as its factor exists."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import accumulator, canonical
 from fnn.compose.in_place import InPlace, replaced
 from fnn.compose.ordering import with_dependency
-from fnn.core import Layer, Params, backward, forward
+from fnn.core import Layer, Params
 from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
 from fnn.losses.objective import Objective, as_objective, warn_without_key
@@ -23,13 +23,23 @@ from fnn.readings import sum_over_params, unzip
 from fnn.sharding import varying_axes
 from fnn.train.leafwise import check_leafwise, check_state
 from fnn.train.several import Own, chosen, distinct, is_optimizer, numbered
+from fnn.train.stacks import over_stack, stack_rank, stacked_axes
 
 
 class Update(NamedTuple):
-    """A training step, and what makes its state: two pure functions."""
+    """A training step, and the function that makes its state: two pure functions.
 
-    init: Callable[..., Any]  # (params, x) -> state
-    step: Callable[..., tuple[Any, Any, Any]]  # see `update_in_backward`
+    Args:
+        init: `(params, x) -> state`.
+        step: `(params, state, x, target, key=None, weights=None, scale=None) -> (params, state, value)`.
+
+    >>> import fnn
+    >>> fnn.train.update_in_backward(fnn.Dense(1), fnn.squared_error(), optax.sgd(0.1))._fields
+    ('init', 'step')
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., tuple[Any, Any, Any]]
 
 
 def update_in_backward(
@@ -41,43 +51,48 @@ def update_in_backward(
     noise: bool = True,
     reduce: str | tuple[str, ...] | None = None,
 ) -> Update:
-    """Return `init(params, x)` and `step(params, state, x, target, key=None, weights=None, scale=None)`.
+    """Return the functions of a training step that updates every param during the backward pass.
 
-    `step` gives `(params, state, value)`: what `value_and_grad`, `optimizer.update` and `optax.apply_updates`
-    give, but every param is updated as soon as its factor exists, inside the reverse loop of a `Repeat` too.
-    The backward reads old params alone: dx is made of the weight that the forward used. Under
-    `jax.jit(step, donate_argnums=(0, 1))` params and state are written in place: memory holds one copy of
-    them, the kept boundaries, and the transients of one layer, or of one use of a `Repeat`.
+    `step` returns what `value_and_grad`, `optimizer.update` and `optax.apply_updates` return, but every param
+    is updated as soon as its factor exists, inside the reverse loop of a `Repeat` too. dx is computed from
+    the weight that the forward used. Under `jax.jit(step, donate_argnums=(0, 1))` params and state are
+    updated in place:
+    memory holds one copy of them, the kept boundaries, and the transients of one layer or one use of a
+    `Repeat`.
 
-    A loss that has params itself, `fnn.LinearCrossEntropy`, takes them beside the network's: `params` and
-    `state` are then pairs. The gradient of the head's weight is the one that is whole for a while.
+    With `clip` no update can begin before the norm of the whole gradient is known. Until then the smaller of
+    two things is kept of each param: the factor, n (k + j) numbers for n rows, with its norm from the Gram
+    form, sum (x x^T) * (dz dz^T); or, for n above kj / (k + j), the gradient, k j numbers. The Gram form
+    costs 2n^2 (k + j) flops, less than the gradient, and has a rounding error relative to (sum_i |x_i|
+    |dz_i|)^2.
 
-    `optimizer` is any of optax that treats every param by itself, or a tree like the params with such a one
-    in the place of each, or of a subtree. That stands for `optax.masked` and `optax.multi_transform` with a
-    tree: `jax.tree.map(lambda label: optimizers[label], labels)`. `init` gives a state with the optimizer's
-    own in the place of each param, for inputs like `x` (an array or a `jax.ShapeDtypeStruct`). Each layer of
-    a `Repeat` has a state of its own, scalars too, stacked: an optimizer that looks at whole params, such as
-    adafactor or lamb, sees layers, not their stack.
+    Args:
+        net: the network, any layer.
+        loss: one of `fnn.losses`, or a function of your own, as for `fnn.Loss`. Where it has params
+            (`fnn.LinearCrossEntropy`), `params` and `state` are pairs.
+        optimizer: an optax optimizer that updates each param independently of the others, or a tree like the
+            params with such a one in the place of each, or of a subtree, instead of `optax.multi_transform`.
+            Each layer of a `Repeat` has a state of its own, so adafactor or lamb see layers, not their stack.
+        clip: the most that the norm of the whole gradient may be, as in `optax.clip_by_global_norm`; None for
+            no bound.
+        noise: False where no noise is wanted; else a call without a key warns if a layer draws noise.
+        reduce: within `shard_map`, the axes of the mesh over which gradients are summed before they are used,
+            () for none; let the loss be each device's share. Needed only where varying axes are not checked.
 
-    `clip` bounds the norm of the whole gradient as `optax.clip_by_global_norm` does, by one backward pass. No
-    update can begin before the norm is known, so of every param the smaller one is kept until then: the
-    factor, n (k + j) numbers for n rows, with its norm from the Gram form, sum (x x^T) * (dz dz^T); or, for n
-    above kj / (k + j), the gradient, k j numbers. The Gram form costs 2n^2 (k + j) flops, less than the
-    gradient, and is rounded relative to (sum_i |x_i| |dz_i|)^2.
+    Args of the functions:
+        params, x, target, key, weights, scale: as for the function of `value_and_grad`; gradients are divided
+            by `scale` before they are clipped and used. `init` accepts shapes for `x`.
+        state: what `init` or the last `step` returned: the optimizer's own in the place of each param.
 
-    `noise` as for `fnn.value_and_grad`. `scale` is a number that the loss's gradient is multiplied by before
-    it is rounded to the output's dtype, as in float16; each param's gradient is divided by it again before it
-    is clipped and used. Within `shard_map` every device makes the gradient of its own rows, and an update
-    must have their sum. `reduce` names the axes of the mesh over which gradients are added up before they are
-    used, for the norm too; () for none. (So let the loss be each device's share of the whole: reduction
-    "sum", or weights.) Where `shard_map` checks varying axes, as it does by default, they are found without
-    `reduce`; where it does not, `step` raises InputError without it.
+    Returns of `step`:
+        the new params, the new state, and the value of the loss.
 
-    `init` raises InputError where the update of a param depends on the params beside it, as under a norm of
-    all or a mask by names. It finds out by two steps on small random trees like the params, the second with
-    a gradient that is not finite; a dependence that shows later is not found.
+    Raises:
+        InputError: where `clip` is not > 0, or `optimizer` is none; from `init`, where the update of a param
+            is found to depend on the others in two steps on small random trees; from `step`, where `reduce`
+            is missing.
 
-    Source: Lv et al. 2023 (LOMO), who need a second backward pass for the norm.
+    Source: Lv et al. 2023 (LOMO), who use a second backward pass for the norm.
 
     >>> import fnn
     >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
@@ -96,7 +111,7 @@ def update_in_backward(
         params = canonical(params)
         of_net, of_loss = loss.split(params)
         unstacked = jax.tree.map(lambda _: jnp.zeros(()), of_loss)
-        stacked = loss.merge(_stacked_axes(net, of_net, x), unstacked)
+        stacked = loss.merge(stacked_axes(net, of_net, x), unstacked)
         layers = jax.tree.map(
             lambda p, axes: jax.ShapeDtypeStruct(p.shape[axes.ndim :], p.dtype), params, stacked
         )
@@ -105,7 +120,7 @@ def update_in_backward(
             check_leafwise("update_in_backward", one, chosen(layers, which, i))
 
         def own(param: Any, axes: Any, i: int) -> Any:
-            state = _over_stack(optimizers[i].init, axes.ndim)(param)
+            state = over_stack(optimizers[i].init, axes.ndim)(param)
             return state if is_optimizer(optimizer) else Own(state, i)
 
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
@@ -175,7 +190,7 @@ def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
     """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards
     if many.
     """
-    if _stack_rank(factor, param):
+    if stack_rank(factor, param):
         return jax.vmap(partial(_smaller, axes))(factor, param)
     whole = not axes and not varying_axes(*jax.tree.leaves(factor)) - varying_axes(param)
     if (
@@ -218,30 +233,3 @@ def _as_one_example(form: Outer | Total | Rows) -> Factor:
     """Return the form with all its rows as the tokens of one example: its gradient is the whole gradient."""
     batch = form.dz.ndim - 1
     return jax.tree.map(lambda leaf: leaf.reshape(1, -1, *leaf.shape[batch:]), form)
-
-
-def _stack_rank(factor: Any, param: Any) -> int:
-    """Count the stacked axes of a param that is read with a factor for all of its stack."""
-    return param.ndim - factor.rank if isinstance(factor, Factor) else 0
-
-
-def _stacked_axes(net: Layer, params: Params, x: Any) -> Any:
-    """Return an array's shape with the stacked axes of each param, () outside of `Repeat`; by shapes
-    alone.
-    """
-
-    def one_each(params: Params, x: Any) -> Any:
-        def read(factor: Any, param: Any) -> Any:  # scans stack what they read as they stack params
-            return jnp.zeros(param.shape[: _stack_rank(factor, param)])
-
-        y, residuals = forward(net, params, x)
-        return backward(
-            net, params, residuals, jax.tree.map(jnp.zeros_like, y), read=Reader(read, plain=False)
-        )[0]
-
-    return jax.eval_shape(one_each, *(shapes_of("update_in_backward", tree) for tree in (params, x)))
-
-
-def _over_stack(f: Callable[..., Any], axes: int) -> Callable[..., Any]:
-    """Map `f` over so many leading axes."""
-    return f if axes == 0 else jax.vmap(_over_stack(f, axes - 1))

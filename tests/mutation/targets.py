@@ -11,6 +11,7 @@ from typing import Any
 from fnn import chunks, core, factors, reader
 from fnn.activations import layer, normal, piecewise, smooth
 from fnn.compose import (
+    boundaries,
     branches,
     in_place,
     loop,
@@ -120,7 +121,7 @@ def targets() -> tuple[Target, ...]:
         Target(branches.Skip.backward, rows("skip-relu", "skip-feed-forward")),
         Target(branches.Parallel.backward, (*rows(*NESTED), *BRANCHES)),
         Target(serial.Serial.backward, composed("dense-norm-sine", "mlp", "plan", "plan-in-plan")),
-        Target(serial.Serial._reach, (*composed("dense-norm-sine", *REBUILT), SHARED_NORM)),
+        Target(boundaries.reach, (*composed("dense-norm-sine", *REBUILT), SHARED_NORM)),
         Target(loop.Loop._output_of, (*composed(*REBUILT), SHARED_NORM)),
         Target(loop.Loop._input_of, (*composed(*REBUILT), SHARED_NORM)),
         Target(loop.Loop._walk, (*composed(*LOOPS, *REBUILT), *IN_PLACE)),
@@ -183,6 +184,7 @@ HEAD = (
     linear.LinearCrossEntropy.batch,
     linear.LinearCrossEntropy.losses,
     linear.LinearCrossEntropy.gradients,
+    pieces.gradients,
     linear.LinearCrossEntropy.value_and_grad,
     pieces.read_pieces,
     called.called,
