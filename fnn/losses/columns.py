@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from fnn.arrays import accumulator, widened
+from fnn.arrays import accumulator
 from fnn.layers.affine import row
 from fnn.layers.dense import product
 from fnn.losses.logits import Logits
@@ -35,7 +35,7 @@ def chosen(weight: Any, x: Any, dtype: Any, vocabulary: int) -> Walk:
         dtype: what the products are computed in.
         vocabulary: the number of labels V.
     """
-    narrow = any(widened(one).dtype != one.dtype for one in (weight, jnp.empty(0, dtype)))
+    narrow = any(accumulator(one) != one for one in (weight.dtype, dtype))
     return "vocabulary" if narrow and vocabulary > COLUMNS and sharding_of(weight, x) is None else "rows"
 
 

@@ -59,6 +59,7 @@ EQUIVALENT = {
     "walk.walk: True -> False": _AS_MANY,
     **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
     "walk.walk: r if p.adds else None -> r": _SUM,
+    "columns.chosen: sharding_of(weight, x) -> sharding_of(x, weight)": _SYMMETRIC,
     "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
     "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
     " -> jax.tree.map(lambda total, more: total + placed_like(more, total), more, total)": _SYMMETRIC,
