@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SOURCES := fnn tests experiments
 
 .NOTPARALLEL:
-.PHONY: help demo experiments test test-thorough test-slow peers check format clean
+.PHONY: help demo experiments test test-thorough test-slow bench peers check format clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -32,6 +32,9 @@ test-thorough: $(VENV)/.test  ## Run what else a change must pass: further rows 
 
 test-slow: $(VENV)/.test  ## Run the heavy sweeps, some of them for hours
 	XLA_FLAGS= $(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
+
+bench: $(VENV)/.experiments  ## Print every ratio to the rivals beside the last committed one, in ten minutes
+	$(BIN)/python -m experiments.bench.gate $(ARGS)
 
 peers:  ## Compare the readers with Opacus, BackPACK and curvlinops, in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers
