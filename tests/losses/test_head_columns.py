@@ -1,6 +1,7 @@
 """The head's gradients in chunks of the vocabulary: against autodiff of the plain way, and what they cost."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -112,16 +113,41 @@ def test_four_products_and_neither_all_logits_nor_a_second_gradient_of_the_weigh
         assert largest(text) < n * v
 
 
+@pytest.mark.parametrize("tied", [(), ("embedding",)], ids=["", "tied"])
+def test_products_have_operands_of_the_compute_dtype_and_results_of_float32(tied):
+    head = fnn.LinearCrossEntropy(6, tied=tied, dtype=jnp.bfloat16, walk="vocabulary")
+    shape = (6, 4) if tied else (4, 6)
+    params = {head.weight: jnp.ones(shape, jnp.float32), "bias": jnp.zeros(6, jnp.float32)}
+    data = params, jnp.ones((5, 4), jnp.float32), jnp.zeros(5, jnp.int32)
+    program = jax.jit(lambda *data: head.value_and_grad(*data)).lower(*data).as_text()
+    kinds = [re.findall(r"x([a-z]+\d+)>", line) for line in program.splitlines() if "dot_general" in line]
+    assert kinds == [["bf16", "bf16", "f32"]] * 4
+
+
 def test_gradients_of_narrow_params_are_rounded_once():
-    n, k, v = 64, 8, 2 * columns.COLUMNS
+    n, k, v = 512, 8, 64
     rng = np.random.default_rng(0)
     x, w = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in ((n, k), (k, v)))
-    head, label = fnn.LinearCrossEntropy(v, bias=False), jnp.arange(n) % v
-    over_rows = dataclasses.replace(head, walk="rows")
-    ours, theirs = run(lambda: [h.value_and_grad({"kernel": w}, x, label) for h in (head, over_rows)])
-    assert ours[1][0]["kernel"].dtype == ours[1][1].dtype == jnp.bfloat16
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=2.0**-24 * (k + v))
-    assert_equal(ours[1], theirs[1], 2.0**-7)  # two gradients, each rounded once to 2^-9 of its size
+    head, label = fnn.LinearCrossEntropy(v, walk="vocabulary", chunk=24), jnp.arange(n) % v
+    params = {"kernel": w, "bias": jnp.zeros(v, jnp.bfloat16)}
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (params, x))
+    ours, exact = run(lambda: (head.value_and_grad(params, x, label), head.value_and_grad(*wide, label)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours[1])} == {jnp.dtype(jnp.bfloat16)}
+    # dz is rounded to 2^-9 of its size, and n such errors walk; so is each gradient, once
+    size = np.sqrt(n) / n
+    for name in ("kernel", "bias"):
+        got, wanted = (np.float64(one[1][0][name]) for one in (ours, exact))
+        largest_x = np.abs(np.float64(x)).max() if name == "kernel" else 1.0
+        assert np.abs(got - wanted).max() < 2.0**-9 * (size * largest_x + np.abs(wanted).max())
+
+
+def test_logits_far_below_zero_keep_their_digits():
+    head = fnn.LinearCrossEntropy(V, walk="vocabulary", chunk=4)
+    params = {"kernel": jnp.zeros((1, V)), "bias": jnp.arange(V, dtype=jnp.float64) - 1e4}
+    value, (grads, _) = run(lambda: head.value_and_grad(params, jnp.ones((1, 1)), jnp.array([3])))
+    p = np.exp(np.arange(V) - np.log(np.exp(np.arange(V)).sum()))
+    np.testing.assert_allclose(value, -np.log(p[3]), rtol=1e-10)
+    np.testing.assert_allclose(grads["bias"], p - np.eye(V)[3], rtol=1e-10)
 
 
 def test_it_is_called_and_under_vmap_too():

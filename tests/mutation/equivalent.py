@@ -18,6 +18,7 @@ _AS_MANY = "there are as many of each"
 _SUM = "a sum that nobody looks at"
 _NOT_READ = "a factor of no param is not read"
 _SHIFT = "a shift changes neither the value nor its derivative"
+_LARGEST = "jnp.maximum(sums.largest, jnp.where(own.new, z, -jnp.inf).max(-1))"
 
 EQUIVALENT = {
     "dense.product: accumulator(a.dtype, b.dtype) -> accumulator(b.dtype, a.dtype)": _SYMMETRIC,
@@ -59,6 +60,20 @@ EQUIVALENT = {
     "walk.walk: True -> False": _AS_MANY,
     **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
     "walk.walk: r if p.adds else None -> r": _SUM,
+    "columns.gradients: min(chunk or COLUMNS, weight.shape[axis])"
+    " -> min(weight.shape[axis], chunk or COLUMNS)": _SYMMETRIC,
+    "columns.gradients: jnp.minimum(first, weight.shape[axis] - size)"
+    " -> jnp.minimum(weight.shape[axis] - size, first)": _SYMMETRIC,
+    f"columns.gradients: lax.stop_gradient({_LARGEST}) -> {_LARGEST}": _SHIFT,
+    f"columns.gradients: {_LARGEST}"
+    " -> jnp.maximum(jnp.where(own.new, z, -jnp.inf).max(-1), sums.largest)": _SYMMETRIC,
+    **{
+        f"columns.gradients: -1 -> 1{i}": "the logits have two axes here"
+        for i in ("", " (2)", " (3)", " (4)")
+    },
+    "columns.gradients: batch.coefficient[:, None].astype(dtype)"
+    " -> batch.coefficient[:, None]": "both are of the dtype that is accumulated in",
+    "columns.gradients: 0 -> 1 (9)": "dz is zero there, so that any x that is finite will do",
     "columns.chosen: sharding_of(weight, x) -> sharding_of(x, weight)": _SYMMETRIC,
     "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
     "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"

@@ -99,6 +99,13 @@ COLUMNS = (
     partial(eagerly, test_head_columns.test_smoothing_far_from_zero_keeps_its_digits),
     test_head_columns.test_four_products_and_neither_all_logits_nor_a_second_gradient_of_the_weight,
     test_head_columns.test_gradients_of_narrow_params_are_rounded_once,
+    test_head_columns.test_logits_far_below_zero_keep_their_digits,
+    *(
+        partial(
+            test_head_columns.test_products_have_operands_of_the_compute_dtype_and_results_of_float32, tied
+        )
+        for tied in ((), ("embedding",))
+    ),
     test_head_columns.test_what_is_narrow_is_walked_over_by_columns_unless_that_is_decided_otherwise,
 )
 CHUNKS = tuple(
