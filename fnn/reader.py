@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 from fnn.arrays import accumulator
 from fnn.chunks import over_chunks
@@ -83,7 +84,7 @@ class Reader:
             and not self.sliced
         )
 
-    def __call__(self, factor: Any, param: Any, *leaves: Any) -> Any:
+    def __call__(self, factor: Factor | Array, param: Any, *leaves: Any) -> Any:
         """Return the reading of a factor of `param`; `leaves` are those of the further trees."""
         if not self.plain:
             return self.rule(factor, param, *leaves)
@@ -153,7 +154,7 @@ def zip_readers(*reads: Read) -> Reader:
     """
     readers = tuple(map(as_reader, reads))
 
-    def read(factor: Any, param: Any, *leaves: Any) -> tuple[Any, ...]:
+    def read(factor: Factor | Array, param: Any, *leaves: Any) -> tuple[Any, ...]:
         return tuple(one(factor, param, *leaves) for one in readers)
 
     return Reader(read, plain=False, readers=readers)
@@ -190,7 +191,7 @@ def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
     return summed if read.joins == "sum" else each
 
 
-def _gradient(factor: Any, param: Any) -> Any:
+def _gradient(factor: Factor | Array, param: Any) -> Any:
     """Sum a factor to the gradient of `param`, in its shape and dtype: the default reader.
 
     The sum is accumulated in float32 or wider. A gradient instead of a factor is returned as it is.
@@ -234,7 +235,7 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
     return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 
 
-def _as_factors(factor: Any, param: Any, *leaves: Any) -> Any:
+def _as_factors(factor: Factor | Array, param: Any, *leaves: Any) -> Any:
     """Return the factor itself, to keep it or to read it later.
 
     >>> as_factors(Total(jnp.ones((2, 1))), jnp.zeros(1)).dz.shape

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+from jaxtyping import Array
 
 from fnn.errors import InputError, describe
 from fnn.factors import Factor, is_factor
@@ -139,7 +140,7 @@ class Stacked:
     def holding(self, marks: Any) -> "Stacked":
         """Return a reading that returns the factor itself for the params that `marks` has an array for."""
 
-        def read(factor: Any, param: Any, *leaves: Any) -> Any:
+        def read(factor: Factor | Array, param: Any, *leaves: Any) -> Any:
             *own, mark = leaves
             return self.reader(factor, param, *own) if mark is None else factor
 

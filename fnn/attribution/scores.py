@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError
-from fnn.losses.objective import Objective, as_objective, value_and_grad
+from fnn.losses.objective import LossLike, Objective, as_objective, value_and_grad
 from fnn.reader import as_factors
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, squared_norm
@@ -21,7 +21,7 @@ from fnn.readers.seeding import losses_and_readings, row_losses
 from fnn.readings import sum_over_params
 
 
-def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
+def influence(net: Layer, loss: LossLike, inverse: Callable[[Any], Any]) -> Callable[..., Any]:
     """Return a function `(params, x, target, x_test, target_test) -> scores`: the influence on a test loss.
 
     score_i = g_i^T (F + damping I)^-1 g, where g is the gradient of the test loss and g_i that of example i's
@@ -71,7 +71,7 @@ def influence(net: Layer, loss: Any, inverse: Callable[[Any], Any]) -> Callable[
     return run
 
 
-def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
+def tracin(net: Layer, loss: LossLike) -> Callable[..., Any]:
     """Return a function `(checkpoints, x, target, x_test, target_test) -> scores`: TracIn.
 
     scores[i, j] = sum over checkpoints of rate g_i . g_j: to first order, by how much gradient descent on
@@ -122,7 +122,7 @@ def tracin(net: Layer, loss: Any) -> Callable[..., Any]:
     return run
 
 
-def grand(net: Layer, loss: Any) -> Callable[..., Any]:
+def grand(net: Layer, loss: LossLike) -> Callable[..., Any]:
     """Return a function `(params, x, target) -> scores`: GraNd, the norm of each example's gradient.
 
     Args:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 from fnn.compose.ordering import with_dependency
 from fnn.factors import Factor, is_factor
@@ -60,7 +61,7 @@ class InPlace:
     def holding(self, marks: Any) -> "InPlace":
         """Return a reading that returns the factor itself for marked params; its rows end with the marks."""
 
-        def update(factor: Any, *row: Any) -> tuple[Any, ...]:
+        def update(factor: Factor | Array, *row: Any) -> tuple[Any, ...]:
             *own, mark = row
             return (*self.update(factor, *own), None) if mark is None else (factor,)
 
@@ -90,7 +91,7 @@ class InPlace:
         """Return the rows with those of a leaf replaced at `place`."""
         check_registered(factors, who)
 
-        def one(factor: Any, param: Any, row: Any) -> Any:
+        def one(factor: Factor | Array, param: Any, row: Any) -> Any:
             axes = param.ndim - factor.rank if isinstance(factor, Factor) else 0
             return replaced(self.update, factor, param, row, self.place, axes)
 
@@ -145,7 +146,7 @@ def taken(stack: Any, place: Place) -> Any:
 
 
 def replaced(
-    update: Callable[..., Any], factor: Any, param: Any, row: Any, place: Place = (), axes: int = 0
+    update: Callable[..., Any], factor: Factor | Array, param: Any, row: Any, place: Place = (), axes: int = 0
 ) -> Any:
     """Return a row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
 from fnn.sharding import on_mesh, placed, sharding_of, varying_like
@@ -29,7 +30,7 @@ def with_dependency(x: Any, on: Any) -> Any:
     held = jax.tree.leaves(x)
     if not arrays or not held:
         return x
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in (arrays[0], *held)):
+    if not any(isinstance(leaf, Tracer) for leaf in (arrays[0], *held)):
         return x  # eager: each operation is a program of its own, and none are merged
 
     x = varying_like(x, arrays[0])  # as the arrays that come out are

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from fnn.arrays import shapes_of
-from fnn.core import init
+from fnn.core import Layer, init
 from fnn.describe.lines import Line, Value, shape_of
 from fnn.describe.program import Program
 
@@ -61,7 +61,7 @@ class Explanation:
     _repr_markdown_ = markdown
 
 
-def explain(net: Any, x: Any) -> Explanation:
+def explain(net: Layer, x: Any) -> Explanation:
     """Write out what `forward` and `backward` compute, and where each boundary is kept and freed.
 
     Boundaries are v0 (the input), v1, ... in the order in which they are computed; dv is the cotangent of v,

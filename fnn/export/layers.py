@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fnn.core import Layer
 from fnn.export.shapes import Value
 from fnn.layers.affine import Bias, Scale
 from fnn.layers.dense import Dense
@@ -24,10 +25,10 @@ class Chain:
 
     v: str
     value: Value
-    layers: list[Any] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     params: list[Any] = field(default_factory=list)
 
-    def add(self, layer: Any, params: Any = ()) -> None:
+    def add(self, layer: Layer, params: Any = ()) -> None:
         """Append a layer.
 
         Args:

@@ -5,6 +5,7 @@ from typing import Any
 
 import fnn.activations.table as rows
 from fnn.activations.table import Activation, Softmax, _With
+from fnn.core import Layer
 from fnn.export import expressed
 
 Attributes = dict[str, Any]
@@ -40,7 +41,7 @@ COMPOSED: list[tuple[Activation, list[tuple[str, tuple[int, ...]]]]] = [
 ]
 
 
-def write(graph: Any, layer: Any, v: str) -> bool:
+def write(graph: Any, layer: Layer, v: str) -> bool:
     """Write an activation to a graph, and return whether it has a counterpart.
 
     Args:

@@ -1,7 +1,7 @@
 """A head that is called: its value, differentiated by our rule, with the gradients made in the forward."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,15 @@ from fnn.losses.rows import held_back, scaled
 from fnn.losses.rule import reverse_mode_alone
 from fnn.sharding import varying_like
 
+if TYPE_CHECKING:
+    from fnn.losses.linear import LinearCrossEntropy
+
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
 
 
-def called(head: Any, params: Params, x: In, target: Labels, weights: Any) -> Any:
+def called(head: "LinearCrossEntropy", params: Params, x: In, target: Labels, weights: Any) -> Any:
     """Return the value of a head, with a derivative by our rule.
 
     Where nothing is differentiated, it takes one product.

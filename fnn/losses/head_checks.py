@@ -1,7 +1,7 @@
 """Checks of the options and the arguments of a head."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -19,10 +19,13 @@ from fnn.errors import (
 from fnn.losses.loss import check_reduction
 from fnn.losses.objective import by_row
 
+if TYPE_CHECKING:
+    from fnn.losses.linear import LinearCrossEntropy
+
 Params = dict[str, Array]
 
 
-def check_head(head: Any) -> None:
+def check_head(head: "LinearCrossEntropy") -> None:
     """Check the options of a head.
 
     Raises:
@@ -62,7 +65,9 @@ def check_input(head: object, x: Any) -> None:
         raise InputError(head, "x of shape (..., k)", describe(x), "x.reshape(1)")
 
 
-def checked(head: Any, params: Params, x: Any, target: Any, weights: Any) -> tuple[Params, Any, Any, Any]:
+def checked(
+    head: "LinearCrossEntropy", params: Params, x: Any, target: Any, weights: Any
+) -> tuple[Params, Any, Any, Any]:
     """Return the arguments of a head as JAX arrays, labels in a dtype that holds them and the vocabulary.
 
     Args:

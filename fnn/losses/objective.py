@@ -159,7 +159,10 @@ class Objective(ABC):
     __rmul__ = __mul__
 
 
-def as_objective(who: str, loss: Any) -> Objective:
+LossLike = Objective | Callable[..., Any]  # a loss, or a rule `(y, target) -> value`
+
+
+def as_objective(who: str, loss: LossLike) -> Objective:
     """Return a loss; a function `(y, target) -> value`, or -> (value, dy), is wrapped as `fnn.Loss`.
 
     Args:
@@ -182,7 +185,7 @@ def as_objective(who: str, loss: Any) -> Objective:
 
 
 def value_and_grad(
-    net: Layer, loss: Objective | Callable[..., Any], read: Read = gradient, *, noise: bool = True
+    net: Layer, loss: LossLike, read: Read = gradient, *, noise: bool = True
 ) -> Callable[..., tuple[Array, PyTree[Any]]]:
     """Return the function `(params, x, target, key=None, weights=None, scale=None) -> (value, grads)`.
 

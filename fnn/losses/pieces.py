@@ -1,7 +1,7 @@
 """Gradients and other readings of a head's params, in one walk over its rows, or two over its vocabulary."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array, Float, Int
 
@@ -12,13 +12,16 @@ from fnn.losses.rows import unflat
 from fnn.losses.walk import Piece, walk
 from fnn.reader import as_factors, gradient
 
+if TYPE_CHECKING:
+    from fnn.losses.linear import LinearCrossEntropy
+
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
 
 
 def gradients(
-    head: Any, params: Params, x: In, target: Labels, coefficients: Any, wide: bool
+    head: "LinearCrossEntropy", params: Params, x: In, target: Labels, coefficients: Any, wide: bool
 ) -> tuple[Any, Params, In]:
     """Return the rows' losses (...), and the gradients by params and `x` of their weighted sum.
 
@@ -42,7 +45,7 @@ def gradients(
 
 
 def read_pieces(
-    head: Any,
+    head: "LinearCrossEntropy",
     params: Params,
     x: In,
     target: Labels,
@@ -77,7 +80,9 @@ def read_pieces(
     return head.counting.reduced(losses, target, weights), unflat(dx, x), found
 
 
-def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:
+def chunked(
+    head: "LinearCrossEntropy", name: str, params: Params, x: In, target: Labels, coefficients: Any
+) -> Chunked:
     """Return a param's factor, which is made when it is read.
 
     Args:

@@ -5,8 +5,9 @@ rows of both uses, made chunk by chunk: the logits are computed again, and the e
 them as one-hot rows. This costs twice the flops and the room of an untied weight.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,11 @@ from fnn.reader import Reader, as_factors, gradient, with_tokens
 from fnn.reading import Reading, Stacked
 from fnn.sharding import placed, sharding_of
 
+if TYPE_CHECKING:
+    from fnn.losses.linear import LinearCrossEntropy
 
-def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
+
+def both_uses(reader: Reader, of_net: Factor, of_head: Any, table: Any, leaves: tuple[Any, ...]) -> Any:
     """Read a table by its two uses.
 
     Args:
@@ -66,7 +70,7 @@ class Joint:
         vocabulary: the number of rows of the table.
     """
 
-    head: Any
+    head: Callable[..., Factor]
     vocabulary: int
 
     def __call__(self, params: Any, rows: tuple[Any, Factor]) -> Factor:
@@ -89,7 +93,15 @@ class Joint:
 
 
 def through_tied(
-    head: Any, net: Layer, params: Any, x: Any, target: Any, key: Any, weights: Any, read: Reading, scale: Any
+    head: "LinearCrossEntropy",
+    net: Layer,
+    params: Any,
+    x: Any,
+    target: Any,
+    key: Any,
+    weights: Any,
+    read: Reading,
+    scale: Any,
 ) -> tuple[Any, Any]:
     """Run a network and a head that is tied to it.
 

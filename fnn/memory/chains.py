@@ -8,7 +8,7 @@ et al. 2019.
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     kept: int
     peak: int
     flops: int
-    net: Any
+    net: Layer
 
 
 class _Stage(NamedTuple):
@@ -54,21 +54,27 @@ class _Stage(NamedTuple):
     reads: bool  # whether its residuals depend on its input
 
 
-class _Chain(NamedTuple):
-    """The plan of a chain: its layers under their plans, and its segments."""
+class _Stretch(NamedTuple):
+    """A plan of a stretch of a chain: its layers under their plans, and its segments."""
 
+    kept: int = 0
+    peak: int = 0
+    flops: int = 0
     layers: tuple[Layer, ...] = ()
     segments: tuple[Segment, ...] = ()
 
 
-def best(plans: Iterable[Plan], whole: bool = False) -> tuple[Plan, ...]:
+P = TypeVar("P", Plan, _Stretch)
+
+
+def best(plans: Iterable[P], whole: bool = False) -> tuple[P, ...]:
     """Return the plans that no other plan beats, by rising peak.
 
     Args:
         plans: the plans to choose from.
         whole: whether they are of a whole network, for which the kept bytes do not matter beside the peak.
     """
-    found: list[Plan] = []
+    found: list[P] = []
     for plan in sorted(plans, key=lambda plan: (plan.peak, plan.flops, plan.kept)):
         rivals = found[-1:] if whole else found
         if not any(p.flops <= plan.flops and (whole or p.kept <= plan.kept) for p in rivals):
@@ -92,7 +98,7 @@ def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf)
     kinds = list(dict.fromkeys(stages))
 
     @cache
-    def solve(stretch: tuple[int, ...], start: Start, remade: bool, proper: bool) -> tuple[Plan, ...]:
+    def solve(stretch: tuple[int, ...], start: Start, remade: bool, proper: bool) -> tuple[_Stretch, ...]:
         """Return the plans of a stretch of the chain.
 
         Its first boundary is "held" by the caller of the chain, "reached" by cheap layers, or "open". A
@@ -100,34 +106,32 @@ def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf)
         must not be one segment as a whole, because it is the inside of a segment.
         """
         if not stretch:
-            return (Plan(0, 0, 0, _Chain()),)
+            return (_Stretch(),)
         first, found = kinds[stretch[0]], []
         for plan in first.plans:
             held, then = _step(first, plan.net, start, counted=remade or len(stretch) > 1)
             for rest in solve(stretch[1:], then, remade, False):
                 kept, peak = held + plan.kept + rest.kept, held + max(plan.peak, plan.kept + rest.peak)
-                net = _Chain((plan.net, *rest.net.layers), _shifted(rest.net.segments, 1))
-                found.append(Plan(kept, peak, plan.flops + rest.flops, net))
+                layers, segments = (plan.net, *rest.layers), _shifted(rest.segments, 1)
+                found.append(_Stretch(kept, peak, plan.flops + rest.flops, layers, segments))
         held = first.x if start == "open" else 0
         for stop in range(1, len(stretch) + (not proper)):
             again = _again([kinds[i] for i in stretch[:stop]])
-            segments = solve(stretch[:stop], "held", True, True)
+            inners = solve(stretch[:stop], "held", True, True)
             rests = solve(stretch[stop:], "open", remade, False)
-            for inner, rest in (_pairs if whole or remade else product)(segments, rests):
+            for inner, rest in (_pairs if whole or remade else product)(inners, rests):
                 kept, peak = held + rest.kept, held + max(inner.peak, rest.peak)
-                segment = Segment(0, stop, inner.net.segments)
-                net = _Chain(
-                    inner.net.layers + rest.net.layers, (segment, *_shifted(rest.net.segments, stop))
-                )
-                found.append(Plan(kept, peak, again + inner.flops + rest.flops, net))
+                segments = Segment(0, stop, inner.segments), *_shifted(rest.segments, stop)
+                flops = again + inner.flops + rest.flops
+                found.append(_Stretch(kept, peak, flops, inner.layers + rest.layers, segments))
         return best(found, whole or remade)
 
     plans = solve(tuple(kinds.index(stage) for stage in stages), "held", False, False)
 
-    def planned(found: _Chain) -> Serial:
-        return chain.with_layers(*found.layers).with_plan(found.segments)
-
-    return tuple(plan._replace(net=planned(plan.net)) for plan in plans)
+    return tuple(
+        Plan(kept, peak, flops, chain.with_layers(*layers).with_plan(segments))
+        for kept, peak, flops, layers, segments in plans
+    )
 
 
 def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:
@@ -137,7 +141,7 @@ def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:
     return _Stage(plans_of(layer, params, x), layer.needs, bytes_of(x), bytes_of(y), forward, again, reads)
 
 
-def _step(stage: _Stage, layer: Any, start: Start, counted: bool) -> tuple[int, Start]:
+def _step(stage: _Stage, layer: Layer, start: Start, counted: bool) -> tuple[int, Start]:
     """Return the bytes of the boundaries that a layer makes a chain keep, and the start that its output is.
 
     As in `serial.kept_boundaries`: cheap layers start only from a boundary that a layer reads, held or not.
@@ -160,7 +164,7 @@ def _again(stages: list[_Stage]) -> int:
     return total
 
 
-def _pairs(first: tuple[Plan, ...], second: tuple[Plan, ...]) -> Iterable[tuple[Plan, Plan]]:
+def _pairs(first: tuple[_Stretch, ...], second: tuple[_Stretch, ...]) -> Iterable[tuple[_Stretch, _Stretch]]:
     """Pair the plans of two lists: for each bound on both peaks, by rising peak, the two of fewest flops."""
     for peak in sorted({plan.peak for plan in (*first, *second)}):
         fitting = [[plan for plan in plans if plan.peak <= peak] for plans in (first, second)]

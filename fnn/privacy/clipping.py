@@ -13,7 +13,7 @@ from fnn.chunks import cut_up, put_together
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
-from fnn.losses.objective import as_objective
+from fnn.losses.objective import LossLike, as_objective
 from fnn.reader import as_factors, zip_readers
 from fnn.readers.examples import squared_norm, weighted_gradient
 from fnn.readers.seeding import losses_and_readings, refuted
@@ -45,7 +45,7 @@ class Clipped(NamedTuple):
 
 def clipped_gradient(
     net: Layer,
-    loss: Any,
+    loss: LossLike,
     norm: Any,
     *,
     per: str = "network",

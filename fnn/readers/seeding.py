@@ -9,15 +9,13 @@ import jax.numpy as jnp
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe
-from fnn.losses.objective import Objective, as_objective
+from fnn.losses.objective import LossLike, Objective, as_objective
 from fnn.reader import Read, as_reader, gradient
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
 from fnn.reading import Stacked
 
 
-def losses_and_readings(
-    net: Layer, loss: Objective | Callable[..., Any], read: Read
-) -> Callable[..., tuple[Any, Any]]:
+def losses_and_readings(net: Layer, loss: LossLike, read: Read) -> Callable[..., tuple[Any, Any]]:
     """Return a function `(params, x, target, key=None, *, weights=None, trees=(), scale=None)`.
 
     It returns `(losses, readings)`. An example is an index of axis 0 of `x`. Its loss is the sum over its
@@ -114,7 +112,7 @@ def by_example(losses: Any) -> Any:
     return losses.sum(tuple(range(1, losses.ndim)))
 
 
-def without_params(who: str, loss: Any) -> Objective:
+def without_params(who: str, loss: LossLike) -> Objective:
     """Return `loss` as a loss without params of its own; a function is wrapped as by `as_objective`.
 
     Args:

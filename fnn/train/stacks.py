@@ -12,7 +12,7 @@ from fnn.factors import Factor
 from fnn.reader import Reader
 
 
-def stack_rank(factor: Any, param: Any) -> int:
+def stack_rank(factor: Factor, param: Any) -> int:
     """Return the number of stacked axes of a param that is read with a factor for all of its stack.
 
     Args:
@@ -32,7 +32,7 @@ def stacked_axes(net: Layer, params: Params, x: Any) -> Any:
     """
 
     def one_each(params: Params, x: Any) -> Any:
-        def read(factor: Any, param: Any) -> Any:  # scans stack what they read as they stack params
+        def read(factor: Factor, param: Any) -> Any:  # scans stack what they read as they stack params
             return jnp.zeros(param.shape[: stack_rank(factor, param)])
 
         y, residuals = forward(net, params, x)

@@ -15,7 +15,7 @@ from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params
 from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
-from fnn.losses.objective import Objective, as_objective, warn_without_key
+from fnn.losses.objective import LossLike, as_objective, warn_without_key
 from fnn.reader import Reader, gradient
 from fnn.readers.examples import squared_norm
 from fnn.reading import Reading, Stacked
@@ -44,7 +44,7 @@ class Update(NamedTuple):
 
 def update_in_backward(
     net: Layer,
-    loss: Objective | Callable[..., Any],
+    loss: LossLike,
     optimizer: Any,
     *,
     clip: float | None = None,
@@ -186,7 +186,7 @@ def update_in_backward(
     return Update(init, step)
 
 
-def _smaller(axes: tuple[str, ...], factor: Any, param: Any) -> tuple[Any, Any]:
+def _smaller(axes: tuple[str, ...], factor: Factor, param: Any) -> tuple[Any, Any]:
     """Read |gradient|^2, and the factor or the gradient, whichever holds fewer numbers; the sum over shards
     if many.
     """
