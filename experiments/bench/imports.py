@@ -23,7 +23,8 @@ IMPORTS = {"jax": ("", FIRST), "fnn": (FIRST, "import fnn"), "optax": (FIRST, "i
 def measured(first: str, statement: str) -> tuple[float, list[str]]:
     """Run a statement after another in a new process: give its seconds and the modules that it loads."""
     code = (
-        f"import sys, json, time\n{first}\nbefore = set(sys.modules)\nstart = time.perf_counter()\n{statement}\n"
+        f"import sys, json, time\n{first}\nbefore = set(sys.modules)\n"
+        f"start = time.perf_counter()\n{statement}\n"
         "print(json.dumps([time.perf_counter() - start, sorted(set(sys.modules) - before)]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
