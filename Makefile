@@ -21,7 +21,7 @@ demo: $(VENV)/.experiments  ## Watch a network learn handwritten digits, its gra
 QUESTIONS := wrong_equations loops lives rows_or_columns bias when_to_update own_activations deep peers \
 	batch_size files
 
-experiments: $(VENV)/.test  ## Answer the questions of experiments/README.md, QUESTIONS (all) one by one
+experiments: $(VENV)/.test  ## Answer the questions of docs/questions.md, QUESTIONS (all) one by one
 	@for name in $(QUESTIONS); do echo "== $$name"; $(BIN)/python -m experiments.questions.$$name $(ARGS) || exit 1; done
 
 pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the questions' last results, and its catalogue
@@ -50,7 +50,7 @@ format: $(VENV)/.check  ## Format the code and sort the imports
 	$(BIN)/ruff format $(SOURCES)
 
 docs: $(VENV)/.docs  ## Build the documentation's site into build/site; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open build/site/index.html"
 
 docs-serve: $(VENV)/.docs  ## Show the site on a port of this machine, and build it anew as its pages change

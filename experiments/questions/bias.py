@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, labels, run, table
 from experiments.library.figures import COOL, INK, SOFT, WARM
 from experiments.library.timing import quartiles, race, speedup
 
@@ -202,12 +202,12 @@ def draw(trap: dict[str, list[float]], ratios: Any) -> Any:
     left.set_xticks(range(0, len(trap["made: loss"]) + 1, 20))
     left.set_yticks([0.3, 0.5, 1, 2], ["0.3", "0.5", "1", "2"])
     left.minorticks_off()
-    widths = list(ratios)
+    widths, ends = list(ratios), []
     for name, colour, text in (("network", INK, "whole gradient"), ("dW and db", WARM, "dW and db alone")):
         q = np.array([ratios[w][name] for w in widths])
         right.plot(widths, q[:, 1], color=colour, marker="o", markersize=3)
         right.fill_between(widths, q[:, 0], q[:, 2], color=colour, alpha=0.2, linewidth=0)
-        label(right, (widths[-1], q[-1, 1]), text, colour)
+        ends.append(((widths[-1], q[-1, 1]), text, colour))
     right.axhline(1, color=SOFT, linewidth=0.8)
     right.set(
         title="time with the bias inside the weights, over beside them",
@@ -218,6 +218,7 @@ def draw(trap: dict[str, list[float]], ratios: Any) -> Any:
     right.set_xticks(widths, map(str, widths))
     right.minorticks_off()
     right.set_xlim(right=widths[-1] * 6)
+    labels(right, ends)
     return figure
 
 

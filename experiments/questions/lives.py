@@ -253,11 +253,11 @@ def draw(found: dict[str, Any]) -> Any:
         left.step(steps, level, where="mid", color=colours[policy], linewidth=width, linestyle=style)
     half, most = len(steps) // 2, max(max(values) for values in found["live bytes"].values()) / unit
     at = half + half // 2
-    places = {"a": (0, -34, "right"), "b": (0, -12, "center"), "c": (0, 10, "center")}
-    for policy, (dx, dy, side) in places.items():
+    for policy, away in (("b", -14), ("c", 12)):
         level = found["live bytes"][policy][at] / unit
         text = f"({policy}) {POLICIES[policy]}"
-        label(left, (at, level), text, colours[policy], xytext=(dx, dy), ha=side)
+        label(left, (at, level), text, colours[policy], xytext=(0, away), ha="center")
+    label(left, (half - 0.8, 0.16 * most), "(a) freed as the\nbackward goes", COOL, xytext=(0, 0), ha="right")
     left.axvline(half - 0.5, color=SOFT, linewidth=0.8, linestyle=":")
     left.set(title="eager, block by block: bytes of live arrays", ylabel="boundaries", ylim=(0, 1.15 * most))
     ticks = [0, half - 1, half, 2 * half - 1]

@@ -135,9 +135,11 @@ def draw(curves: dict[str, np.ndarray], verdicts: dict[str, str]) -> Any:
             z, wrong.df(a if wrong.of == "output" else z), color=WARM, linestyle="--", label="given as f'"
         )
         said = next(v for k, v in verdicts.items() if k.startswith(f"{name}, {words}"))
-        part.set_title(f"{name}: {said}")
+        part.set_title(
+            f"{name}: " + (said.removeprefix("FAIL: ") if ":" in said else f"{said}, without a name")
+        )
         part.set(xlabel="z", xticks=range(-3, 4))
-    axes[0, 0].legend(loc="lower center")
+    axes[1, 0].legend(loc="upper left")
     grid = axes[0, 2].get_gridspec()
     for part in axes[:, 2]:
         part.remove()

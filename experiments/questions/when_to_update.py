@@ -214,11 +214,11 @@ def draw(off: dict[float, list[float]], losses: dict[str, np.ndarray], lives: di
             )
             end = int(np.argmin(np.isfinite(curve))) - 1
             if end >= 0:
-                seen = min(curve[end], 30)
+                seen = min(curve[end], 40 if i == 1 else 6)
                 middle.plot(end, seen, "x", color=colour, markersize=9)  # the last loss that is a number
                 label(middle, (end, seen), f"no number\nafter step {end}", colour)
     least = np.nanmin(right_way[1:3])
-    middle.set(yscale="log", xlabel="step", ylim=(least / 4, 100), title="too soon: the loss runs away")
+    middle.set(yscale="log", xlabel="step", ylim=(least / 60, 100), title="too soon: the loss runs away")
     middle.legend(fontsize=10, loc="lower left")
     for (name, told), colour in zip(lives.items(), (SOFT, COOL), strict=True):
         right.step(range(1, len(told) + 1), told, where="mid", color=colour, linewidth=2.4)
