@@ -183,7 +183,7 @@ def main(options: Options, width: int = 512, n: int = 1024) -> dict[str, Any]:
 
 def draw() -> Any:
     """Draw the product that makes dW both ways, its sides to scale."""
-    figure, both = canvas("The same product turned over; what moves is the factor 1/m", 2, size=(11, 4))
+    figure, both = canvas("The same product turned over; what moves is the factor 1/m", 2, size=(11, 3.6))
     n, k, j = 7, 5, 3
     sides = {"n": n, "m": n, "k": k, "j": j}
     made = {

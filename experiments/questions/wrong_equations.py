@@ -34,8 +34,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.ticker import PercentFormatter
 
 import fnn
 from experiments.library.answer import Options, canvas, deliver, heading, run, table
@@ -235,8 +233,8 @@ def draw(errors: np.ndarray, verdicts: list[str]) -> Any:
         "A wrong line spoils its own gradient and all behind it, and no shape tells", size=(11, 4.6)
     )
     order = [4, 5, 2, 3, 0, 1]
-    shown = np.clip(np.nan_to_num(errors[1:, order], nan=1), 1e-6, 1)
-    image = axes.imshow(shown, cmap=WHITE_TO_WARM, aspect="auto", norm=LogNorm(1e-3, 2))
+    shown = np.clip(np.nan_to_num(errors[1:, order], nan=1), 0, 1)
+    axes.imshow(shown, cmap=WHITE_TO_WARM, aspect="auto", vmin=0, vmax=1.2)
     for (i, j), error in np.ndenumerate(errors[1:, order]):
         if not error < 1e-5:
             axes.text(j, i, "no value" if np.isnan(error) else f"{error:.0%}", ha="center", va="center")
@@ -256,7 +254,6 @@ def draw(errors: np.ndarray, verdicts: list[str]) -> Any:
     axes.grid(which="minor", color="white", linewidth=3)
     axes.tick_params(which="minor", length=0)
     axes.set_title("error of each gradient, over its largest entry; white: right to rounding")
-    figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=40, format=PercentFormatter(1, 1))
     return figure
 
 
