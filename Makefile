@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 SOURCES := fnn tests experiments
 
 .NOTPARALLEL:
-.PHONY: help demo experiments test test-thorough test-slow bench peers check format clean
+.PHONY: help demo experiments pictures test test-thorough test-slow bench peers check format docs docs-serve \
+	docs-test release-check clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -21,8 +22,14 @@ demo: $(VENV)/.experiments  ## Watch a network learn handwritten digits, its gra
 QUESTIONS := wrong_equations loops lives rows_or_columns bias when_to_update own_activations deep peers \
 	batch_size files
 
-experiments: $(VENV)/.test  ## Answer the questions of experiments/README.md, QUESTIONS (all) one by one
+experiments: $(VENV)/.test  ## Answer the questions of docs/questions.md, QUESTIONS (all) one by one
 	@for name in $(QUESTIONS); do echo "== $$name"; $(BIN)/python -m experiments.questions.$$name $(ARGS) || exit 1; done
+
+pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the questions' last results, and its catalogue
+	$(BIN)/python -m experiments.site.concepts
+	$(BIN)/python -m experiments.site.questions
+	$(BIN)/python -m experiments.bench.plans --pictures docs/pictures
+	$(BIN)/python -m experiments.site.mistakes
 
 test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
@@ -49,8 +56,34 @@ format: $(VENV)/.check  ## Format the code and sort the imports
 	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+docs: $(VENV)/.docs  ## Build the documentation's site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open build/site/index.html"
+
+docs-serve: $(VENV)/.docs  ## Show the site on a port of this machine, and build it anew as its pages change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+docs-test: $(VENV)/.docs  ## Build the site, follow its links, and open its pages where there is a Chromium
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/docs
+
+# Some tests that need files of every folder, run where the sdist is unpacked, against the wheel's dependencies.
+SAMPLE := tests/test_factors.py tests/test_contributing.py tests/test_release.py tests/describe tests/contract \
+	tests/experiments/test_wrong_equations.py README.md docs/checking.md
+
+release-check: $(VENV)/.release  ## Build sdist and wheel, and try all of a release that can be tried here
+	rm -rf dist build/sdist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/pyroma --min 10 .
+	mkdir -p build/sdist && tar -xzf dist/fnn-*.tar.gz -C build/sdist --strip-components=1
+	cd build/sdist && $(abspath $(BIN))/python -m pytest --collect-only -q -p no:cacheprovider >/dev/null
+	cd build/sdist && $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(JOBS) $(SAMPLE)
+	@grep -l 'fnn\.example' pyproject.toml CITATION.cff SECURITY.md || true
+	@echo "Before publishing, put the project's own addresses into the files above, if any."
+
 clean:  ## Remove .venv and the caches
-	rm -rf $(VENV) .venv-peers .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .pytest_cache .ruff_cache .hypothesis build dist
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp for the environment, and one for each extra that is installed in it. Where Python comes without

@@ -86,3 +86,15 @@ from fnn.losses import softmax_cross_entropy as softmax_cross_entropy
 from fnn.losses import squared_error as squared_error
 from fnn.losses.objective import value_and_grad as value_and_grad
 from fnn.reader import gradient as gradient
+
+__version__ = "0.1.0"
+__all__ = [
+    "activation", "activations", "apply", "attribution", "backward", "Bias", "binary_cross_entropy",
+    "Composition", "Concatenate", "curvature", "Dense", "describe", "Dropout", "Each", "Embedding",
+    "explain", "factors", "feedback", "forward", "function", "Gate", "gated", "gelu", "gelu_tanh",
+    "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
+    "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "Parallel",
+    "Part", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible", "RMSNorm",
+    "Scale", "Segment", "Select", "Serial", "sigmoid", "silu", "Skip", "softmax", "softmax_cross_entropy",
+    "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack", "value_and_grad",
+]  # fmt: skip

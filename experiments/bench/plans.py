@@ -1,7 +1,7 @@
 """What a network runs again within a budget: fnn's plans beside jax.checkpoint's ways, by compilers' counts.
 
     python -m experiments.bench.plans                                  on this machine's device
-    python -m experiments.bench.plans --target h100 --pictures docs    for an accelerator that is not here
+    python -m experiments.bench.plans --target h100 --pictures .       for an accelerator that is not here
 
 Sixteen gelu layers between dense ones, unrolled, in float32. A row is one gradient: the temporaries that the
 compiler counts, in units of one boundary (rows x width), and the matrix products that its program runs beside
@@ -76,42 +76,28 @@ def table(found: list[Way]) -> None:
 
 
 def picture(folder: Path, found: list[Way], target: str) -> None:
-    """Draw the products run again over the room, and the residuals alive over forward and backward."""
+    """Draw the products run again over the room."""
     from matplotlib.figure import Figure
 
-    from experiments.library.figures import COOL, INK, SOFT, WARM, png
+    from experiments.library.figures import COOL, GOLD, INK, WARM, svg
 
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    marks = {"nothing": ("o", COOL), "products": ("s", SOFT), "jax.grad": ("^", INK)}
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots()
+    marks = {"nothing": ("o", COOL), "products": ("s", GOLD), "jax.grad": ("^", INK)}
     for kind, (mark, colour) in marks.items():
         points = [way[2:] for way in found if way.kind == kind]
-        left.plot(*zip(*points, strict=True), mark, color=colour, ms=5, label=NAMES.get(kind, kind))
+        axes.plot(*zip(*points, strict=True), mark, color=colour, ms=8, label=NAMES.get(kind, kind))
     room, again = np.array(sorted(way[2:] for way in found if way.kind == "fnn")).T
     least = np.minimum.accumulate(again)  # within so much room
-    left.step(room, least, where="post", color=WARM, linewidth=2, label=NAMES["fnn"])
-    left.set(
-        xlabel="temporaries (boundaries)", ylabel="matrix products run again", ylim=(-1, 33), xlim=(0, 36)
-    )
-    device = jax.devices()[0].device_kind if target == "here" else target.upper()
-    left.set_title(f"Sixteen gelu layers, compiled for {device}")
-    left.legend(frameon=False)
-    x = jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
-    net = chain("gelu", scan=False)[0]
-    before = fnn.memory.report(net, None, x)
-    for name, plan, colour in (
-        ("all boundaries", net, COOL),
-        ("within a half", fnn.memory.fit(net, x, before.peak // 2), WARM),
-        ("within a third", fnn.memory.fit(net, x, before.peak // 3), INK),
-    ):
-        alive = [moment.residuals / 2**20 for moment in fnn.memory.report(plan, None, x).timeline]
-        right.plot(np.linspace(0, 1, len(alive)), alive, color=colour, linewidth=1.8, label=name)
-    right.set(xlabel="forward, then backward", ylabel="MiB of residuals alive", xticks=[], ylim=(0, None))
-    right.set_title("Residuals alive in one step")
-    right.legend(frameon=False)
+    axes.step(room, least, where="post", color=WARM, linewidth=2.4, label=NAMES["fnn"])
+    furthest = max(way.temporaries for way in found)
+    axes.set(xlabel="temporaries, in boundaries", ylim=(-1, 2 * LAYERS + 1), xlim=(0, 1.05 * furthest))
+    device = jax.devices()[0].device_kind.upper() if target == "here" else target.upper()
+    axes.set_title(f"Matrix products run again over the room: sixteen gelu layers, compiled for {device}")
+    axes.legend()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.png").write_bytes(png(figure))
-    print(f"\nwritten: {folder / 'memory.png'}")
+    (folder / "budget.svg").write_bytes(svg(figure))
+    print(f"\nwritten: {folder / 'budget.svg'}")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """What every question's script does alike: options, tables, a picture and JSON on disk."""
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 import fnn
 from experiments.library.data import DataError
-from experiments.library.figures import INK, SOFT
+from experiments.library.figures import INK, SOFT, png, svg
 from experiments.library.results import ResultsError, as_json, machine, writable, write
 
 PACKAGES = ("fnn", "jax", "jaxlib", "numpy")
@@ -64,19 +63,22 @@ def heading(text: str) -> None:
     print(f"\n{text}\n{'=' * len(text)}")
 
 
-def canvas(columns: int = 1, rows: int = 1, size: tuple[float, float] = (9, 3.8)) -> tuple[Figure, Any]:
-    """Give a figure and its axes: one, or an array of them."""
+def canvas(
+    message: str, columns: int = 1, rows: int = 1, size: tuple[float, float] = (9, 4.2), **more: Any
+) -> tuple[Figure, Any]:
+    """Give a figure that says its one message, and its axes: one, or an array of them."""
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns)
+    figure.suptitle(message, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    return figure, figure.subplots(rows, columns, **more)
 
 
 def label(axes: Any, at: tuple[float, float], text: str, colour: str = INK, **more: Any) -> None:
     """Write a curve's name beside its last point, in its colour."""
     place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
-    axes.annotate(text, at, color=colour, fontsize=9, **(place | more))
+    axes.annotate(text, at, color=colour, **(place | more))
 
 
-def labels(axes: Any, ends: Sequence[tuple[tuple[float, float], str, str]], gap: float = 0.055) -> None:
+def labels(axes: Any, ends: Sequence[tuple[tuple[float, float], str, str]], gap: float = 0.075) -> None:
     """Write names (point, text, colour) beside curves' last points, apart by `gap` of the height at least.
 
     To be called when the axes have their limits.
@@ -90,14 +92,12 @@ def labels(axes: Any, ends: Sequence[tuple[tuple[float, float], str, str]], gap:
 
 
 def deliver(options: Options, name: str, figures: dict[str, Any], picture: Figure) -> dict[str, Any]:
-    """Write `name`.png and figures.json into the question's folder, both or neither, and give the figures."""
+    """Write the picture and figures.json into the question's folder, all or nothing, and give the figures."""
     for axes in picture.axes:
-        axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(color=SOFT, which="both")
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="png", dpi=144)
     folder = writable(options.results / name)
     told = figures | {"options": {"full": options.full, "seed": options.seed}} | machine(PACKAGES)
-    replaced = write(folder, {f"{name}.png": buffer.getvalue(), "figures.json": as_json(told)})
-    print(f"\nWritten to {folder}: {name}.png, figures.json{replaced}.")
+    pictures = {f"{name}.png": png(picture), f"{name}.svg": svg(picture)}
+    replaced = write(folder, pictures | {"figures.json": as_json(told)})
+    print(f"\nWritten to {folder}: {name}.png, {name}.svg, figures.json{replaced}.")
     return figures

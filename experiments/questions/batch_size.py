@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import colormaps
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, labels, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, labels, run, table
 from experiments.library.data import from_scikit_learn
-from experiments.library.figures import COOL, INK, SOFT, WARM
 from experiments.library.timing import quartiles, race
 
 LOSS = fnn.softmax_cross_entropy()
@@ -126,26 +126,32 @@ def main(options: Options, epochs: int = 30, batches: tuple[int, ...] = BATCHES)
 
 
 def draw(losses: np.ndarray, best: np.ndarray, seconds: dict[int, Any], n: int) -> Any:
-    """Draw each batch size at its best rate, over examples and over time, and the loss of every run."""
-    figure, (left, middle, right) = canvas(3, size=(14, 4))
-    shades = ("#7b1e3b", WARM, "#e09f3e", "#7a9e7e", COOL, INK)
-    ends = []
-    for (batch, q), i, colour in zip(seconds.items(), range(len(best)), shades, strict=False):
+    """Draw each batch size at its best rate, over examples and over time."""
+    batches, epoch = list(seconds), [q.median for q in seconds.values()]
+    far = int(np.nanargmin([losses[i, b, -1] for i, b in enumerate(best)]))
+    quick = batches[int(np.argmin(epoch))]
+    slow = f"its epoch takes {epoch[far] / min(epoch):.1f} times as long as that of {quick}"
+    message = f"Batch {batches[far]} comes furthest with the same examples; {slow}"
+    figure, (left, right) = canvas(message, 2, size=(13, 5))
+    shades = colormaps["viridis"](
+        np.linspace(0, 0.88, len(best))
+    )  # from small to large, for the colour-blind too
+    ends, timed = [], []
+    for (batch, q), i, colour in zip(seconds.items(), range(len(best)), shades, strict=True):
         curve = losses[i, best[i]]
         epochs = np.arange(len(curve))
         left.plot(epochs * n / 1000, curve, color=colour)
         ends.append(((epochs[-1] * n / 1000, curve[-1]), f"batch {batch}, rate {RATES[best[i]]:g}", colour))
-        middle.plot(epochs[1:] * q.median * 1e3, curve[1:], color=colour)
-        right.plot(RATES, losses[i, :, -1], color=colour, marker="o", markersize=3, label=f"batch {batch}")
-    left.set(yscale="log", xlabel="examples seen, in thousands", title="At its best rate, over examples")
-    left.set_xlim(right=left.get_xlim()[1] * 1.45)
+        right.plot(epochs[1:] * q.median * 1e3, curve[1:], color=colour)
+        timed.append(((epochs[-1] * q.median * 1e3, curve[-1]), f"{batch}", colour))
+    left.set(
+        yscale="log", xlabel="examples seen, in thousands", title="loss over examples, each at its best rate"
+    )
+    left.set_xlim(0, left.get_xlim()[1] * 1.55)
+    right.set(yscale="log", xscale="log", xlabel="milliseconds", title="loss of the same runs over time")
     labels(left, ends)
-    middle.set(yscale="log", xscale="log", xlabel="milliseconds", title="The same runs, over time")
-    right.set(yscale="log", xscale="log", xlabel="learning rate", title="Loss at the end, every run")
-    right.legend(frameon=False, fontsize=8)
-    right.grid(color=SOFT, alpha=0.2)
-    for axes in (left, middle, right):
-        axes.set_ylabel("loss over all digits")
+    for end in timed:
+        label(right, *end)
     return figure
 
 

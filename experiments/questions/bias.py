@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, labels, run, table
 from experiments.library.figures import COOL, INK, SOFT, WARM
 from experiments.library.timing import quartiles, race, speedup
 
@@ -187,30 +187,38 @@ def main(
 
 def draw(trap: dict[str, list[float]], ratios: Any) -> Any:
     """Draw the loss with the one kept and spoiled, and the ratios of times."""
-    figure, (left, right) = canvas(2, size=(10, 3.8))
+    figure, (left, right) = canvas(
+        "A bias that is a carried one must not be updated; that apart, both are one network",
+        2,
+        size=(12, 4.6),
+    )
     for name, colour in (("never made", COOL), ("made", WARM)):
         losses = trap[f"{name}: loss"]
         left.plot(losses, color=colour)
         shown = "never made, or undone" if name == "never made" else name
         label(left, (len(losses) - 1, losses[-1]), shown, colour)
-    left.set(
-        title="A one that is carried along: its update is ...", xlabel="step", ylabel="loss", yscale="log"
-    )
-    left.set_xlim(right=1.45 * len(trap["made: loss"]))
+    left.set(title="the update of the carried one is ...", xlabel="step", ylabel="loss", yscale="log")
+    left.set_xlim(right=1.7 * len(trap["made: loss"]))
     left.set_xticks(range(0, len(trap["made: loss"]) + 1, 20))
     left.set_yticks([0.3, 0.5, 1, 2], ["0.3", "0.5", "1", "2"])
     left.minorticks_off()
-    widths = list(ratios)
+    widths, ends = list(ratios), []
     for name, colour, text in (("network", INK, "whole gradient"), ("dW and db", WARM, "dW and db alone")):
         q = np.array([ratios[w][name] for w in widths])
         right.plot(widths, q[:, 1], color=colour, marker="o", markersize=3)
         right.fill_between(widths, q[:, 0], q[:, 2], color=colour, alpha=0.2, linewidth=0)
-        label(right, (widths[-1], q[-1, 1]), text, colour)
+        ends.append(((widths[-1], q[-1, 1]), text, colour))
     right.axhline(1, color=SOFT, linewidth=0.8)
-    right.set(title="Time with the bias inside, over beside", xlabel="width", xscale="log", ylim=(0, 2))
+    right.set(
+        title="time with the bias inside the weights, over beside them",
+        xlabel="width",
+        xscale="log",
+        ylim=(0, None),
+    )
     right.set_xticks(widths, map(str, widths))
     right.minorticks_off()
-    right.set_xlim(right=widths[-1] * 3)
+    right.set_xlim(right=widths[-1] * 6)
+    labels(right, ends)
     return figure
 
 

@@ -26,7 +26,7 @@ from jax.nn import initializers
 import fnn
 from experiments.library.answer import Options, canvas, deliver, heading, run, table
 from experiments.library.data import from_scikit_learn
-from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.figures import COOL, GOLD, SOFT, WARM
 
 INITS = {
     "normal 0.01": initializers.normal(0.01),
@@ -38,6 +38,7 @@ INITS = {
 }  # fmt: skip  (LeCun's is Glorot's where a layer has as many inputs as outputs)
 ACTIVATIONS = {"relu": fnn.relu, "tanh": fnn.tanh, "gelu": fnn.gelu, "sigmoid": fnn.sigmoid}
 KINDS = ("plain", "skip", "skip and norm")
+LOST, BURST = 1e-6, 1e6  # norms of a gradient in the first layer
 RATES = np.logspace(-4, 0.5, 10)
 
 
@@ -139,7 +140,7 @@ def main(options: Options, depth: int = 100, width: int = 32, steps: int = 150) 
         print(table((kind, *INITS), rows), "\n")
     for kind in KINDS:
         first = np.array([values[0] for name, values in norms.items() if name.startswith(f"{kind},")])
-        lost, burst = np.sum(first < 1e-6), np.sum(~(first < 1e6))
+        lost, burst = np.sum(first < LOST), np.sum(~(first < BURST))
         told = f"{lost} have a gradient below 1e-6, {burst} one above 1e6"
         print(f"{kind:13}  of {len(first)} first layers, {told}")
     nets = {
@@ -160,43 +161,35 @@ def main(options: Options, depth: int = 100, width: int = 32, steps: int = 150) 
         "loss at each rate": {name: values.tolist() for name, values in last.items()},
         "rates": RATES.tolist(),
     }
-    return deliver(options, "deep", found, draw(norms, last, seconds))
+    return deliver(options, "deep", found, draw(norms))
 
 
-def draw(
-    norms: dict[str, np.ndarray], last: dict[str, np.ndarray], seconds: dict[str, dict[int, float]]
-) -> Any:
-    """Draw the gradient norms by layer, a row for each kind; compile times; the loss over the rate."""
-    figure, axes = canvas(5, 3, size=(15, 8.5))
-    shades = dict(zip(INITS, ("#e09f3e", "#7a9e7e", "#6a4c93", COOL, WARM, INK), strict=True))
-    for i, kind in enumerate(KINDS):
-        seen = np.concatenate([values for name, values in norms.items() if name.startswith(f"{kind},")])
-        least, most = seen[seen > 0].min() / 10, seen.max() * 10
-        for j, name in enumerate(ACTIVATIONS):
-            part = axes[i, j]
-            for init, colour in shades.items():
-                values = norms[f"{kind}, {name}, {init}"]
-                part.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.4, label=init)
-            part.axhspan(0, 1e-45, color=SOFT, alpha=0.25, linewidth=0)  # here float32 ends
-            part.axhspan(3e38, 1e300, color=SOFT, alpha=0.25, linewidth=0)
-            part.set(yscale="log", ylim=(least, most), xlim=(1, len(next(iter(norms.values())))))
-            part.set_title(name if i == 0 else "")
-            if j:
-                part.set_yticklabels([])
-        axes[i, 0].set_ylabel(f"{kind}\nnorm of dW")
-    for part in axes[2, :4]:
-        part.set_xlabel("layer")
-    lines, names = axes[0, 0].get_legend_handles_labels()
-    axes[0, 4].set_axis_off()
-    axes[0, 4].legend(lines, names, frameon=False, title="initialization\n(grey: no float32)", loc="center")
-    for (name, told), colour in zip(seconds.items(), (COOL, SOFT), strict=True):
-        axes[1, 4].plot(list(told), list(told.values()), color=colour, marker="o", markersize=3, label=name)
-    axes[1, 4].set(xscale="log", xlabel="layers", title="seconds to compile", ylim=0)
-    axes[1, 4].legend(frameon=False, fontsize=8)
-    for (name, losses), colour in zip(last.items(), (WARM, COOL), strict=True):
-        axes[2, 4].plot(RATES, losses, color=colour, marker="o", markersize=3, label=name)
-    axes[2, 4].set(xscale="log", xlabel="learning rate", title="loss after the sweep", ylim=(0, 4))
-    axes[2, 4].legend(frameon=False, fontsize=8)
+def draw(norms: dict[str, np.ndarray]) -> Any:
+    """Draw the gradient norms by layer, a panel for each kind, coloured by how they end."""
+    depth = len(next(iter(norms.values())))
+    firsts = {kind: [v[0] for name, v in norms.items() if name.startswith(f"{kind},")] for kind in KINDS}
+    spoiled = ", ".join(f"{sum(not LOST <= v < BURST for v in of)} {kind}" for kind, of in firsts.items())
+    figure, axes = canvas(
+        f"{depth} layers deep, so many of {len(firsts[KINDS[0]])} gradients vanish or burst: {spoiled}",
+        len(KINDS), size=(14, 5), sharey=True,
+    )  # fmt: skip
+    lowest, highest = 1e-30, 1e30
+    for part, kind in zip(axes, KINDS, strict=True):
+        own = [values for name, values in norms.items() if name.startswith(f"{kind},")]
+        fates = {"lost": WARM, "burst": GOLD, "kept": COOL}
+        counts = dict.fromkeys(fates, 0)
+        for values in own:
+            fate = "lost" if values[0] < LOST else "kept" if values[0] < BURST else "burst"
+            counts[fate] += 1
+            shown = np.clip(np.nan_to_num(values, nan=highest, posinf=highest), lowest, highest)
+            part.plot(range(1, depth + 1), shown, color=fates[fate], linewidth=1.3, alpha=0.8)
+        part.axhspan(LOST, BURST, color=SOFT, alpha=0.12, linewidth=0)
+        part.set(yscale="log", ylim=(lowest, highest), xlim=(1, depth), xlabel="layer", title=kind)
+        for (fate, colour), height in zip(fates.items(), (0.06, 0.9, 0.5), strict=True):
+            if counts[fate]:
+                part.text(0.96, height, f"{counts[fate]} of {len(own)} {fate}", color=colour, ha="right",
+                          transform=part.transAxes, fontweight="bold")  # fmt: skip
+    axes[0].set_ylabel("norm of dW; grey: 1e-6 to 1e6")
     return figure
 
 

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
 from experiments.library.data import from_scikit_learn
-from experiments.library.figures import COOL, WARM
+from experiments.library.figures import COOL
 
 
 def through_records(path: Path, x: np.ndarray, t: np.ndarray) -> tuple[Any, Any]:
@@ -124,15 +124,15 @@ def main(options: Options, steps: int = 200) -> dict[str, Any]:
 
 def draw(ours: np.ndarray, theirs: np.ndarray, sizes: dict[str, int]) -> Any:
     """Draw onnxruntime's outputs over fnn's, and the files' sizes."""
-    figure, (left, right) = canvas(2, size=(9, 3.6))
-    left.plot(ours.ravel(), theirs.ravel(), ".", color=COOL, markersize=2)
-    left.set(
-        xlabel="fnn",
-        ylabel="onnxruntime",
-        title=f"Logits: apart by {np.abs(ours - theirs).max() / np.abs(ours).max():.0e} of the largest",
-    )
-    right.barh(list(sizes), [n / 1024 for n in sizes.values()], color=WARM, height=0.5)
-    right.set(title="Size of the files", xlabel="KiB")
+    off = np.abs(ours - theirs).max() / np.abs(ours).max()
+    message = f"onnxruntime computes what fnn does, to {off:.0e} of the largest logit"
+    figure, (left, right) = canvas(message, 2, size=(12, 4.6))
+    left.plot(ours.ravel(), theirs.ravel(), ".", color=COOL, markersize=3)
+    left.set(xlabel="fnn", ylabel="onnxruntime", title="logits of held-out digits", aspect="equal")
+    right.barh(list(sizes), [n / 1024 for n in sizes.values()], color=COOL, height=0.5)
+    for i, n in enumerate(sizes.values()):
+        label(right, (n / 1024, i), f"{n / 1024:,.0f}")
+    right.set(title="size of the files, in KiB", xlim=(0, 1.2 * max(sizes.values()) / 1024))
     right.invert_yaxis()
     return figure
 

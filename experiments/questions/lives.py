@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
 from experiments.library.figures import COOL, INK, SOFT, WARM
 
 ACTIVATIONS = [
@@ -240,32 +240,46 @@ def main(options: Options, depth: int = 8, width: int = 128, n: int = 4096) -> d
 
 def draw(found: dict[str, Any]) -> Any:
     """Draw the live bytes over time, and the compiler's buffers."""
-    figure, (left, right) = canvas(2, size=(12, 4.4))
-    colours, unit = {"a": COOL, "b": WARM, "c": SOFT}, found["bytes of a boundary"]
+    unit = found["bytes of a boundary"]
+    buffers = {p: {k: v / unit for k, v in b.items()} for p, b in found["compiler's buffers"].items()}
+    whole = [sum(parts.values()) for parts in buffers.values()]
+    figure, (left, right) = canvas(
+        "Residuals freed as the backward goes make room on the way down", 2, size=(13, 5)
+    )
+    colours = {"a": COOL, "b": WARM, "c": INK}
     steps = np.arange(len(found["moments"]))
-    for policy, width, style in (("c", 2, "-"), ("b", 4.5, "-"), ("a", 2, "--")):
+    for policy, width, style in (("c", 1.6, "-"), ("b", 4.5, "-"), ("a", 2, "--")):
         level = np.array(found["live bytes"][policy]) / unit
-        left.step(steps, level, where="mid", color=colours[policy], linewidth=width, linestyle=style,
-                  label=f"({policy}) {POLICIES[policy]}")  # fmt: skip
-    half = len(steps) // 2
-    left.axvline(half - 0.5, color=INK, linewidth=0.8, linestyle=":")
-    left.text(half - 0.7, 0.2, "forward", ha="right", fontsize=9)
-    left.text(half - 0.3, 0.2, "backward", fontsize=9)
-    left.set(title="Live arrays, eager, block by block", ylabel="bytes, in boundaries", xticks=[], ylim=0)
-    left.set_xlabel("time")
-    lines, names = left.get_legend_handles_labels()
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
-    left.legend(lines[::-1], names[::-1], frameon=False, fontsize=9, **place)
-    names = [f"({policy}) {text}" for policy, text in POLICIES.items()]
-    start = np.zeros(len(names))
-    for kind, shade in {"temporaries": COOL, "outputs": WARM, "reused": SOFT}.items():
-        size = np.array([buffers[kind] for buffers in found["compiler's buffers"].values()]) / unit
+        left.step(steps, level, where="mid", color=colours[policy], linewidth=width, linestyle=style)
+    half, most = len(steps) // 2, max(max(values) for values in found["live bytes"].values()) / unit
+    at = half + half // 2
+    for policy, away in (("b", -14), ("c", 12)):
+        level = found["live bytes"][policy][at] / unit
+        text = f"({policy}) {POLICIES[policy]}"
+        label(left, (at, level), text, colours[policy], xytext=(0, away), ha="center")
+    label(left, (half - 0.8, 0.16 * most), "(a) freed as the\nbackward goes", COOL, xytext=(0, 0), ha="right")
+    left.axvline(half - 0.5, color=SOFT, linewidth=0.8, linestyle=":")
+    left.set(title="eager, block by block: bytes of live arrays", ylabel="boundaries", ylim=(0, 1.15 * most))
+    ticks = [0, half - 1, half, 2 * half - 1]
+    left.set_xticks(ticks, ["forward 1", str(half), f"backward {half}", "1"])
+    for mark, side in zip(left.get_xticklabels(), ("left", "right", "left", "right"), strict=True):
+        mark.set_ha(side)
+    start = np.zeros(len(buffers))
+    shades = {"temporaries": COOL, "outputs": WARM, "reused": "#c9cdd1"}
+    for kind, shade in shades.items():
+        size = np.array([parts[kind] for parts in buffers.values()])
         title = {"outputs": "new outputs", "reused": "outputs in reused buffers"}.get(kind, kind)
-        right.barh(names, size, left=start, color=shade, height=0.55, label=title)
+        right.barh(
+            [f"({p}) {POLICIES[p]}" for p in buffers], size, left=start, color=shade, height=0.5, label=title
+        )
         start += size
+    for i, total in enumerate(whole):
+        label(right, (total, i), f"{total:.1f}")
+    alike = max(whole) - min(whole) < 0.01 * max(whole)
     right.invert_yaxis()
-    right.set(title="The compiler's buffers for one step", xlabel="bytes, in boundaries")
-    right.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=3)
+    right.set(xlabel="boundaries", xlim=(0, 1.12 * max(whole)))
+    right.set_title("compiled for one step: " + ("as many bytes each way" if alike else "bytes of buffers"))
+    right.legend(loc="upper center", bbox_to_anchor=(0.3, -0.14), ncols=3, columnspacing=1)
     return figure
 
 

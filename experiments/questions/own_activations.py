@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, run, table
+from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
 from experiments.library.data import from_scikit_learn
-from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.figures import COOL, WARM
 from fnn import check
 
 
@@ -123,23 +123,34 @@ def main(options: Options, steps: int = 150) -> dict[str, Any]:
 
 def draw(curves: dict[str, np.ndarray], verdicts: dict[str, str]) -> Any:
     """Draw each pair with its wrong derivative, and the loss with right and with wrong ones."""
-    figure, axes = canvas(5, size=(15, 3.4))
+    figure, axes = canvas("Derivatives that are wrong in the usual ways, and what fnn.check calls them", 3, 2,
+                          size=(13, 6.4))  # fmt: skip
     z = jnp.linspace(-3, 3, 200)
-    for part, (name, right) in zip(axes, RIGHT.items(), strict=False):
-        wrong = WRONG[name][1]
+    for part, (name, right) in zip(axes[:, :2].flat, RIGHT.items(), strict=True):
+        words, wrong = WRONG[name]
         a = right.f(z)
-        part.plot(z, a, color=SOFT, linewidth=1.2, label="f")
+        part.axhline(0, color="#dddddd", linewidth=0.8)
         part.plot(z, right.df(a if right.of == "output" else z), color=COOL, label="f'")
-        part.plot(z, wrong.df(a if wrong.of == "output" else z), color=WARM, linestyle="--", label="wrong")
-        words = next(v for k, v in verdicts.items() if k.startswith(f"{name}, {WRONG[name][0]}"))
-        part.set_title(f"{name}\n{words}", fontsize=9, color=INK)
-        part.set_xlabel("z")
-    axes[1].legend(frameon=False, fontsize=8, loc="lower left")
+        part.plot(
+            z, wrong.df(a if wrong.of == "output" else z), color=WARM, linestyle="--", label="given as f'"
+        )
+        said = next(v for k, v in verdicts.items() if k.startswith(f"{name}, {words}"))
+        part.set_title(
+            f"{name}: " + (said.removeprefix("FAIL: ") if ":" in said else f"{said}, without a name")
+        )
+        part.set(xlabel="z", xticks=range(-3, 4))
+    axes[1, 0].legend(loc="upper left")
+    grid = axes[0, 2].get_gridspec()
+    for part in axes[:, 2]:
+        part.remove()
+    last = figure.add_subplot(grid[:, 2])
     for (name, losses), colour in zip(curves.items(), (COOL, WARM), strict=True):
-        axes[4].plot(losses, color=colour, label=name)
-    axes[4].set(xlabel="step", yscale="log")
-    axes[4].set_title("loss on the digits", fontsize=9)
-    axes[4].legend(frameon=False, fontsize=8)
+        last.plot(losses, color=colour, linestyle="-" if colour == COOL else "--")
+        label(last, (len(losses) - 1, losses[-1]), name.split()[0], colour)
+    last.set(
+        xlabel="step", yscale="log", title="loss on digits, with all four pairs", xlim=(0, 1.2 * len(losses))
+    )
+    last.yaxis.set_major_formatter("{x:g}")
     return figure
 
 

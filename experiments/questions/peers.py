@@ -19,7 +19,7 @@ import optax
 import fnn
 from experiments.library.answer import Options, canvas, deliver, heading, run, table
 from experiments.library.data import from_scikit_learn
-from experiments.library.figures import COOL, INK, SOFT, WARM
+from experiments.library.figures import COOL, SOFT, WARM
 
 RATE, MOMENTUM = 0.1, 0.9
 Weights = list[tuple[np.ndarray, np.ndarray]]
@@ -134,22 +134,24 @@ def main(
 
 def draw(losses: dict[str, list[float]], apart: dict[str, np.ndarray]) -> Any:
     """Draw the loss curves over each other, and how far they are apart."""
-    figure, (left, right) = canvas(2, size=(10, 3.6))
-    styles = {"fnn": (SOFT, 6, "-"), "scikit-learn": (COOL, 2.4, "-"), "PyTorch": (INK, 1, "--")}
+    worst = max(values.max() for values in apart.values())
+    message = f"The same loss curve as others, to rounding: at most {worst:.0e} apart"
+    figure, (left, right) = canvas(message, 2, size=(12, 4.6))
+    styles = {"fnn": (SOFT, 7, "-"), "scikit-learn": (COOL, 3, "-"), "PyTorch": (WARM, 1.4, "--")}
     for name, values in losses.items():
         colour, width, style = styles[name]
         left.plot(values, color=colour, linewidth=width, linestyle=style, label=name)
-    worst = max(values.max() for values in apart.values())
-    left.set(xlabel="step", ylabel="loss", title=f"The loss curves coincide to rounding: {worst:.0e} apart")
-    left.legend(frameon=False)
-    for (name, values), colour in zip(apart.items(), (COOL, WARM), strict=False):
+    left.set(xlabel="step", title="loss, drawn over each other")
+    left.legend()
+    for name, values in apart.items():
         seen = np.where(values > 0, values, np.nan)  # a logarithm has no place for those that are equal
         told = f"{name} (equal at {np.sum(values == 0)} of {len(values)} steps)"
-        right.plot(seen, color=colour, marker="o", markersize=3, linestyle="", label=told)
-    right.axhline(np.finfo(float).eps, color=SOFT, linewidth=0.8, linestyle=":")
-    right.text(0, 2e-17, "dotted: epsilon of float64", fontsize=9, color=SOFT)
-    right.set(yscale="log", xlabel="step", title="Relative difference from fnn's loss", ylim=(1e-17, 1e-12))
-    right.legend(frameon=False, fontsize=9, loc="upper left")
+        colour = styles.get(name, styles["scikit-learn"])[0]
+        right.plot(seen, color=colour, marker="o", markersize=4, linestyle="", label=told)
+    right.axhline(np.finfo(float).eps, color=SOFT, linewidth=1, linestyle=":")
+    right.text(0, 2e-17, "dotted: epsilon of float64", color=SOFT)
+    right.set(yscale="log", xlabel="step", title="relative difference from fnn's loss", ylim=(1e-17, 1e-12))
+    right.legend(loc="upper left")
     return figure
 
 

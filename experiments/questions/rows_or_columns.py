@@ -183,27 +183,27 @@ def main(options: Options, width: int = 512, n: int = 1024) -> dict[str, Any]:
 
 def draw() -> Any:
     """Draw the product that makes dW both ways, its sides to scale."""
-    figure, both = canvas(2, size=(11, 3.4))
+    figure, both = canvas("The same product turned over; what moves is the factor 1/m", 2, size=(11, 3.6))
     n, k, j = 7, 5, 3
     sides = {"n": n, "m": n, "k": k, "j": j}
     made = {
-        "rows:  dw = x^T dz": ("the factor 1/n is in dz already, from the mean loss",
-            [("k", "n", "x^T", COOL, ""), ("n", "j", "dz", WARM, "="), ("k", "j", "dw", INK, "")]),
-        "columns:  dW = dZ A^T / m": ("dZ is of each example's own loss: the factor 1/m is here",
-            [("j", "m", "dZ", WARM, ""), ("m", "k", "A^T", COOL, "/ m  ="), ("j", "k", "dW", INK, "")]),
+        r"rows: $dw = x^T dz$": ("the factor 1/n is in dz already, from the mean loss",
+            [("k", "n", "$x^T$", COOL, ""), ("n", "j", "dz", WARM, "="), ("k", "j", "dw", INK, "")]),
+        r"columns: $dW = dZ\,A^T / m$": ("dZ is of each example's own loss: the factor 1/m is here",
+            [("j", "m", "dZ", WARM, ""), ("m", "k", "$A^T$", COOL, "/ m  ="), ("j", "k", "dW", INK, "")]),
     }  # fmt: skip
     for axes, (title, (note, parts)) in zip(both, made.items(), strict=True):
         left = 0.0
         for down, across, name, colour, sign in parts:
             height, width = sides[down], sides[across]
             axes.add_patch(Rectangle((left, -height / 2), width, height, color=colour, alpha=0.25))
-            axes.text(left + width / 2, 0, name, ha="center", va="center", fontsize=12, color=colour)
+            axes.text(left + width / 2, 0, name, ha="center", va="center", fontsize=14, color=colour)
             axes.text(left - 0.2, 0, down, ha="right", va="center", color=SOFT)
             axes.text(left + width / 2, -height / 2 - 0.2, across, ha="center", va="top", color=SOFT)
             left += width + (3.6 if sign else 1.6)
-            axes.text(left - 2.1, 0, sign, ha="center", va="center", fontsize=11)
+            axes.text(left - 2.1, 0, sign, ha="center", va="center", fontsize=14)
         middle = (left - 1.6) / 2
-        axes.text(middle, -5.6, note, ha="center", fontsize=9)
+        axes.text(middle, -5.6, note, ha="center")
         axes.set(xlim=(middle - 12, middle + 12), ylim=(-6, 4), title=title, aspect="equal")
         axes.set_axis_off()
     return figure

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import PercentFormatter
 
 import fnn
 from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
@@ -192,29 +193,39 @@ def main(options: Options, width: int = 64, steps: int = 400, batch: int = 64) -
 
 def draw(off: dict[float, list[float]], losses: dict[str, np.ndarray], lives: dict[str, list[float]]) -> Any:
     """Draw the errors by layer, the loss at each rate, and the temporaries."""
-    figure, (left, middle, right) = canvas(3, size=(14, 4))
+    figure, (left, middle, right) = canvas(
+        "After its last use a weight can be updated at once; before it, the gradients behind are wrong",
+        3,
+        size=(15, 4.8),
+    )
     layers = np.arange(1, len(off[RATES[0]]))  # the last layer's gradient has no error
-    for shade, (rate, row) in zip(np.linspace(0.3, 1, len(off)), off.items(), strict=True):
-        left.plot(layers, row[:-1], color=WARM, alpha=shade, marker="o", markersize=3)
+    for shade, (rate, row) in zip(np.linspace(0.4, 1, len(off)), off.items(), strict=True):
+        left.plot(layers, row[:-1], color=WARM, alpha=shade, marker="o", markersize=4)
         label(left, (layers[-1], row[-2]), f"rate {rate:g}", WARM)
-    left.set(yscale="log", xlabel="layer", title="Updated too soon: error of dW", xticks=layers)
-    left.set_ylabel("|wrong - right| / |right|")
-    left.set_xlim(right=len(layers) + 1.2)
+    left.set(yscale="log", xlabel="layer", title="too soon: dW is off by so much of it", xticks=layers)
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    left.set_xlim(right=len(layers) + 1.6)
+    right_way = losses["after the last use"]
     for i, style in ((1, "-"), (2, "--")):
         for name, colour in (("after the last use", COOL), ("too soon", WARM)):
             curve = losses[name][i]
-            told = f"rate {RATES[i]:g}, {name}"
-            middle.plot(curve, color=colour, linestyle=style, linewidth=1, alpha=0.8, label=told)
+            middle.plot(
+                curve, color=colour, linestyle=style, linewidth=1.2, label=f"rate {RATES[i]:g}, {name}"
+            )
             end = int(np.argmin(np.isfinite(curve))) - 1
             if end >= 0:
-                middle.plot(end, curve[end], "x", color=colour)  # the last loss that is a number
-    middle.set(yscale="log", xlabel="step", ylabel="loss", title="What it does to learning")
-    middle.legend(frameon=False, fontsize=8)
+                seen = min(curve[end], 40 if i == 1 else 6)
+                middle.plot(end, seen, "x", color=colour, markersize=9)  # the last loss that is a number
+                label(middle, (end, seen), f"no number\nafter step {end}", colour)
+    least = np.nanmin(right_way[1:3])
+    middle.set(yscale="log", xlabel="step", ylim=(least / 60, 100), title="too soon: the loss runs away")
+    middle.legend(fontsize=10, loc="lower left")
     for (name, told), colour in zip(lives.items(), (SOFT, COOL), strict=True):
-        right.step(range(1, len(told) + 1), told, where="mid", color=colour, linewidth=2)
+        right.step(range(1, len(told) + 1), told, where="mid", color=colour, linewidth=2.4)
         most = int(np.argmax(told))
-        label(right, (most + 1, told[most]), name, colour, xytext=(8, 4))
-    right.set(title="Live bytes, eager, over the params'", xlabel="block's backward or update", ylim=0)
+        label(right, (most + 1, told[most]), f"{name}: {max(told):.2f}", colour, xytext=(10, 6))
+    right.set(title="live bytes of gradients and\nupdates, over those of the params", ylim=(0, 1.15))
+    right.set(xlabel="block's backward or update", xlim=(0, 1.5 * max(map(len, lives.values()))))
     return figure
 
 

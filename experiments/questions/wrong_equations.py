@@ -37,7 +37,7 @@ import numpy as np
 
 import fnn
 from experiments.library.answer import Options, canvas, deliver, heading, run, table
-from experiments.library.figures import COOL, INK, WARM
+from experiments.library.figures import COOL, WHITE_TO_WARM
 from fnn import check
 
 State = SimpleNamespace  # all that the passes have computed, by the names of the derivation
@@ -229,25 +229,31 @@ def main(options: Options) -> dict[str, Any]:
 
 def draw(errors: np.ndarray, verdicts: list[str]) -> Any:
     """Draw which gradients each wrong line spoils (all sizes 4), last layer first as the backward goes."""
-    figure, axes = canvas(size=(9, 4.2))
-    order = [4, 5, 2, 3, 0, 1]
-    titles = ["all right", *(f"({k})  {line.name} = {line.wrong}" for k, line in WRONG.items())]
-    for i, row in enumerate(errors[:, order]):
-        for j, error in enumerate(row):
-            good = error < 1e-5
-            text = "right" if good else "no value" if np.isnan(error) else f"off by {error:.0%}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=9, color=COOL if good else WARM)
-        axes.text(len(order) - 0.4, i, verdicts[i], va="center", fontsize=9, color=INK, weight="bold")
-    axes.set(xlim=(-0.6, len(order) + 0.4), ylim=(len(errors) - 0.5, -0.5))
-    axes.set_xticks(range(len(order)), [f"d{PARAMS[j]}" for j in order])
-    axes.set_yticks(range(len(errors)), titles, family="monospace", fontsize=8)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    for i in range(1, len(errors)):
-        axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
-    axes.spines[:].set_visible(False)
-    axes.set_title(
-        "One wrong line spoils its own gradient and those below it; on the right, fnn.check", pad=14
+    figure, axes = canvas(
+        "A wrong line spoils its own gradient and all behind it, and no shape tells", size=(11, 4.6)
     )
+    order = [4, 5, 2, 3, 0, 1]
+    shown = np.clip(np.nan_to_num(errors[1:, order], nan=1), 0, 1)
+    axes.imshow(shown, cmap=WHITE_TO_WARM, aspect="auto", vmin=0, vmax=1.2)
+    for (i, j), error in np.ndenumerate(errors[1:, order]):
+        if not error < 1e-5:
+            axes.text(j, i, "no value" if np.isnan(error) else f"{error:.0%}", ha="center", va="center")
+    axes.set_xticks(range(len(order)), [f"d{PARAMS[j]}" for j in order])
+    axes.set_xlabel("gradients in the order in which the backward makes them")
+    axes.set_yticks(range(len(errors) - 1), [f"({k}) {n.name} = {n.wrong}" for k, n in WRONG.items()])
+    said = axes.secondary_yaxis("right")
+    said.set_yticks(
+        range(len(errors) - 1), [word.removeprefix("FAIL: ") for word in verdicts[1:]], color=COOL
+    )
+    said.set_ylabel("what fnn.check names", color=COOL)
+    for side in (axes, said):
+        side.tick_params(length=0)
+        side.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(order) - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(len(errors) - 2) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=3)
+    axes.tick_params(which="minor", length=0)
+    axes.set_title("error of each gradient, over its largest entry; white: right to rounding")
     return figure
 
 

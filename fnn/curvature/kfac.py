@@ -1,16 +1,18 @@
 """KFAC as an optax optimizer: gradients times the damped inverse of averaged Kronecker factors."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fnn.core import Layer
 from fnn.curvature.eigen import eigen, kronecker_solve
 from fnn.curvature.kronecker import kronecker_shapes
 from fnn.errors import InputError, describe
 from fnn.readers.seeding import refuted
+
+if TYPE_CHECKING:  # it is heavy, and few ask for it
+    import optax
 
 
 class KfacState(NamedTuple):
@@ -38,7 +40,7 @@ def kfac(
     momentum: Any = 0.9,
     norm_constraint: float | None = 1e-2,
     bias: str = "joint",
-) -> optax.GradientTransformationExtraArgs:
+) -> "optax.GradientTransformationExtraArgs":
     """Build the KFAC optimizer for the params of `net`.
 
     A step is -learning_rate (F + damping I)^-1 gradient, with momentum added. The averages of the factors are
@@ -66,7 +68,7 @@ def kfac(
     Cost: a step 4kj(k + j) flops a layer for the product, and 9(k^3 + j^3) / every for the eigenbasis.
     Source: Martens, Grosse 2015; norm constraint: Ba, Grosse, Martens 2017.
 
-    >>> import fnn
+    >>> import fnn, optax
     >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
     >>> params = fnn.init(net, jax.random.key(0), x)
     >>> optimizer = fnn.curvature.kfac(net, x, 0.1)
@@ -75,6 +77,8 @@ def kfac(
     >>> updates, state = optimizer.update(gradient, optimizer.init(params), params, factors=factors)
     >>> params = optax.apply_updates(params, updates)
     """
+    import optax
+
     if any(map(refuted, (damping > 0, decay >= 0, decay < 1, every >= 1, momentum >= 0, momentum < 1))):
         got = f"damping={damping}, decay={decay}, every={every}, momentum={momentum}"
         wanted = "damping > 0, 0 <= decay < 1, every >= 1, 0 <= momentum < 1"
@@ -97,7 +101,7 @@ def scale_by_kfac(
     bias: str = "joint",
     norm_constraint: float | None = None,
     learning_rate: Any = 1.0,
-) -> optax.GradientTransformationExtraArgs:
+) -> "optax.GradientTransformationExtraArgs":
     """Build the preconditioner of KFAC alone, to chain with other optax transformations.
 
     Args:
@@ -122,6 +126,7 @@ def scale_by_kfac(
     >>> int(optimizer.init(params)[0].count)
     0
     """
+    import optax
 
     def start(params: Any) -> KfacState:
         shapes = kronecker_shapes(net, params, x, bias)

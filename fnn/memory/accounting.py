@@ -1,7 +1,7 @@
 """The bytes of a training step: from shapes alone, and as the compiler counts them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -9,8 +9,28 @@ from fnn.arrays import bytes_of, shapes_of
 from fnn.core import Layer, Params, backward, forward, init
 from fnn.describe.summary import Summary, summary
 from fnn.errors import InputError, describe
-from fnn.memory.targets import Compiled, compiled_for
 from fnn.memory.timeline import Moment, timeline_of
+
+
+class Compiled(NamedTuple):
+    """The compiler's count, in bytes, of one call of a program.
+
+    Args:
+        arguments: the arguments.
+        outputs: the outputs.
+        aliased: the outputs that reuse the buffers of donated arguments.
+        temporaries: everything else.
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        """The most bytes alive: arguments, temporaries, and outputs that have a buffer of their own."""
+        return self.arguments + self.outputs - self.aliased + self.temporaries
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,8 @@ def report(
     state = () if optimizer is None else jax.eval_shape(optimizer.init, params)
     compiled = None
     if target is not None:
+        from fnn.memory.targets import compiled_for  # it loads parts of JAX that are not public
+
         compiled = compiled_for(target, _training_step(net, optimizer), params, state, x, y, donate=(0, 1))
     return Memory(
         bytes_of(params),

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -16,6 +16,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxlib import xla_client
 
 from fnn.errors import InputError
+from fnn.memory.accounting import Compiled
 
 # What XLA asks of a device: the published figures of NVIDIA's H100 SXM with 80 GB.
 H100 = """
@@ -36,27 +37,6 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 patch: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-
-
-class Compiled(NamedTuple):
-    """The compiler's count, in bytes, of one call of a program.
-
-    Args:
-        arguments: the arguments.
-        outputs: the outputs.
-        aliased: the outputs that reuse the buffers of donated arguments.
-        temporaries: everything else.
-    """
-
-    arguments: int
-    outputs: int
-    aliased: int
-    temporaries: int
-
-    @property
-    def total(self) -> int:
-        """The most bytes alive: arguments, temporaries, and outputs that have a buffer of their own."""
-        return self.arguments + self.outputs - self.aliased + self.temporaries
 
 
 def compiled_for(target: str, f: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Compiled:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from fnn.arrays import accumulator, canonical
@@ -94,13 +93,15 @@ def update_in_backward(
 
     Source: Lv et al. 2023 (LOMO), who use a second backward pass for the norm.
 
-    >>> import fnn
+    >>> import fnn, optax
     >>> net, x, label = fnn.mlp([4, 8, 3]), jnp.ones((16, 4)), jnp.zeros(16, jnp.int32)
     >>> params = fnn.init(net, jax.random.key(0), x)
     >>> loss = fnn.softmax_cross_entropy()
     >>> init, step = fnn.train.update_in_backward(net, loss, optax.adam(1e-2), clip=1.0)
     >>> params, state, value = jax.jit(step, donate_argnums=(0, 1))(params, init(params, x), x, label)
     """
+    from optax import apply_updates  # not when fnn is imported: it is heavy
+
     loss = as_objective("update_in_backward", loss)
     optimizers = distinct(optimizer)
     if clip is not None and not clip > 0:
@@ -133,7 +134,7 @@ def update_in_backward(
             i, inner = (state.which, state.state) if isinstance(state, Own) else (0, state)
             updates, inner = optimizers[i].update(grad, inner, param)
             state = Own(inner, i) if isinstance(state, Own) else inner
-            return optax.apply_updates(param, updates), state
+            return apply_updates(param, updates), state
 
     def step(
         params: Params,

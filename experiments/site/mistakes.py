@@ -1,0 +1,109 @@
+"""The catalogue of the mistakes that `fnn.check` names: docs/mistakes.md.
+
+    python -m experiments.site.mistakes
+
+The names are those of the sources of `fnn.check`. For each the corpus of wrong backward passes is searched
+(`tests/check/corpus/`) for the shortest pass that the checker, asked here and now, calls by this name
+first; the page shows that pass and what the checker says. A name without such a pass is listed at the end.
+"""
+
+import argparse
+import ast
+import inspect
+import textwrap
+from collections import defaultdict
+from pathlib import Path
+
+import jax
+
+import fnn.check
+from tests.check.corpus import WRONG, Case
+
+CHECK = Path(fnn.check.__file__).parent
+MAKERS = {"Mistake", "Hypothesis", "Fault"}
+OF_CORPUS = {name for case in WRONG for name in case.names}
+PAGE = """# Mistakes by name
+
+`fnn.check` names {count} mistakes. A name is a claim: the gradient that this mistake would lead to is the one
+that was given, here and on fresh inputs. Below is an example of {shown} of them, from the corpus of wrong
+backward passes that the checker is measured on, with what the checker says of it. The page is made by
+`python -m experiments.site.mistakes`.
+"""
+
+
+def named() -> set[str]:
+    """Give every name that a mistake is given in the sources of `fnn.check`."""
+    found: set[str] = set()
+    for path in sorted(CHECK.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id=maker), args=[ast.Constant(value=str(name)), *_]):
+                    found |= {name} if maker in MAKERS else set()
+                case ast.Assign(
+                    targets=[ast.Tuple(elts=[ast.Name(id="name"), *_])], value=ast.Tuple(elts=elts)
+                ):
+                    found |= first(elts)
+                case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
+                    found.add(name)
+                case ast.Yield(value=ast.Tuple(elts=elts)) | ast.IfExp(body=ast.Tuple(elts=elts)):
+                    found |= first(elts)
+                case ast.IfExp(orelse=ast.Tuple(elts=elts)):
+                    found |= first(elts)
+                case ast.Constant(value=str(name)) if name in OF_CORPUS or name.startswith("wrong "):
+                    found.add(name)
+    return {name for name in found if name == name.strip() and len(name.split()) < 7}
+
+
+def first(elts: list[ast.expr]) -> set[str]:
+    """Give the first of a tuple's entries, where it is a text with another behind it."""
+    match elts:
+        case [ast.Constant(value=str(name)), ast.Constant(value=str()) | ast.JoinedStr() | ast.Name(), *_]:
+            return {name}
+    return set()
+
+
+def source(case: Case) -> str:
+    """Give the source of a case's forward function and of its backward pass."""
+    return "\n\n".join(textwrap.dedent(inspect.getsource(f)).strip() for f in (case.primal, case.backward))
+
+
+def example(name: str, cases: list[Case], tries: int) -> tuple[Case, str] | None:
+    """Give the shortest case that the checker calls so first, and what it says."""
+    for case in sorted(cases, key=lambda c: (c.names[0] != name, len(source(c))))[:tries]:
+        report = fnn.check.gradient(case.function, *case.make(jax.random.key(1), 0), key=1)
+        said = next((m for m in report.mistakes[:1] if m.name == name), None)
+        if said is not None:
+            return case, said.words
+    return None
+
+
+def main() -> None:
+    """Ask the checker, and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--page", type=Path, default=Path("docs/mistakes.md"), help="where it is written")
+    parser.add_argument("--tries", type=int, default=3, help="cases that are tried for each name")
+    options = parser.parse_args()
+    by_name: dict[str, list[Case]] = defaultdict(list)
+    for case in WRONG:
+        for name in case.names:
+            by_name[name].append(case)
+    names, parts, left = sorted(named()), [], []
+    for name in names:
+        found = example(name, by_name[name], options.tries)
+        if found is None:
+            left.append(name)
+            continue
+        case, words = found
+        parts.append(f"## {name}\n\n*{case.kind}*: {words}.\n\n```python\n{source(case)}\n```\n")
+        print(f"{name}: {case.name}", flush=True)
+    text = PAGE.format(count=len(names), shown=len(parts)) + "\n" + "\n".join(parts)
+    if left:
+        text += f"\n## Names without an example here\n\n{', '.join(f'*{name}*' for name in left)}.\n"
+    options.page.write_text(text)
+    print(f"written: {options.page}: {len(parts)} of {len(names)} names with an example")
+
+
+if __name__ == "__main__":
+    main()
