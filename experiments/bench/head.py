@@ -5,7 +5,7 @@ heads on an accelerator that is not here, for which it wants `pip install '.[tar
 
 All rows take turns, in another order each round. A ratio is that of the median times, its spread the
 quartiles over the rounds of the ratio within a round; "cpu" is the ratio of the median processor times over
-all threads, which a busy machine disturbs less. MB are what the compiler reserves for temporaries beside
+all threads, which a busy machine disturbs less. MiB are what the compiler reserves for temporaries beside
 arguments and results. Errors are differences from float64 in the worst of dW, db and dx: their norm relative
 to its norm, and the largest relative to its largest entry.
 """
@@ -22,10 +22,12 @@ import numpy as np
 import optax
 
 import fnn
+from fnn.losses.columns import Walk
 from fnn.memory.targets import compiled_for
 
-# Rows, features, vocabulary: of a GPT-2, of a Llama 2, of a Llama 3.
-LARGE = ((8192, 768, 50257), (8192, 4096, 32000), (16384, 4096, 128256))
+# Rows, features, vocabulary: of a GPT-2, of a Llama 2, of a Llama 3, of a Gemma 2 as in arXiv:2411.09009.
+LARGE = ((8192, 768, 50257), (8192, 4096, 32000), (16384, 4096, 128256), (8192, 2304, 256000))
+WALKS: tuple[Walk, ...] = ("rows", "vocabulary")
 
 
 def log_softmax(params: Any, x: Any, label: Any) -> Any:
@@ -55,6 +57,7 @@ def in_chunks(size: int, params: Any, x: Any, label: Any) -> Any:
 def programs(vocabulary: int, sizes: list[int], chunk: int) -> dict[str, Callable]:
     """Give the rows, each a function of params, x, labels."""
     heads = {"fnn.LinearCrossEntropy": fnn.LinearCrossEntropy(vocabulary)}
+    heads |= {f"  over {walk}": fnn.LinearCrossEntropy(vocabulary, walk=walk) for walk in WALKS}
     heads |= {f"  chunks of {size}": fnn.LinearCrossEntropy(vocabulary, chunk=size) for size in sizes}
     plain = {
         "jax.grad": log_softmax,
@@ -123,7 +126,7 @@ def measure(n: int, k: int, vocabulary: int, rounds: int, sizes: list[int]) -> N
     print(
         f"n {n}, k {k}, V {vocabulary}, float32, {rounds} rounds, jax {jax.__version__}, {jax.devices()[0]}"
     )
-    print(f"{'':36}{'MB':>8}{'/ plain':>9}{'time':>7}{'quartiles':>14}{'cpu':>6}{'s':>7}", end="")
+    print(f"{'':36}{'MiB':>8}{'/ plain':>9}{'time':>7}{'quartiles':>14}{'cpu':>6}{'s':>7}", end="")
     print(f"{'products':>10}{'n x V':>7}{'error':>10}{'largest':>9}")
     least = min(facts[row][0] for row in ("jax.grad", "jax.grad, optax's loss"))
     base, work = np.array(times["jax.grad, optax's loss"]), np.median(busy["jax.grad, optax's loss"])
@@ -135,29 +138,32 @@ def measure(n: int, k: int, vocabulary: int, rounds: int, sizes: list[int]) -> N
         print(f"{f'{low:.2f} - {high:.2f}':>14}{cpu:6.2f}{seconds:7.2f}{count:10}", end="")
         shown = ["" if np.isnan(error) else f"{error:.1e}" for error in errors]
         print(f"{'yes' if whole else 'no':>7}{shown[0]:>10}{shown[1]:>9}")
-    print("MB and time are relative to the plain way that takes less: jax.grad's room, optax's loss's time")
+    print("MiB and time are relative to the plain way that takes less: jax.grad's room, optax's loss's time")
 
 
-def count(target: str, n: int, k: int, vocabulary: int, dtype: Any) -> None:
-    """Print the room of a head that is compiled for a target, its params in float32, its rows in `dtype`."""
+def count(target: str, n: int, k: int, vocabulary: int, dtypes: tuple[Any, Any]) -> None:
+    """Print the room of a head that is compiled for a target; `dtypes` are those of its params and rows."""
+    of_params, dtype = dtypes
     x, label = jax.ShapeDtypeStruct((n, k), dtype), jax.ShapeDtypeStruct((n,), jnp.int32)
     params = {
-        "bias": jax.ShapeDtypeStruct((vocabulary,), jnp.float32),
-        "kernel": jax.ShapeDtypeStruct((k, vocabulary), jnp.float32),
+        "bias": jax.ShapeDtypeStruct((vocabulary,), of_params),
+        "kernel": jax.ShapeDtypeStruct((k, vocabulary), of_params),
     }
-    print(f"\n{target}: n {n}, k {k}, V {vocabulary}, rows in {jnp.dtype(dtype).name}")
-    print(f"{'':36}{'MB':>10}{'/ plain':>9}")
+    print(f"\n{target}: n {n}, k {k}, V {vocabulary}", end=", ")
+    print(f"params in {jnp.dtype(of_params).name}, rows in {jnp.dtype(dtype).name}")
+    print(f"{'':36}{'MiB':>10}{'/ plain':>9}{'with gradients':>16}")
     rooms = {}
     for row, f in programs(vocabulary, [], 512).items():
-        casts = "head" in row or "fnn" in row  # its params, by itself
+        casts = "head" in row or "fnn" in row or "over" in row  # its params, by itself
 
         def run(params: Any, x: Any, label: Any, f: Any = f, casts: bool = casts) -> Any:
             return f(params if casts else jax.tree.map(lambda leaf: leaf.astype(dtype), params), x, label)
 
-        rooms[row] = compiled_for(target, run, params, x, label).temporaries / 2**20
-    least = min(rooms["jax.grad"], rooms["jax.grad, optax's loss"])
-    for row, room in rooms.items():
-        print(f"{row:36}{room:10.1f}{room / least:9.3f}", flush=True)
+        found = compiled_for(target, run, params, x, label)
+        rooms[row] = found.temporaries / 2**20, (found.temporaries + found.outputs) / 2**20
+    least = min(rooms["jax.grad"][0], rooms["jax.grad, optax's loss"][0])
+    for row, (room, whole) in rooms.items():
+        print(f"{row:36}{room:10.1f}{room / least:9.3f}{whole:16.1f}", flush=True)
 
 
 if __name__ == "__main__":
@@ -170,7 +176,7 @@ if __name__ == "__main__":
     parser.add_argument("--target", help="the accelerator to count large heads' room for, and no more")
     own = parser.parse_args()
     for sizes in LARGE if own.target else ():
-        for dtype in (jnp.float32, jnp.bfloat16):
-            count(own.target, *sizes, dtype)
+        for dtypes in ((jnp.float32,) * 2, (jnp.float32, jnp.bfloat16), (jnp.bfloat16,) * 2):
+            count(own.target, *sizes, dtypes)
     if not own.target:
         measure(own.rows, own.features, own.vocabulary, own.rounds, own.chunks)

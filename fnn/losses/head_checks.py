@@ -33,6 +33,9 @@ def check_head(head: Any) -> None:
     if head.chunk is not None:
         check_size(who, "chunk", head.chunk)
     check_reduction(who, head.reduction)
+    if head.walk not in (None, "rows", "vocabulary"):
+        fix = 'fnn.LinearCrossEntropy(V, walk="vocabulary")'
+        raise InputError(who, 'a walk over "rows" or "vocabulary", or None', repr(head.walk), fix)
     if not 0 <= head.label_smoothing < 1:
         fix = "fnn.LinearCrossEntropy(V, label_smoothing=0.1)"
         raise InputError(who, "0 <= label_smoothing < 1", repr(head.label_smoothing), fix)

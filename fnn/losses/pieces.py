@@ -7,8 +7,9 @@ from jaxtyping import Array, Float, Int
 
 from fnn.factors import Chunked
 from fnn.losses.rows import unflat
-from fnn.losses.walk import Piece, walk
+from fnn.losses.walk import Piece, flat_readers, walk
 from fnn.reader import as_factors
+from fnn.reading import Reading, Stacked
 
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
@@ -49,6 +50,33 @@ def read_pieces(
     ]
     losses = unflat(losses, target)
     return head.counting.reduced(losses, target, weights), unflat(dx, x), found
+
+
+def read_params(
+    head: Any, params: Params, y: In, target: Labels, weights: Any, read: Reading, scale: Any
+) -> tuple[Any, In, dict[str, Any]]:
+    """Return the value of a head, its gradient by `y`, and the readings of its params, chunk by chunk.
+
+    Args:
+        head: the head.
+        params: its params.
+        y: the rows, (..., k).
+        target: the labels, (...) integers.
+        weights: the weights of the rows or of the examples, or None.
+        read: the reading of the params.
+        scale: a number that multiplies the gradients, or None.
+    """
+    assert isinstance(read, Stacked)
+    readers, together = flat_readers(read.reader)
+    pieces = [
+        Piece(name, reader, params[name], tuple(tree[name] for tree in read.trees[1:]))
+        for name in params
+        for reader in readers
+    ]
+    coefficients = head.coefficients(y, target, weights, scale)
+    losses, dy, found = read_pieces(head, params, y, target, weights, coefficients, pieces)
+    split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
+    return losses, dy, {name: together(own) for name, own in zip(params, split, strict=True)}
 
 
 def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:

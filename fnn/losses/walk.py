@@ -120,8 +120,52 @@ def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], An
     return [one for readers, _ in inner for one in readers], together
 
 
-def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
-    """Return each row's loss (...) and its gradient by the logits, (..., V).
+class Sums(NamedTuple):
+    """What a row's loss follows from, each (n,).
+
+    Args:
+        largest: the largest logit.
+        at_label: the label's logit.
+        others: the sum of exp(z - largest) over the other logits.
+        total: the sum of all logits, each less the largest, for label smoothing.
+    """
+
+    largest: Any
+    at_label: Any
+    others: Any
+    total: Any
+
+
+class CrossEntropy(NamedTuple):
+    """Rows' losses, and what their gradients by the logits follow from.
+
+    Args:
+        loss: the losses, (n,).
+        at_label: the gradient by the label's logit, before smoothing, (n,).
+        of_others: that by the other logits, divided by exp(z - largest), before smoothing, (n,).
+        size: the number of logits.
+        label_smoothing: as for `from_sums`.
+    """
+
+    loss: Any
+    at_label: Any
+    of_others: Any
+    size: int
+    label_smoothing: float
+
+    def dz(self, e: Any, is_label: Any) -> Any:
+        """Return the gradient by logits, (n, C).
+
+        Args:
+            e: exp(z - largest) of these logits, (n, C).
+            is_label: which of them are labels, (n, C).
+        """
+        at_label = (self.at_label + self.label_smoothing)[:, None]
+        return jnp.where(is_label, at_label, e * self.of_others[:, None]) - self.label_smoothing / self.size
+
+
+def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> CrossEntropy:
+    """Return the losses of rows of logits, and what their gradients follow from.
 
     With p = softmax(z), s = log sum exp z and t = (1 - e) onehot(label) + e / V:
     loss = s - t . z + c s^2, dz = (1 + 2 c s) p - t.
@@ -130,28 +174,41 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
 
     Args:
-        z: the logits, (..., V).
-        label: the labels, (...) integers in 0 .. V - 1.
+        sums: the sums of each row.
+        size: the number V of logits.
         label_smoothing: e (Szegedy et al. 2016).
         z_loss: c, the weight of the z-loss (Chowdhery et al. 2022).
+    """
+    largest, others, at_label = sums.largest, sums.others, sums.at_label - sums.largest
+    own = jnp.exp(at_label)
+    above = jnp.log1p(others + (own - 1))  # s, less the largest logit
+    loss = above - (1 - label_smoothing) * at_label
+    if label_smoothing:
+        loss = loss - label_smoothing * (sums.total / size)
+    scale = 1 / (own + others)
+    dz_at_label, dz = -others * scale, scale
+    if z_loss:
+        s = largest + above
+        loss = loss + z_loss * jnp.square(s)
+        dz_at_label, dz = dz_at_label + 2 * z_loss * s * own * scale, dz * (1 + 2 * z_loss * s)
+    return CrossEntropy(loss, dz_at_label, dz, size, label_smoothing)
+
+
+def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> tuple[Any, Any]:
+    """Return each row's loss (...) and its gradient by the logits, (..., V); see `from_sums`.
+
+    Args:
+        z: the logits, (..., V).
+        label: the labels, (...) integers in 0 .. V - 1.
+        label_smoothing: as for `from_sums`.
+        z_loss: as for `from_sums`.
     """
     batch, size = label.shape, z.shape[-1]
     z, label = z.reshape(-1, size), label.reshape(-1)
     is_label = jnp.arange(size, dtype=jnp.int32)[None] == label[:, None].astype(jnp.int32)
     largest = jax.lax.stop_gradient(z.max(-1))
-    at_label = z[jnp.arange(label.size), label] - largest
-    e = jnp.where(is_label, 0, jnp.exp(z - largest[:, None]))
-    own, others = jnp.exp(at_label), e.sum(-1)
-    above = jnp.log1p(others + (own - 1))  # s, less the largest logit
-    loss = above - (1 - label_smoothing) * at_label
-    if label_smoothing:
-        loss = loss - label_smoothing * (z - largest[:, None]).mean(-1)
-    scale = 1 / (own + others)
-    dz_at_label, dz = -others * scale, scale  # of the other logits, times e
-    if z_loss:
-        s = largest + above
-        loss = loss + z_loss * jnp.square(s)
-        dz_at_label, dz = dz_at_label + 2 * z_loss * s * own * scale, dz * (1 + 2 * z_loss * s)
-    even = label_smoothing / size
-    dz = jnp.where(is_label, (dz_at_label + label_smoothing)[:, None], e * dz[:, None]) - even
-    return loss.reshape(batch), dz.reshape(*batch, size)
+    below = z - largest[:, None]
+    e = jnp.where(is_label, 0, jnp.exp(below))
+    at_label = z[jnp.arange(label.size), label]
+    found = from_sums(Sums(largest, at_label, e.sum(-1), below.sum(-1)), size, label_smoothing, z_loss)
+    return found.loss.reshape(batch), found.dz(e, is_label).reshape(*batch, size)

@@ -9,6 +9,7 @@ from tests.compose import test_branches, test_in_place, test_remat
 from tests.losses import (
     heads,
     test_head,
+    test_head_columns,
     test_head_labels,
     test_head_network,
     test_head_program,
@@ -87,6 +88,18 @@ HEADS = (
     partial(
         test_head_program.test_three_products_for_the_gradient_one_for_the_value_and_no_logits_at_once, ()
     ),
+)
+COLUMNS = (
+    *(
+        partial(eagerly, test_head_columns.test_values_and_gradients_are_those_of_the_plain_way, name, size)
+        for name, size in (("all", 5), ("tied", 5), ("no-bias", 1))
+    ),
+    test_head_columns.test_rows_that_do_not_count_may_hold_anything_and_a_label_out_of_range_is_nan,
+    partial(eagerly, test_head_columns.test_a_sure_row_keeps_its_digits),
+    partial(eagerly, test_head_columns.test_smoothing_far_from_zero_keeps_its_digits),
+    test_head_columns.test_four_products_and_neither_all_logits_nor_a_second_gradient_of_the_weight,
+    test_head_columns.test_gradients_of_narrow_params_are_rounded_once,
+    test_head_columns.test_what_is_narrow_is_walked_over_by_columns_unless_that_is_decided_otherwise,
 )
 CHUNKS = tuple(
     partial(test_head.test_a_chunk_holds_as_many_examples_as_have_its_rows, (6, *shape), chunk, examples)
