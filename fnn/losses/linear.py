@@ -190,7 +190,7 @@ class LinearCrossEntropy(Objective):
         return through_tied(self, net, params, x, target, key, weights, read, scale)
 
     def walks(self, params: Params, x: In) -> columns.Walk:
-        """Return what the gradients are made in chunks of."""
+        """Return what the gradients are made in chunks of. Args: `params`, `x`, as in a call."""
         return self.walk or columns.chosen(params[self.weight], x, self.logits(x).dtype, self.vocabulary)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
