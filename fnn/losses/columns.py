@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from fnn.arrays import accumulator, widened
+from fnn.arrays import accumulator
 from fnn.layers.affine import row
 from fnn.layers.dense import product
 from fnn.losses.logits import Logits
@@ -24,18 +24,18 @@ COLUMNS = 512  # of a chunk: with fewer a product waits for its operands, more o
 
 
 def chosen(weight: Any, x: Any, dtype: Any, vocabulary: int) -> Walk:
-    """Choose what gradients are made in chunks of: the vocabulary, where that saves a copy of the weight.
+    """Choose what to make gradients in chunks of: the vocabulary, where a copy of the weight is saved.
 
-    Over rows there is a copy of a weight that is cast to the dtype of the products, and a sum in float32 of
-    gradients that are narrower.
+    Over rows there is one of a weight that is cast for the products, and a sum in float32 of gradients that
+    are narrower.
 
     Args:
-        weight: the weight, (k, V) or (V, k).
+        weight: the head's, (k, V) or (V, k), floating.
         x: the rows, (..., k).
-        dtype: the dtype that the products are computed in.
-        vocabulary: the number V of labels.
+        dtype: what the products are computed in.
+        vocabulary: the number of labels V.
     """
-    narrow = any(widened(one).dtype != one.dtype for one in (weight, jnp.empty(0, dtype)))
+    narrow = any(accumulator(one) != one for one in (weight.dtype, dtype))
     return "vocabulary" if narrow and vocabulary > COLUMNS and sharding_of(weight, x) is None else "rows"
 
 

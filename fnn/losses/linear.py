@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import accumulator, widened
+from fnn.arrays import accumulator
 from fnn.chunks import over_chunks
 from fnn.core import Layer
 from fnn.errors import InputError, brief, describe
@@ -21,13 +20,11 @@ from fnn.losses.head_checks import check_head, check_input, checked
 from fnn.losses.logits import Logits
 from fnn.losses.objective import Objective, Reduction
 from fnn.losses.paths import Path
-from fnn.losses.pieces import read_params
+from fnn.losses.pieces import gradients, read_pieces
 from fnn.losses.rows import Counting, flat, unflat
 from fnn.losses.tied import through_tied
-from fnn.losses.walk import Batch, Piece
-from fnn.losses.walk import walk as over_rows
-from fnn.reader import gradient
-from fnn.reading import Reading
+from fnn.losses.walk import Batch, Piece, flat_readers
+from fnn.reading import Reading, Stacked
 
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
@@ -47,9 +44,10 @@ class LinearCrossEntropy(Objective):
     smoothed. A label outside of 0 .. V - 1 that is not `ignore` raises an error in eager code, and gives NaN
     under jit. Products are accumulated in float32 or wider, as softmax and losses are.
 
-    Cost over rows: 6nkV flops with gradients (8nkV for "none" under `jax.grad`), 2nkV for the value; the
-    logits of a chunk, twice, or once and kV numbers. Over the vocabulary 8nkV; the logits twice, and nk.
-    Source: Hsu et al. 2024 (Liger kernels), Wijmans et al. 2024 (vocabulary); tied weights: Press, Wolf 2017.
+    Cost over rows: 6nkV flops with gradients (8nkV for reduction "none" under `jax.grad`), 2nkV for the value
+    alone. Temporaries: the logits of a chunk, twice, or once beside a share of the weight's gradient, kV.
+    Over the vocabulary: 8nkV flops; the logits of a chunk, twice, and nk numbers in float32. Sources: Hsu et
+    al. 2024 (Liger kernels), Wijmans et al. 2024 (Cut Cross-Entropy); tied weights: Press, Wolf 2017.
 
     Args:
         vocabulary: the number of labels V, an integer >= 1.
@@ -61,10 +59,11 @@ class LinearCrossEntropy(Objective):
         z_loss: the weight of s^2, a number >= 0.
         ignore: the label, such as -1, of rows that do not count in sum or mean; None for no such label.
         reduction: "mean", "sum" or "none", as for `fnn.Loss`.
-        chunk: the number of rows, or columns, that have logits at a time; None for k / 2 rows, but from 128
-            to 512, so that the logits take at most half the room of the weight's gradient; or 512 columns.
-        walk: "rows" or "vocabulary", what gradients are made in chunks of (other readings: rows); None for
-            "vocabulary" where params or products are narrower than float32, on no mesh.
+        chunk: the number of rows, or of columns of the vocabulary, that have logits at a time; None for k / 2
+            rows, but from 128 to 512, so that the logits take at most half the room of the weight's gradient,
+            unless k is small; or for 512 columns.
+        walk: "rows" or "vocabulary", what gradients are made in chunks of; None for the vocabulary where
+            params or products are narrower than float32, on no mesh. Other readings are made over rows.
         dtype: the dtype that the products are computed in; None for the input's.
         kernel_init: the initializer of the weight, a function `(key, shape, dtype)`.
         bias_init: the initializer of the bias, likewise.
@@ -171,7 +170,17 @@ class LinearCrossEntropy(Objective):
         if read.joins == "gradient":
             value, (grads, dy) = self.value_and_grad(params, y, target, weights, scale)
             return value, dy, read(grads, self)
-        return read_params(self, params, y, target, weights, read, scale)
+        assert isinstance(read, Stacked)
+        readers, together = flat_readers(read.reader)
+        pieces = [
+            Piece(name, reader, params[name], tuple(tree[name] for tree in read.trees[1:]))
+            for name in params
+            for reader in readers
+        ]
+        coefficients = self.coefficients(y, target, weights, scale)
+        losses, dy, found = read_pieces(self, params, y, target, weights, coefficients, pieces)
+        split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
+        return losses, dy, {name: together(own) for name, own in zip(params, split, strict=True)}
 
     def through(
         self,
@@ -190,7 +199,7 @@ class LinearCrossEntropy(Objective):
         return through_tied(self, net, params, x, target, key, weights, read, scale)
 
     def walks(self, params: Params, x: In) -> columns.Walk:
-        """Return what the gradients are made in chunks of. Args: `params`, `x`, as in a call."""
+        """Return what gradients are made in chunks of. Args: `params`, `x`, as in a call."""
         return self.walk or columns.chosen(params[self.weight], x, self.logits(x).dtype, self.vocabulary)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
@@ -237,14 +246,4 @@ class LinearCrossEntropy(Objective):
         Args: `params`, `x`, `target`, as in a call; `coefficients`, the weights (...); `wide`, not to round
         them.
         """
-        likes = {name: widened(param) if wide else param for name, param in params.items()}
-        batch = self.batch(x, target, coefficients, by_row=True)
-        if self.walks(params, x) == "vocabulary":
-            losses, grads, dx = columns.gradients(self.logits(x), params, batch, likes, self.chunk)
-            return unflat(losses, target), grads, unflat(dx, x)
-        pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
-        losses, dx, readings = over_rows(
-            partial(self.logits(x).chunk, params), batch, pieces, self.examples(batch)
-        )
-        grads = dict(zip(params, readings, strict=True))
-        return unflat(losses, target), grads, unflat(dx, x)
+        return gradients(self, params, x, target, coefficients, wide)

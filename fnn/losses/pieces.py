@@ -1,19 +1,44 @@
-"""Readings of a head's params, in one walk over its rows."""
+"""Gradients and other readings of a head's params, in one walk over its rows, or two over its vocabulary."""
 
 from functools import partial
 from typing import Any
 
 from jaxtyping import Array, Float, Int
 
+from fnn.arrays import widened
 from fnn.factors import Chunked
+from fnn.losses import columns
 from fnn.losses.rows import unflat
-from fnn.losses.walk import Piece, flat_readers, walk
-from fnn.reader import as_factors
-from fnn.reading import Reading, Stacked
+from fnn.losses.walk import Piece, walk
+from fnn.reader import as_factors, gradient
 
 Params = dict[str, Array]
 In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
+
+
+def gradients(
+    head: Any, params: Params, x: In, target: Labels, coefficients: Any, wide: bool
+) -> tuple[Any, Params, In]:
+    """Return the rows' losses (...), and the gradients by params and `x` of their weighted sum.
+
+    Args:
+        head: a `LinearCrossEntropy`.
+        params: its params.
+        x: the rows, (..., k).
+        target: their labels, (...) integers.
+        coefficients: the weights of the losses, (...).
+        wide: whether the gradients by params stay in float32 or wider.
+    """
+    likes = {name: widened(param) if wide else param for name, param in params.items()}
+    batch = head.batch(x, target, coefficients, by_row=True)
+    if head.walks(params, x) == "vocabulary":
+        losses, grads, dx = columns.gradients(head.logits(x), params, batch, likes, head.chunk)
+        return unflat(losses, target), grads, unflat(dx, x)
+    pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
+    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, pieces, head.examples(batch))
+    grads = dict(zip(params, readings, strict=True))
+    return unflat(losses, target), grads, unflat(dx, x)
 
 
 def read_pieces(
@@ -50,33 +75,6 @@ def read_pieces(
     ]
     losses = unflat(losses, target)
     return head.counting.reduced(losses, target, weights), unflat(dx, x), found
-
-
-def read_params(
-    head: Any, params: Params, y: In, target: Labels, weights: Any, read: Reading, scale: Any
-) -> tuple[Any, In, dict[str, Any]]:
-    """Return the value of a head, its gradient by `y`, and the readings of its params, chunk by chunk.
-
-    Args:
-        head: the head.
-        params: its params.
-        y: the rows, (..., k).
-        target: the labels, (...) integers.
-        weights: the weights of the rows or of the examples, or None.
-        read: the reading of the params.
-        scale: a number that multiplies the gradients, or None.
-    """
-    assert isinstance(read, Stacked)
-    readers, together = flat_readers(read.reader)
-    pieces = [
-        Piece(name, reader, params[name], tuple(tree[name] for tree in read.trees[1:]))
-        for name in params
-        for reader in readers
-    ]
-    coefficients = head.coefficients(y, target, weights, scale)
-    losses, dy, found = read_pieces(head, params, y, target, weights, coefficients, pieces)
-    split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
-    return losses, dy, {name: together(own) for name, own in zip(params, split, strict=True)}
 
 
 def chunked(head: Any, name: str, params: Params, x: In, target: Labels, coefficients: Any) -> Chunked:

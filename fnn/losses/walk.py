@@ -121,13 +121,13 @@ def flat_readers(reader: Reader) -> tuple[list[Reader], Callable[[list[Any]], An
 
 
 class Sums(NamedTuple):
-    """What a row's loss follows from, each (n,).
+    """What a row's loss follows from.
 
     Args:
-        largest: the largest logit.
-        at_label: the label's logit.
-        others: the sum of exp(z - largest) over the other logits.
-        total: the sum of all logits, each less the largest, for label smoothing.
+        largest: the largest logit, (n,).
+        at_label: the label's logit, (n,).
+        others: the sum of exp(z - largest) over the other logits, (n,).
+        total: the sum of all logits, each less the largest, (n,): for label smoothing.
     """
 
     largest: Any
@@ -141,10 +141,10 @@ class CrossEntropy(NamedTuple):
 
     Args:
         loss: the losses, (n,).
-        at_label: the gradient by the label's logit, before smoothing, (n,).
-        of_others: that by the other logits, divided by exp(z - largest), before smoothing, (n,).
-        size: the number of logits.
-        label_smoothing: as for `from_sums`.
+        at_label: dz of the label's logit before smoothing, (n,).
+        of_others: dz of the other logits before smoothing, divided by exp(z - largest), (n,).
+        size: the number of logits V.
+        label_smoothing: e, 0 <= e < 1.
     """
 
     loss: Any
@@ -154,18 +154,18 @@ class CrossEntropy(NamedTuple):
     label_smoothing: float
 
     def dz(self, e: Any, is_label: Any) -> Any:
-        """Return the gradient by logits, (n, C).
+        """Return the gradient by some of the logits, (n, C).
 
         Args:
-            e: exp(z - largest) of these logits, (n, C).
-            is_label: which of them are labels, (n, C).
+            e: their exp(z - largest), (n, C).
+            is_label: whether each is its row's label, (n, C).
         """
         at_label = (self.at_label + self.label_smoothing)[:, None]
         return jnp.where(is_label, at_label, e * self.of_others[:, None]) - self.label_smoothing / self.size
 
 
 def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> CrossEntropy:
-    """Return the losses of rows of logits, and what their gradients follow from.
+    """Return the losses of rows of `size` logits.
 
     With p = softmax(z), s = log sum exp z and t = (1 - e) onehot(label) + e / V:
     loss = s - t . z + c s^2, dz = (1 + 2 c s) p - t.
@@ -174,8 +174,8 @@ def from_sums(sums: Sums, size: int, label_smoothing: float, z_loss: float) -> C
     -log p = log1p(others / own) and p - 1 = -others / (own + others).
 
     Args:
-        sums: the sums of each row.
-        size: the number V of logits.
+        sums: what the losses follow from, each (n,).
+        size: the number of logits V.
         label_smoothing: e (Szegedy et al. 2016).
         z_loss: c, the weight of the z-loss (Chowdhery et al. 2022).
     """
@@ -200,8 +200,8 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     Args:
         z: the logits, (..., V).
         label: the labels, (...) integers in 0 .. V - 1.
-        label_smoothing: as for `from_sums`.
-        z_loss: as for `from_sums`.
+        label_smoothing: e, as in `from_sums`.
+        z_loss: c, likewise.
     """
     batch, size = label.shape, z.shape[-1]
     z, label = z.reshape(-1, size), label.reshape(-1)

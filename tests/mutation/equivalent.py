@@ -59,6 +59,7 @@ EQUIVALENT = {
     "walk.walk: True -> False": _AS_MANY,
     **{f"walk.walk: True -> False ({i})": _AS_MANY for i in (2, 3, 4)},
     "walk.walk: r if p.adds else None -> r": _SUM,
+    "columns.chosen: sharding_of(weight, x) -> sharding_of(x, weight)": _SYMMETRIC,
     "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
     "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
     " -> jax.tree.map(lambda total, more: total + placed_like(more, total), more, total)": _SYMMETRIC,
@@ -71,8 +72,8 @@ EQUIVALENT = {
     "LinearCrossEntropy.examples: min(max(LEAST, k // 2), MOST) -> min(MOST, max(LEAST, k // 2))": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(LEAST, k // 2) -> max(k // 2, LEAST)": _SYMMETRIC,
     "LinearCrossEntropy.examples: max(1, tokens) -> max(tokens, 1)": _SYMMETRIC,
-    "LinearCrossEntropy.gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
-    "LinearCrossEntropy.gradients: True -> False (2)": _AS_MANY,
+    "pieces.gradients: zip(params, readings, strict=True) -> zip(params, readings)": _AS_MANY,
+    "pieces.gradients: True -> False (2)": _AS_MANY,
     "factors._behind_examples: min(1, axes - 1) -> min(axes - 1, 1)": _SYMMETRIC,
     "factors._behind_examples: jnp.moveaxis(leaf, 0, min(1, axes - 1))"
     " -> jnp.moveaxis(leaf, min(1, axes - 1), 0)": "neighbours change places either way",

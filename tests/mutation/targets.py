@@ -184,6 +184,7 @@ HEAD = (
     linear.LinearCrossEntropy.batch,
     linear.LinearCrossEntropy.losses,
     linear.LinearCrossEntropy.gradients,
+    pieces.gradients,
     linear.LinearCrossEntropy.value_and_grad,
     pieces.read_pieces,
     called.called,
