@@ -10,7 +10,7 @@ import pytest
 
 import fnn
 from fnn.losses import columns
-from tests.losses.heads import HEADS, LABEL, PARAMS, WEIGHTS, N, V, X, params_of, plain, run
+from tests.losses.heads import HEADS, LABEL, PARAMS, WEIGHTS, K, N, V, X, params_of, plain, run
 from tests.losses.test_head_program import compiled, largest
 from tests.proof import assert_equal
 
@@ -139,6 +139,20 @@ def test_gradients_of_narrow_params_are_rounded_once():
         got, wanted = (np.float64(one[1][0][name]) for one in (ours, exact))
         largest_x = np.abs(np.float64(x)).max() if name == "kernel" else 1.0
         assert np.abs(got - wanted).max() < 2.0**-9 * (size * largest_x + np.abs(wanted).max())
+
+
+def test_a_bias_in_float32_is_summed_up_in_float32():
+    """Of equal labels it is nearly -1, where bfloat16 errs by 2^-9, and n errors of dz walk to less."""
+    n = 512
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((n, K)), jnp.float32)
+    head = fnn.LinearCrossEntropy(V, walk="vocabulary", dtype=jnp.bfloat16)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS) | {"bias": jnp.zeros(V, jnp.float32)}
+    label = jnp.zeros(n, jnp.int32)
+    (_, (grads, _)), (_, (wanted, _)) = run(
+        lambda: [h.value_and_grad(params, x, label) for h in (head, dataclasses.replace(head, walk="rows"))]
+    )
+    assert grads["bias"].dtype == jnp.float32
+    np.testing.assert_allclose(grads["bias"], wanted["bias"], atol=2.0**-9 * np.sqrt(n) / n / 4)
 
 
 def test_logits_far_below_zero_keep_their_digits():

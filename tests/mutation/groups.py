@@ -100,6 +100,7 @@ COLUMNS = (
     test_head_columns.test_four_products_and_neither_all_logits_nor_a_second_gradient_of_the_weight,
     test_head_columns.test_gradients_of_narrow_params_are_rounded_once,
     test_head_columns.test_logits_far_below_zero_keep_their_digits,
+    test_head_columns.test_a_bias_in_float32_is_summed_up_in_float32,
     *(
         partial(
             test_head_columns.test_products_have_operands_of_the_compute_dtype_and_results_of_float32, tied
