@@ -134,7 +134,7 @@ def draw(losses: np.ndarray, best: np.ndarray, seconds: dict[int, Any], n: int) 
     message = f"Batch {batches[far]} comes furthest with the same examples; {slow}"
     figure, (left, right) = canvas(message, 2, size=(13, 5))
     shades = colormaps["viridis"](
-        np.linspace(0, 0.88, len(best))
+        np.linspace(0, 0.78, len(best))
     )  # from small to large, for the colour-blind too
     ends, timed = [], []
     for (batch, q), i, colour in zip(seconds.items(), range(len(best)), shades, strict=True):

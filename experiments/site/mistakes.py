@@ -64,7 +64,7 @@ def first(elts: list[ast.expr]) -> set[str]:
 
 def source(case: Case) -> str:
     """Give the source of a case's forward function and of its backward pass."""
-    return "\n\n".join(textwrap.dedent(inspect.getsource(f)).strip() for f in (case.primal, case.backward))
+    return "\n\n\n".join(textwrap.dedent(inspect.getsource(f)).strip() for f in (case.primal, case.backward))
 
 
 def example(name: str, cases: list[Case], tries: int) -> tuple[Case, str] | None:
