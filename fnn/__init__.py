@@ -44,6 +44,7 @@ from fnn.core import apply as apply
 from fnn.core import backward as backward
 from fnn.core import forward as forward
 from fnn.core import init as init
+from fnn.core import output as output
 from fnn.describe.explain import explain as explain
 from fnn.describe.summary import summary as summary
 from fnn.errors import InputError as InputError

@@ -4,15 +4,14 @@
     y, residuals = fnn.forward(net, params, x, key=None)
     grads, dx    = fnn.backward(net, params, residuals, dy)
     y            = fnn.apply(net, params, x, key=None)          # jax.grad just works
+    y            = fnn.output(net, params, x, key=None)         # plain code, for forward mode
 
-Data flows like this. `forward` runs the network. Every layer says which of its two sides its backward reads
-(`needs`); these boundaries are kept, beside small extras (a norm's statistics, a dropout key): the residuals.
-`backward` walks the layers in reverse. A leaf takes its params, the boundaries that it asked for and the
-cotangent `dy` of its output; it returns `dx`, the cotangent of its input, and for every param a *factor*. The
-composition around it hands the factors to a *reader*, by default the one that sums them up to gradients.
-
-All is pure, under every transformation, for any batch shape `(..., k)`, and for trees of arrays as `x` and
-`y`.
+`forward` runs the network. Every layer says which of its two sides its backward reads (`needs`); these
+boundaries are kept, beside small extras (a norm's statistics, a dropout key): the residuals. `backward` walks
+the layers in reverse. A leaf takes its params, the boundaries that it asked for and the cotangent `dy` of its
+output; it returns `dx`, the cotangent of its input, and for every param a *factor*. The composition around it
+hands the factors to a *reader*, by default the one that sums them up to gradients. All is pure, under every
+transformation, for any batch shape `(..., k)`, and for trees as `x` and `y`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +23,8 @@ from jaxtyping import Array, PyTree
 
 from fnn.arrays import canonical, shapes_of
 from fnn.autodiff import with_rule
-from fnn.errors import InputError, check_key, check_noise, describe
+from fnn.contract import check_residuals, checked_pair, make, run, sides
+from fnn.errors import check_key, check_noise
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
@@ -124,17 +124,12 @@ def pull(
 ) -> tuple[PyTree[Any], Any]:
     """Run one layer of a composition backwards: return its readings and `dx`, placed as `x` is, if kept."""
     if isinstance(layer, Composition):
-        readings, dx = layer.backward(params, x, y, extras, dy, read)
+        readings, dx = checked_pair(layer, x, layer.backward(params, x, y, extras, dy, read))
     else:
         assert isinstance(layer, Leaf)
-        factors, dx = layer.backward(params, x, y, extras, dy)
+        factors, dx = checked_pair(layer, x, layer.backward(params, x, y, extras, dy))
         readings = read(factors, layer)
     return readings, dx if x is None else as_cotangent(dx, x)
-
-
-def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return the two sides of a layer, None for one that its backward does not read."""
-    return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
 class Residuals(NamedTuple):
@@ -151,18 +146,18 @@ def init(net: Layer, key: Array, x: Any) -> Params:
     Args: `key`, a random key; `x`, arrays or shapes (..., k). Returns: the params, float32 or wider.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
-    return net.init(key, shapes_of("init", x))
+    return make(net, key, shapes_of("init", x))
 
 
 def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tuple[Any, Residuals]:
-    """Run the network: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
+    """Run the network, as plain code: `output` is the same without the residuals.
 
     Args: `params` from `init`; `x`, the input (..., k); `key`, the randomness of dropout: no key, no noise.
     Returns: the output (..., j), and the residuals. Raises: InputError, with the place in the network.
     """
     check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
     params, x = canonical((params, x))
-    y, extras = net.forward(params, x, key)
+    y, extras = run(net, params, x, key)
     return y, Residuals(*sides(net, x, y), extras)
 
 
@@ -175,25 +170,29 @@ def backward(
     `read(factor, param, *leaves)`, called once for each leaf of the params where its factor is born: the
     default sums up the gradients, `fnn.readers.as_factors` returns the factors; `trees`, further trees that
     begin like the params, such as an optimizer's state: the `leaves` are theirs.
-    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers). Raises:
-    InputError where residuals or `dy` are not those of this network.
+    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers).
+    Raises: InputError where residuals or `dy` are not those of this network.
     """
-    if not isinstance(residuals, Residuals):
-        fix = "fnn.backward(net, params, residuals, dy)"
-        raise InputError("backward", "residuals, as forward returns them", describe(residuals), fix)
+    check_residuals(residuals, Residuals)
     params, residuals, dy, trees = canonical((params, residuals, dy, trees))
     return pull(net, params, *residuals, dy, Stacked(as_reader(read), (params, *trees)))
+
+
+def output(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
+    """Run the network for its output alone, as plain code, for forward mode; arguments as for `forward`."""
+    return forward(net, params, x, key)[0]
 
 
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
     """Run the network for its output alone; `jax.grad` and its kin go through our backward.
 
-    Arguments and errors are those of `forward`. For forward mode (`jax.jvp`, `jax.jacfwd`, jet) call
-    `fnn.forward(net, params, x, key)[0]`. Within `shard_map` cotangents are added up over unvarying axes.
+    Arguments and errors are those of `forward`. Reverse mode only: `fnn.output` has both. Within
+    `shard_map` cotangents are added up over unvarying axes.
     """
 
-    def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def ours(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
         y, residuals = forward(net, params, x, key)
         return y, (params, residuals)
 
-    return with_rule(run, lambda saved, dy: (*backward(net, *saved, dy), None), params, x, key)
+    plain = "fnn.output(net, params, x, key)"
+    return with_rule("apply", plain, ours, lambda kept, dy: (*backward(net, *kept, dy), None), params, x, key)

@@ -15,6 +15,7 @@ RANKS = [
     ["arrays"],
     ["sharding"],
     ["autodiff", "factors"],
+    ["contract"],
     ["chunks"],
     ["readings"],
     ["reader"],

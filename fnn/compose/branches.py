@@ -1,12 +1,14 @@
 """Layers side by side: a skip connection, and several branches of one input."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from fnn.compose.checks import check_layers, check_params, check_same, coupled, key_of
+from fnn.contract import make, run
 from fnn.core import Composition, Equations, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, describe
 from fnn.reading import Reading
@@ -47,15 +49,15 @@ class Skip(Composition):
     def init(self, key: Any, x: Any) -> Any:
         """Make the layer's params."""
         with at(".layer"):
-            params = self.layer.init(key, x)
-            y, _ = jax.eval_shape(self.layer.forward, params, x, None)
+            params = make(self.layer, key, x)
+            y, _ = jax.eval_shape(partial(run, self.layer), params, x, None)
         self._check(x, y)
         return params
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """y = x + f(x)"""
         with at(".layer"):
-            f, extras = self.layer.forward(params, x, key)
+            f, extras = run(self.layer, params, x, key)
         self._check(x, f)
         return jax.tree.map(jnp.add, x, placed_like(f, x)), (
             f if "output" in self.layer.needs else None,
@@ -129,7 +131,7 @@ class Parallel(Composition):
         params = []
         for i, layer in enumerate(self.layers):
             with at(f".layers[{i}]"):
-                params.append(layer.init(jax.random.fold_in(key, i), x))
+                params.append(make(layer, jax.random.fold_in(key, i), x))
         jax.eval_shape(self.forward, tuple(params), x, None)
         return tuple(params)
 
@@ -139,7 +141,7 @@ class Parallel(Composition):
         outputs, extras = [], []
         for i, layer in enumerate(self.layers):
             with at(f".layers[{i}]"):
-                output, extra = layer.forward(params[i], x, key_of(key, i))
+                output, extra = run(layer, params[i], x, key_of(key, i))
             outputs.append(output)
             extras.append(extra)
         return self._join(outputs), (self._kept(outputs), tuple(extras))

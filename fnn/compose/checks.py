@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fnn.arrays import same_shapes
+from fnn.contract import check_declared
 from fnn.core import Layer
 from fnn.errors import InputError, describe
 
@@ -21,6 +22,7 @@ def check_layers(who: str, layers: Sequence[Any], fix: str) -> None:
             elif callable(layer):
                 fix = "fnn.activation(f)"
             raise InputError(who, "layers, which derive from fnn.Leaf or fnn.Composition", repr(layer), fix)
+        check_declared(layer)
     if not layers:
         raise InputError(who, "one or more layers", "none", fix)
 

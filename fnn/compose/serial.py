@@ -12,6 +12,7 @@ from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
 from fnn.compose.spelling import Spelling, spliced
+from fnn.contract import run
 from fnn.core import Composition, Kept, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
@@ -147,7 +148,7 @@ class Serial(Composition):
             keeps: frozenset[Kept] = frozenset({"input"}) if 0 < i in self.kept else frozenset()
             takes = "previous" if i else "input"
             found.append(Part(self._place(where), layer, own[where], x, key, keeps=keeps, takes=takes))
-            x, _ = jax.eval_shape(layer.forward, own[where], x, None)
+            x, _ = jax.eval_shape(lambda own, x, f=layer: run(f, own, x, None), own[where], x)
         return found
 
     def init(self, key: Any, x: Any) -> Any:
@@ -162,7 +163,7 @@ class Serial(Composition):
             if 0 < i in self.kept:
                 inner[i] = x
             with at(self._place(where)):
-                x, extra = layer.forward(params[where], x, self._key(where, key))
+                x, extra = run(layer, params[where], x, self._key(where, key))
             extras.append(extra)
         return x, (inner, tuple(extras))
 
@@ -231,9 +232,7 @@ class Serial(Composition):
         return known[i]
 
     def _key(self, where: int | slice, key: Any) -> Any:
-        """Return a layer's own key by its number, a segment's, which is the chain's: a plan changes no
-        noise.
-        """
+        """Return a layer's own key, by its number, or the chain's for a segment: a plan changes no noise."""
         return key if isinstance(where, slice) else key_of(key, self.first + where)
 
     def _place(self, where: int | slice) -> str:

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from fnn.arrays import canonical, widened
-from fnn.core import with_rule
+from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, by_row
-from fnn.losses.rule import Rule, checked, reverse_mode_alone, rowwise, rowwise_pull
+from fnn.losses.rule import Rule, checked, rowwise, rowwise_pull
 from fnn.reading import Reading
 
 Logits = Float[Array, "*n k"]
@@ -82,7 +82,7 @@ class Loss(Objective):
     def __call__(self, y: Any, target: Any, weights: Any = None) -> Any:
         """Return the value, () or, for "none", (...); `jax.grad` goes through our rule.
 
-        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `loss.value`.
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd`, `jax.linearize` or jet call `loss.value`.
         """
 
         def run(y: Any, target: Any, weights: Any) -> tuple[Any, Any]:
@@ -97,8 +97,8 @@ class Loss(Objective):
             dy = jax.tree.map(lambda d: rowwise(d, dvalue.astype(d.dtype)), dy)  # wide until it is scaled
             return (_narrowed(dy, y), *by_others(dvalue))
 
-        with reverse_mode_alone(self, "loss.value(y, target, weights)"):
-            return with_rule(run, pull, *canonical((y, target, weights)))
+        plain = "loss.value(y, target, weights)"
+        return with_rule(self, plain, run, pull, *canonical((y, target, weights)))
 
     def value(self, y: Any, target: Any, weights: Any = None) -> Any:
         """Return the value alone, as plain code: for forward mode and for derivatives of any order."""

@@ -1,7 +1,6 @@
 """What a loss's rule may return: a value and a gradient, or a value alone; and how weights meet them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,17 +42,6 @@ def rowwise_pull(who: object, rule: Rule, y: Any, target: Any, value: Any, weigh
     """Return the gradient by `y` of the rows' values, each times its weight, by autodiff."""
     _, pull = jax.vjp(lambda y: _value(who, rule(y, target), y), y)
     return pull(jnp.ones_like(value) if weights is None else weights)[0]
-
-
-@contextmanager
-def reverse_mode_alone(who: object, fix: str) -> Iterator[None]:
-    """Say what to call where JAX says that what is inside has no forward mode."""
-    try:
-        yield
-    except TypeError as error:
-        if "forward-mode" not in str(error):
-            raise
-        raise InputError(who, "reverse mode (jax.grad, jax.vjp)", "forward mode", fix) from error
 
 
 def _value(who: object, value: Any, y: Any) -> Any:
