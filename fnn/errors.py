@@ -1,6 +1,7 @@
 """Errors that say what was expected, what came, where in the network, and the call that would be right."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -122,13 +123,15 @@ def check_cotangent(who: object, dy: Any, shape: tuple[int, ...], dtype: Any) ->
     """Raise unless the cotangent `dy` has the shape and the dtype of its primal `y`."""
     if getattr(dy, "shape", None) != shape or dy.dtype != dtype:
         wanted = f"{np.dtype(dtype).name}[{','.join(map(str, shape))}]"
-        raise InputError(who, f"dy like y, {wanted}", describe(dy), "dy.reshape(y.shape).astype(y.dtype)")
+        fits = is_array(dy) and math.prod(dy.shape) == math.prod(shape)
+        fix = "dy.reshape(y.shape).astype(y.dtype)" if fits else "jnp.ones_like(y)"
+        raise InputError(who, f"dy like y, {wanted}", describe(dy), fix)
 
 
-def check_size(who: str, name: str, value: Any, least: int = 1) -> None:
-    """Raise unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(who, f"{name} to be an integer >= {least}", repr(value), f"{who}({name}={least})")
+def check_size(who: str, name: str, value: Any, fix: str) -> None:
+    """Raise unless `value` is an integer of at least one; `fix` is a call with one."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(who, f"{name} to be an integer >= 1", repr(value), fix)
 
 
 def check_range(who: object, index: Any, size: int, what: str, fix: str, below: str) -> None:

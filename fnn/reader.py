@@ -111,7 +111,7 @@ def as_reader(read: Read) -> Reader:
         return replace(read.func, rule=partial(read.func.rule, *read.args, **read.keywords))
     if not callable(read):
         raise InputError(
-            "backward", "a reader, a function of (factor, param)", describe(read), "read=fnn.gradient"
+            "backward", "a reader, a function of (factor, param)", describe(read), "fnn.gradient"
         )
 
     @wraps(read)

@@ -194,13 +194,15 @@ class Parallel(Composition):
         return Cuts(ends)
 
     def _join(self, outputs: list[Any]) -> Any:
-        first = outputs[0]
+        first, fix = outputs[0], "fnn.Parallel(fnn.Dense(j), fnn.Dense(j))"
         for output in outputs[1:]:
             if self.join == "sum":
-                check_same(self, first, output, "fnn.Dense(j) in every branch", "outputs alike")
+                check_same(self, first, output, fix, "outputs alike")
             elif output.shape[:-1] != first.shape[:-1] or output.dtype != first.dtype:
                 got = ", ".join(map(describe, outputs))
-                raise InputError(self, f"outputs like {describe(first)}", got, "fnn.Dense(j) in every branch")
+                raise InputError(
+                    self, f"outputs like {describe(first)}", got, "fnn.Parallel(fnn.Dense(j), fnn.Dense(j))"
+                )
         if self.join == "concatenate":
             return joined(outputs)
         total = first

@@ -213,7 +213,7 @@ class Loop(Composition):
 
     def _check_same(self, x: Any, y: Any) -> None:
         last = getattr(x, "shape", ())[-1:]
-        fix = f"a last layer of {last[0]} features" if last else "a layer that keeps shape"
+        fix = f"fnn.Dense({last[0]})" if last else "fnn.Serial()"
         check_same(f"Repeat(n={self.n})", x, y, fix)
 
 

@@ -37,8 +37,8 @@ class Repeat(Composition):
 
     def __post_init__(self):
         check_layers("Repeat", (self.layer,), "fnn.Repeat(fnn.Serial(a, b), n)")
-        check_size("Repeat", "n", self.n)
-        check_size("Repeat", "every", self.every)
+        check_size("Repeat", "n", self.n, "fnn.Repeat(layer, n)")
+        check_size("Repeat", "every", self.every, f"fnn.Repeat(layer, {self.n})")
         if self.n % self.every:
             wanted = f"every to divide n = {self.n}"
             raise InputError("Repeat", wanted, repr(self.every), f"fnn.Repeat(layer, {self.n})")

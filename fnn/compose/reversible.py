@@ -118,7 +118,7 @@ class Reversible(Composition):
             y, extras = run(layer, params[which], x, key_of(key, which))
         if y.shape != x.shape or y.dtype != x.dtype:
             wanted = f"{place[1:]}'s output like its input, {describe(x)}"
-            raise InputError(self, wanted, describe(y), f"a last layer of {x.shape[-1]} features")
+            raise InputError(self, wanted, describe(y), f"fnn.Dense({x.shape[-1]})")
         return placed_like(y, x), extras
 
     def _halves(self, x: Any) -> list[Any]:

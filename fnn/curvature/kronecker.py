@@ -79,10 +79,8 @@ def kronecker_factors(
     check_fisher("kronecker_factors", loss, fisher)
     if loss.reduction == "none" or tokens not in ("expand", "reduce") or bias not in ("separate", "joint"):
         wanted = 'a reduction to a number, tokens "expand" or "reduce", bias "separate" or "joint"'
-        got, fix = (
-            f"{loss!r}, {tokens!r}, {bias!r}",
-            'fnn.curvature.kronecker_factors(net, loss, tokens="expand")',
-        )
+        got = f"{loss!r}, {tokens!r}, {bias!r}"
+        fix = 'fnn.curvature.kronecker_factors(net, loss.with_reduction("mean"))'
         raise InputError("kronecker_factors", wanted, got, fix)
     read = _reader(tokens == "reduce", bias == "joint", first=fisher == "empirical")
 

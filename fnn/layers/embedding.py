@@ -55,8 +55,8 @@ class Embedding(Leaf):
     equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
     def __post_init__(self):
-        check_size("Embedding", "vocabulary", self.vocabulary)
-        check_size("Embedding", "features", self.features)
+        check_size("Embedding", "vocabulary", self.vocabulary, "fnn.Embedding(V, k)")
+        check_size("Embedding", "features", self.features, "fnn.Embedding(V, k)")
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Draw the table in float32."""

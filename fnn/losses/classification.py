@@ -100,7 +100,7 @@ def _labels(rule: Callable[..., Any], y: Logits, target: Any) -> Logits:
     target = as_index(target)
     counted = f"((target >= 0) & (target < {k})).astype(y.dtype)"
     below = f"loss(y, jnp.clip(target, 0, {k - 1}), {counted})"
-    check_range(name, target, k, "labels", "fnn.Dense({least}) as the last layer", below)
+    check_range(name, target, k, "labels", "fnn.Dense({least})", below)
     valid = (target >= 0) & (target < k)
     return jnp.where(valid[..., None], jax.nn.one_hot(target, k, dtype=y.dtype), jnp.nan)
 

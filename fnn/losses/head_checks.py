@@ -25,10 +25,10 @@ Params = dict[str, Array]
 def check_head(head: Any) -> None:
     """Raise InputError where an option of the head is out of its range."""
     who = "LinearCrossEntropy"
-    check_size(who, "vocabulary", head.vocabulary)
+    check_size(who, "vocabulary", head.vocabulary, "fnn.LinearCrossEntropy(V)")
     if head.chunk is not None:
-        check_size(who, "chunk", head.chunk)
-    check_reduction(who, head.reduction)
+        check_size(who, "chunk", head.chunk, "fnn.LinearCrossEntropy(V, chunk=128)")
+    check_reduction(who, head.reduction, 'fnn.LinearCrossEntropy(V, reduction="mean")')
     if not 0 <= head.label_smoothing < 1:
         fix = "fnn.LinearCrossEntropy(V, label_smoothing=0.1)"
         raise InputError(who, "0 <= label_smoothing < 1", repr(head.label_smoothing), fix)

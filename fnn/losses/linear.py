@@ -108,7 +108,7 @@ class LinearCrossEntropy(Objective):
     def __call__(self, params: Params, x: In, target: Labels, weights: Any = None) -> Any:
         """Return the value, () or, for "none", (...), in one product; `jax.grad` goes through our rule.
 
-        Reverse mode only: for `jax.jvp`, `jax.jacfwd`, `jax.linearize` or jet call `head.value`.
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `head.value`.
         """
         return called(self, params, x, target, weights)
 

@@ -59,7 +59,9 @@ class Loss(Objective):
     couples_examples: bool | None = None
 
     def __post_init__(self):
-        check_reduction(self._name(), self.reduction)
+        own = self.rule.__module__.startswith("fnn.losses.")
+        fix = f'fnn.losses.{self._name()}(reduction="mean")' if own else 'fnn.Loss(rule, reduction="mean")'
+        check_reduction(self._name(), self.reduction, fix)
 
     def __repr__(self) -> str:
         options = (*self.options, *(() if self.reduction == "mean" else (("reduction", self.reduction),)))
@@ -82,7 +84,7 @@ class Loss(Objective):
     def __call__(self, y: Any, target: Any, weights: Any = None) -> Any:
         """Return the value, () or, for "none", (...); `jax.grad` goes through our rule.
 
-        Reverse mode only: for `jax.jvp`, `jax.jacfwd`, `jax.linearize` or jet call `loss.value`.
+        Reverse mode only: for `jax.jvp`, `jax.jacfwd` or `jax.linearize` call `loss.value`.
         """
 
         def run(y: Any, target: Any, weights: Any) -> tuple[Any, Any]:
@@ -189,14 +191,14 @@ def like(rule: Rule, y: Logits, target: Any) -> Logits:
 def check_outputs(name: str, y: Any) -> None:
     """Raise unless a row has outputs."""
     if y.shape[-1] == 0:
-        raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1) as the last layer")
+        raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1)")
 
 
-def check_reduction(who: str, reduction: Any) -> None:
-    """Raise unless `reduction` is a known one."""
+def check_reduction(who: str, reduction: Any, fix: str) -> None:
+    """Raise unless `reduction` is a known one; `fix` is a call with one."""
     if reduction not in get_args(Reduction):
         wanted = f"reduction to be one of {get_args(Reduction)}"
-        raise InputError(who, wanted, repr(reduction), f'fnn.{who}(reduction="mean")')
+        raise InputError(who, wanted, repr(reduction), fix)
 
 
 def _narrowed(dy: Any, y: Any) -> Any:

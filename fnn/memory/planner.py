@@ -46,7 +46,7 @@ def fit(net: Layer, x: Any, budget: int) -> Layer:
     Raises:
         InputError: where no plan fits; the message says how many bytes the smallest plan needs.
     """
-    check_size("fnn.memory.fit", "budget", budget)
+    check_size("fit", "budget", budget, "fnn.memory.fit(net, x, 2**30)")
     found = plans(net, x)
     fitting = [plan for plan in found if plan.peak <= budget]
     if not fitting:

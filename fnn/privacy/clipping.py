@@ -151,7 +151,9 @@ def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tu
     n = jax.tree.leaves(data)[0].shape[0]
     if size < 1 or n % size:
         wanted = f"a microbatch that divides the {n} examples"
-        raise InputError("clipped_gradient", wanted, repr(size), "mask out the examples that pad the batch")
+        largest = max((part for part in range(1, max(size, 1)) if n % part == 0), default=1)
+        fix = f"fnn.privacy.clipped_gradient(net, loss, norm, microbatch={largest})"
+        raise InputError("clipped_gradient", wanted, repr(size), fix)
     shards = gcd(size, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
     parts = jax.tree.map(lambda leaf: cut_up(leaf, n // size, shards), data)
     keys = None if key is None else jax.random.split(key, n // size)
