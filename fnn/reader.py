@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, index_inside
 from fnn.chunks import over_chunks
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total
@@ -119,7 +119,7 @@ def as_reader(read: Read) -> Reader:
         reading = read(factor, param, *leaves)
         if reading is None:
             got = f"None for {type(factor).__name__}"
-            fix = f"case fnn.factors.{type(factor).__name__}(...): ..."
+            fix = f"case fnn.factors.{type(factor).__name__}(): ..."
             raise InputError("read", "a reading of every form of factor", got, fix)
         return reading
 
@@ -213,8 +213,7 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
     """Return zeros like the table `param`, in the dtype of `dz`, with `dz` added into the rows of `index`."""
 
     def add(index: Any, dz: Any) -> Any:
-        safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
-        return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
+        return jnp.zeros(param.shape, dz.dtype).at[index_inside(index, param.shape[0])].add(dz, mode="drop")
 
     return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.compose.ordering import with_dependency
+from fnn.contract import check_factors
 from fnn.factors import Factor, is_factor
 from fnn.reader import Joins
 from fnn.sharding import zeros_like

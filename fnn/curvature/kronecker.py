@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import accumulator, canonical, index_inside, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -188,7 +188,7 @@ def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) ->
             return Kronecker(inputs / jnp.where(trace == 0, 1, trace), outputs)
         case Rows(index, dz):
             inside = (index >= 0) & (index < param.shape[0])
-            safe = jnp.where(inside, index, param.shape[0])
+            safe = index_inside(index, param.shape[0])
 
             def count(safe: Any) -> Any:
                 return jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")

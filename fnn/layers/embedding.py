@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import as_index
+from fnn.arrays import as_index, index_inside
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -74,7 +74,7 @@ class Embedding(Leaf):
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
         x, table = as_index(x), params["embedding"]
-        safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
+        safe = index_inside(x, self.vocabulary)
         take = partial(jnp.take, axis=0, mode="fill", fill_value=jnp.nan)
         rows = on_mesh(take, sharding_along(*((x, i) for i in range(x.ndim)), (table, 1)), table, safe)
         return rows.astype(self.dtype or rows.dtype)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator
 from fnn.core import Layer, forward, pull
-from fnn.errors import InputError, describe
+from fnn.errors import InputError
 from fnn.factors import Factor, Form, Outer, Rows
 from fnn.losses.head_checks import checked
 from fnn.losses.paths import at_path, with_path
@@ -35,7 +35,7 @@ def both_uses(reader: Reader, of_net: Any, of_head: Any, table: Any, leaves: tup
         return jax.tree.map(jnp.add, reader(of_net, table, *leaves), of_head)
     if not isinstance(of_net.form(), Rows | Outer):
         wanted = "the table's other use to be that of an fnn.Embedding"
-        raise InputError("tied", wanted, describe(of_net), "fnn.Embedding(V, k)")
+        raise InputError("tied", wanted, f"a {type(of_net).__name__}", "fnn.Embedding(V, k)")
     joint = replace(of_head, make=Joint(of_head.make, table.shape[0]), rows=(of_head.rows, of_net))
     return reader(joint, table, *leaves)
 

@@ -109,6 +109,7 @@ ROWS = {
     "integers": Row(lambda: built(fnn.relu, X.astype(int)), into(fnn.relu), {"x": X.astype(int)}),
     "no integers": Row(lambda: built(Embedding(3, 2)), into(Embedding(3, 2)), {"x": X}),
     "no axis": Row(lambda: built(Dense(3), X[0, 0]), into(Dense(3)), {"x": X[0, 0]}),
+    "no axis for params": Row(lambda: fnn.forward(Dense(3), OF_FIVE, X[0, 0]), into(Dense(3)), {"x": X[0, 0]}),
     "no axis to norm": Row(lambda: built(fnn.LayerNorm(), X[0, 0]), into(fnn.LayerNorm()), {"x": X[0, 0]}),
     "no axis to scale": Row(lambda: built(fnn.Scale(), X[0, 0]), into(fnn.Scale()), {"x": X[0, 0]}),
     "no inputs": Row(lambda: built(Dense(3), X[:, :0]), into(Dense(3))),
