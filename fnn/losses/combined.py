@@ -5,30 +5,21 @@ targets that are dicts with these entries. A head may be among the losses: its p
 the sum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fnn.arrays import accumulator, zero_cotangents
+from fnn.core import Layer
 from fnn.errors import InputError, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, as_objective
-from fnn.losses.paths import with_path
+from fnn.losses.terms import Key, Root, Sample, Term, added_values, entry, gathered
+from fnn.losses.tied import through_tied
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
-
-Key = int | str
-
-
-@dataclass(frozen=True)
-class Term:
-    """One loss of a sum: its weight, and the keys that lead to its entry of outputs and targets."""
-
-    loss: Objective
-    weight: float = 1.0
-    path: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,16 +44,17 @@ class Combined(Objective):
             raise InputError(
                 "+", "losses reduced alike", repr(self), f"loss.with_reduction({losses[0].reduction!r})"
             )
-        if len(losses) > 1 and any(loss.reads_net for loss in losses):
-            got = f"{self!r}, one with a tied weight"
-            raise InputError("+", "heads with weights of their own", got, "fnn.LinearCrossEntropy(V)")
+        if sum(loss.reads_net for loss in losses) > 1:
+            got = f"{self!r}, with several tied weights"
+            raise InputError("+", "one head with a tied weight", got, "fnn.LinearCrossEntropy(V)")
         coupled = [loss.couples_examples for loss in losses]
         known = all(loss.likelihood for loss in losses) and all(term.weight >= 0 for term in self.terms)
         vars(self).update(
             reduction=losses[0].reduction,
             has_params=any(loss.has_params for loss in losses),
+            reads_net=any(loss.reads_net for loss in losses),
             couples_examples=True if True in coupled else None if None in coupled else False,
-            likelihood=Likelihood(_Root(self.terms), _Sample(self.terms)) if known else None,
+            likelihood=Likelihood(Root(self.terms), Sample(self.terms)) if known else None,
         )
 
     def __repr__(self) -> str:
@@ -102,18 +94,48 @@ class Combined(Objective):
         self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, Any]:
         """Run every loss on its entry, and add up the values and the gradients by `y`."""
-        values, dys, readings = [], [], []
+        found = [self._pull_one(i, params, y, target, weights, read, scale) for i in range(len(self.terms))]
+        return self._joined(y, found)
+
+    def through(
+        self,
+        net: Layer,
+        params: Any,
+        x: Any,
+        target: Any,
+        key: Any,
+        weights: Any,
+        read: Reading,
+        scale: Any = None,
+    ) -> tuple[Any, Any]:
+        """Run network and losses, a head with a tied weight among them too."""
         for i, term in enumerate(self.terms):
-            by = _product(term.weight, scale)
-            value, dy, own = term.loss.pull(
-                self._own(params, i), *self._entries(term, y, target, weights),
-                read.mapped(lambda tree, i=i: self._own(tree, i)), by,
-            )  # fmt: skip
-            values.append(value if term.weight == 1 else term.weight * value)
-            dys.append(dy)
-            readings += [own] if term.loss.has_params else []
-        of_loss = () if not readings else readings[0] if len(readings) == 1 else tuple(readings)
-        return _summed(values), _gathered(self.terms, dys, y), of_loss
+            if term.loss.reads_net:
+                end = partial(_Ending, self, i, params, target, weights, read, scale)
+                by = _product(term.weight, scale)
+                return through_tied(term.loss, end, net, params, x, target, key, weights, read, by)
+        return super().through(net, params, x, target, key, weights, read, scale)
+
+    def _pull_one(
+        self, i: int, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return the value of loss `i`, without its weight, its gradient, and its readings."""
+        term = self.terms[i]
+        own = read.mapped(lambda tree: self._own(tree, i))
+        entries = self._entries(term, y, target, weights)
+        return term.loss.pull(self._own(params, i), *entries, own, _product(term.weight, scale))
+
+    def _joined(self, y: Any, found: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
+        """Add up what `_pull_one` found of all losses."""
+        values, dys, readings = zip(*found, strict=True)
+        weights = [term.weight for term in self.terms]
+        values = [value if w == 1 else w * value for value, w in zip(values, weights, strict=True)]
+        return added_values(values), gathered(self.terms, list(dys), y), self._of_losses(list(readings))
+
+    def _of_losses(self, readings: list[Any]) -> Any:
+        """Return the readings of all losses in the structure of their params."""
+        own = [r for r, term in zip(readings, self.terms, strict=True) if term.loss.has_params]
+        return () if not own else own[0] if len(own) == 1 else tuple(own)
 
     def value(self, *args: Any) -> Any:
         """Return the value alone, as plain code: arguments as for a call."""
@@ -137,7 +159,7 @@ class Combined(Objective):
             run: Any = {"value": term.loss.value, "__call__": term.loss}[how]
             value = run(*own, *self._entries(term, y, target, weights))
             values.append(value if term.weight == 1 else term.weight * value)
-        return _summed(values)
+        return added_values(values)
 
     def _arguments(self, args: Any) -> tuple[Any, Any, Any, Any]:
         params, (y, target, *weights) = (args[0], args[1:]) if self.has_params else ((), args)
@@ -153,41 +175,6 @@ class Combined(Objective):
     def _entries(self, term: Term, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
         shared = weights is None or isinstance(weights, (jax.Array, np.ndarray))
         return entry(y, term), entry(target, term), weights if shared else entry(weights, term)
-
-
-@dataclass(frozen=True)
-class _Root:
-    """The columns of all losses' roots: their squares add up to the weighted sum of the Hessians."""
-
-    terms: tuple[Term, ...]
-
-    def __call__(self, y: Any, target: Any) -> Any:
-        columns = []
-        for term in self.terms:
-            known: Any = term.loss.likelihood
-            root = known.root(entry(y, term), entry(target, term))
-            columns.append(jax.tree.map(lambda r, w=term.weight: w**0.5 * r, root))
-        count = [jax.tree.leaves(root)[0].shape[0] for root in columns]
-        parts = []
-        for term, root, c in zip(self.terms, columns, count, strict=True):
-            zeros = jax.tree.map(lambda leaf, c=c: jnp.zeros((c, *leaf.shape), leaf.dtype), y)
-            parts.append(with_path(zeros, term.path, root))
-        return jax.tree.map(lambda *roots: jnp.concatenate(roots), *parts)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The sum of all losses' draws: those are independent, and their means are zero."""
-
-    terms: tuple[Term, ...]
-
-    def __call__(self, key: Any, y: Any, target: Any) -> Any:
-        draws = []
-        for term, own in zip(self.terms, jax.random.split(key, len(self.terms)), strict=True):
-            known: Any = term.loss.likelihood
-            draw = known.sample(own, entry(y, term), entry(target, term))
-            draws.append(jax.tree.map(lambda d, w=term.weight: w**0.5 * d, draw))
-        return _gathered(self.terms, draws, y)
 
 
 def summed(a: Objective, b: Any) -> Combined:
@@ -208,17 +195,6 @@ def picked(loss: Objective, key: Key) -> Combined:
     return Combined(tuple(replace(t, path=(key, *t.path)) for t in _terms(loss)))
 
 
-def entry(tree: Any, term: Term) -> Any:
-    """Return a term's entry of outputs, targets or weights. Raises InputError where there is none."""
-    for key in term.path:
-        try:
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
-            wanted = f"a dict or tuple with the entry {key!r}"
-            raise InputError(term.loss, wanted, describe(tree), f"{{{key!r}: y}}") from None
-    return tree
-
-
 def _terms(loss: Objective) -> tuple[Term, ...]:
     return loss.terms if isinstance(loss, Combined) else (Term(loss),)
 
@@ -229,22 +205,41 @@ def _product(weight: float, scale: Any) -> Any:
     return weight * scale
 
 
-def _summed(values: list[Any]) -> Any:
-    """Add up values, row by row where there are as many rows, and else example by example."""
-    if len({value.shape for value in values}) > 1:
-        values = [value.sum(tuple(range(1, value.ndim))) for value in values]
-    with jax.numpy_dtype_promotion("standard"):
-        return sum(values[1:], values[0])
+@dataclass(frozen=True)
+class _Ending:
+    """How a head with a tied weight, number `i` of a sum, ends a network with outputs `y`."""
 
+    loss: Combined
+    i: int
+    params: Any
+    target: Any
+    weights: Any
+    read: Reading
+    scale: Any
+    y: Any
 
-def _gathered(terms: tuple[Term, ...], dys: list[Any], y: Any) -> Any:
-    """Add up the gradients of all terms, each in its place."""
-    total = zero_cotangents(y)
-    for term, dy in zip(terms, dys, strict=True):
-        total = with_path(total, term.path, jax.tree.map(_plus, entry(total, term), dy))
-    return total
+    def split(self, tree: Any) -> tuple[Any, Any]:
+        """Return the network's and the head's own part."""
+        of_net, of_losses = self.loss.split(tree)
+        return of_net, self.loss._own(of_losses, self.i)
 
+    def entries(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+        """Return those of the head."""
+        return self.loss._entries(self.loss.terms[self.i], y, target, weights)
 
-def _plus(a: Any, b: Any) -> Any:
-    wide = accumulator(a.dtype)
-    return (a.astype(wide) + b.astype(wide)).astype(a.dtype)
+    def ended(self, value: Any, dy: Any) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+        """Run the other losses, and add up."""
+        loss, own = self.loss, self.loss.split(self.params)[1]
+        of_losses = self.read.mapped(lambda tree: loss.split(tree)[1])
+        found = [
+            (value, dy, ()) if i == self.i else
+            loss._pull_one(i, own, self.y, self.target, self.weights, of_losses, self.scale)
+            for i in range(len(loss.terms))
+        ]  # fmt: skip
+        value, dy, _ = loss._joined(self.y, found)
+
+        def merge(of_net: Any, of_head: Any) -> Any:
+            readings = [of_head if i == self.i else r for i, (_, _, r) in enumerate(found)]
+            return loss.merge(of_net, loss._of_losses(readings))
+
+        return value, dy, merge

@@ -22,7 +22,7 @@ from fnn.losses.objective import Objective, Reduction
 from fnn.losses.paths import Path
 from fnn.losses.pieces import read_pieces
 from fnn.losses.rows import Counting, flat, unflat
-from fnn.losses.tied import through_tied
+from fnn.losses.tied import Alone, through_tied
 from fnn.losses.walk import Batch, Piece, flat_readers, walk
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
@@ -183,7 +183,7 @@ class LinearCrossEntropy(Objective):
         """Run network and head; a tied table's readings, those of both uses, stand in the table's place."""
         if not self.tied:
             return super().through(net, params, x, target, key, weights, read, scale)
-        return through_tied(self, net, params, x, target, key, weights, read, scale)
+        return through_tied(self, lambda _: Alone(self), net, params, x, target, key, weights, read, scale)
 
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows: all of them alike, (n, k), where `by_row`; else examples (n, ..., k)."""

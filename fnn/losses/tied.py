@@ -5,8 +5,9 @@ rows of both uses, made chunk by chunk: from logits made again, the embedding's 
 rows, at twice the flops and the room of an untied weight.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -75,25 +76,74 @@ class Joint:
         return form.x, form.dz
 
 
+class End(Protocol):
+    """How a head ends a network: alone, or in a sum of losses."""
+
+    def split(self, tree: Any) -> tuple[Any, Any]:
+        """Return the network's and the head's own part of params, or of a tree that begins like them."""
+        ...
+
+    def entries(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+        """Return the head's outputs, targets and weights."""
+        ...
+
+    def ended(self, value: Any, dy: Any) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+        """Return the value and the gradient by all outputs, and what merges the readings of net and head."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A head that is the only loss."""
+
+    head: Any
+
+    def split(self, tree: Any) -> tuple[Any, Any]:
+        """Take the pair apart."""
+        return self.head.split(tree)
+
+    def entries(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+        """Return all."""
+        return y, target, weights
+
+    def ended(self, value: Any, dy: Any) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
+        """Return what the head gives."""
+        return value, dy, self.head.merge
+
+
 def through_tied(
-    head: Any, net: Layer, params: Any, x: Any, target: Any, key: Any, weights: Any, read: Reading, scale: Any
+    head: Any,
+    end: Callable[[Any], End],
+    net: Layer,
+    params: Any,
+    x: Any,
+    target: Any,
+    key: Any,
+    weights: Any,
+    read: Reading,
+    scale: Any,
 ) -> tuple[Any, Any]:
-    """Run a network and a head that is tied to it: return the value and the readings of all params."""
-    of_net, own = head.split(params)
+    """Run a network and a head that is tied to it: return the value and the readings of all params.
+
+    `end(y)` says how the head ends the network, whose outputs are `y`.
+    """
+    of_net, own = end(None).split(params)
     table = at_path(of_net, head.tied, head)
-    y, residuals = forward(net, of_net, x, key)
+    outputs, residuals = forward(net, of_net, x, key)
+    ending = end(outputs)
     own = own | {head.weight: table}
-    own, y, target, weights = checked(head, own, y, target, weights)
-    of_table = read.mapped(lambda tree: at_path(head.split(tree)[0], head.tied, head))
-    of_head = read.mapped(lambda tree: head.split(tree)[1])
+    own, y, target, weights = checked(head, own, *ending.entries(outputs, target, weights))
+    of_table = read.mapped(lambda tree: at_path(ending.split(tree)[0], head.tied, head))
+    of_head = read.mapped(lambda tree: ending.split(tree)[1])
     marks = with_path(jax.tree.map(lambda _: None, of_net), head.tied, jnp.zeros(()))
-    held = read.mapped(lambda tree: head.split(tree)[0]).holding(marks)
+    held = read.mapped(lambda tree: ending.split(tree)[0]).holding(marks)
     if read.joins == "gradient":
         value, (grads, dy) = head.value_and_grad(own, y, target, weights, scale)
+        value, dy, merge = ending.ended(value, dy)
         readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
         use = at_path(readings, head.tied, head)
         whole = of_table(gradient(use, table) + grads.pop(head.weight), head)
-        return value, (with_path(readings, head.tied, whole), of_head(grads, head))
+        return value, merge(with_path(readings, head.tied, whole), of_head(grads, head))
     assert isinstance(read, Stacked) and isinstance(of_table, Stacked) and isinstance(of_head, Stacked)
     readers, together = flat_readers(read.reader)
     pieces, later = [], []
@@ -107,6 +157,7 @@ def through_tied(
         pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
     coefficients = head.coefficients(y, target, weights, scale)
     value, dy, found = read_pieces(head, own, y, target, weights, coefficients, pieces)
+    value, dy, merge = ending.ended(value, dy)
     readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
     use, whole = at_path(readings, head.tied, head), []
     for reader, is_later in zip(readers, later, strict=True):
@@ -114,4 +165,4 @@ def through_tied(
         whole.append(both_uses(reader, use, part, table, of_table.trees[1:]))
     split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
     rest = {name: together(own) for name, own in zip(others, split, strict=True)}
-    return value, (with_path(readings, head.tied, together(whole)), rest)
+    return value, merge(with_path(readings, head.tied, together(whole)), rest)
