@@ -154,6 +154,7 @@ ROWS = {
     # Privacy and attribution.
     "no norm": Row(lambda: privacy.clipped_gradient(NET, LOSS, 0), gradient, KNOWN),
     "per": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, per="param"), gradient, KNOWN | {"norm": 1.0}),
+    "a scale": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, scale=0), lambda clipped: clipped, KNOWN | {"norm": 1.0, "target": LABEL}),
     "a mask": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, jnp.ones(3, bool)), lambda mask: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, mask)),
     "a microbatch": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, microbatch=3)(PARAMS, X, LABEL), gradient, KNOWN | {"norm": 1.0}),
     "a microbatch below zero": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, microbatch=-2)(PARAMS, X, LABEL), gradient, KNOWN | {"norm": 1.0}),
