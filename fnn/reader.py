@@ -213,7 +213,8 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
     """Return zeros like the table `param`, in the dtype of `dz`, with `dz` added into the rows of `index`."""
 
     def add(index: Any, dz: Any) -> Any:
-        return jnp.zeros(param.shape, dz.dtype).at[index_inside(index, param.shape[0])].add(dz, mode="drop")
+        safe = index_inside(index, param.shape[0])
+        return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
 
     return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 

@@ -1,5 +1,7 @@
 """Forward mode: through `fnn.output` and `value`, and refused with that call by `apply` and called losses."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,7 @@ def test_forward_mode_is_refused_by_a_call_that_works(name):
 
 
 def test_the_coefficients_of_jet_are_the_derivatives_along_a_line():
-    _, plain = CALLED["apply"][0], CALLED["apply"][2]
+    plain = CALLED["apply"][2]
     y, (first, second) = jet.jet(plain, (X,), ((V, jnp.zeros_like(V)),))
     along = lambda t: plain(X + t * V)  # noqa: E731
     slope = jax.jacfwd(along)
@@ -95,7 +97,8 @@ def test_forward_mode_of_the_output_agrees_with_our_backward(case):
     def run():
         y, residuals = fnn.forward(drawn.net, drawn.params, x, drawn.key)
         grads, dx = fnn.backward(drawn.net, drawn.params, residuals, drawn.dy)
-        args, along = ((drawn.params, x), (params, floats(x))) if moved else ((drawn.params,), (params,))
+        args: Any = (drawn.params, x) if moved else (drawn.params,)
+        along: Any = (params, floats(x)) if moved else (params,)
         f = output if moved else lambda p: output(p, x)
         by_linearize = jax.linearize(f, *args)[1](*along)
         wanted = inner(along[0], grads) + (inner(along[1], dx) if moved else 0)

@@ -1,5 +1,7 @@
 """Wrong calls of layers and compositions."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 import fnn
@@ -26,32 +28,32 @@ PAIR = (X, X[:, :3])
 I = jnp.array([-1, 2])  # noqa: E741
 
 
-def built(layer, x=X):
+def built(layer, x: Any = X):
     """Take a suggested layer for `x`."""
     return fnn.forward(layer, fnn.init(layer, KEY, x), x)
 
 
-def params_of(layer, x=X):
+def params_of(layer, x: Any = X):
     return fnn.init(layer, KEY, x)
 
 
-def into(layer, x=X):
+def into(layer):
     """Take a suggested input of a layer."""
     return lambda value: built(layer, value)
 
 
-def back(layer, dy, x=X):
+def back(layer, dy, x: Any = X):
     """Give the backward of a layer this `dy`."""
     params = params_of(layer, x)
     return fnn.backward(layer, params, fnn.forward(layer, params, x)[1], dy)
 
 
-def again(layer, x=X):
+def again(layer, x: Any = X):
     """Give a layer the suggested params."""
     return lambda params: fnn.forward(layer, params, x)
 
 
-def cotangent(layer, dy, x=X):
+def cotangent(layer, dy, x: Any = X):
     """The row of a wrong `dy`."""
     y = built(layer, x)[0]
     return Row(lambda: back(layer, dy, x), lambda dy: back(layer, dy, x), {"y": y, "dy": dy})

@@ -10,6 +10,8 @@ import optax
 
 import fnn
 from fnn import Dense, curvature, memory, privacy, readers, train
+from fnn.memory.storing import Stored
+from fnn.readers.seeding import by_example
 from tests.contract.batch_norm import BatchNorm
 from tests.suggestions.row import KEY, Row, X
 
@@ -122,7 +124,7 @@ ROWS = {
     "other examples": Row(lambda: readers.tangent_kernel(NET)(PARAMS, X, X[:, :2]), lambda x: readers.tangent_kernel(NET)(PARAMS, X, x), {"x": X, "m": 2}),
     "no params to sum over": Row(lambda: readers.sum_over_params(()), lambda layer: over(layer)),
     "no params to unzip": Row(lambda: readers.unzip((), ()), lambda layer: over(layer)),
-    "losses of no example": Row(lambda: readers.seeding.by_example(jnp.float32(1)), lambda x: x, {"x": X[0]}),
+    "losses of no example": Row(lambda: by_example(jnp.float32(1)), lambda x: x, {"x": X[0]}),
     # Curvature.
     "a fisher": Row(lambda: curvature.ggn_diagonal(NET, LOSS, "observed"), lambda run: run(PARAMS, X, LABEL), KNOWN),
     "a loss without a likelihood": Row(lambda: curvature.kronecker_factors(NET, PLAIN), lambda run: run(PARAMS, X, LABEL), KNOWN),
@@ -176,7 +178,7 @@ ROWS = {
     "params of another net": Row(lambda: memory.report(NET, PARAMS[0], X), lambda params: memory.report(NET, params, X), KNOWN),
     "bits": Row(lambda: memory.Bits(3), lambda codec: memory.stored(NET, codec)),
     "a block": Row(lambda: memory.Bits(4, block=-8), lambda codec: memory.stored(NET, codec)),
-    "a composition to store": Row(lambda: memory.storing.Stored(NET, memory.Rounded()), lambda net: net, KNOWN | {"codec": memory.Rounded()}),
+    "a composition to store": Row(lambda: Stored(NET, memory.Rounded()), lambda net: net, KNOWN | {"codec": memory.Rounded()}),
     "second derivatives of bits": Row(
         lambda: curvature.hessian_product(memory.stored(NET, memory.Bits(8)), LOSS)(PARAMS, X, LABEL, ZEROS),
         lambda codec: curvature.hessian_product(memory.stored(NET, codec), LOSS)(PARAMS, X, LABEL, ZEROS),
