@@ -10,6 +10,7 @@ A network is any `fnn.Layer`: an `fnn.Leaf`, such as `fnn.Dense`, or an `fnn.Com
 >>> grads["bias"], isinstance(residuals, fnn.Residuals)
 (Array([2., 2., 2.], dtype=float32), True)
 >>> dx = jax.grad(lambda x: fnn.apply(net, params, x).sum())(x)
+>>> dy_by_dx = jax.jacfwd(lambda x: fnn.output(net, params, x))(x)
 >>> isinstance(net, fnn.Composition), isinstance(net.layer, fnn.Leaf)
 (True, True)
 >>> [part] = net.parts(params, x)
@@ -63,6 +64,7 @@ from fnn.core import apply as apply
 from fnn.core import backward as backward
 from fnn.core import forward as forward
 from fnn.core import init as init
+from fnn.core import output as output
 from fnn.describe.explain import explain as explain
 from fnn.describe.summary import summary as summary
 from fnn.errors import InputError as InputError

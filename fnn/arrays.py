@@ -97,6 +97,19 @@ def as_index(index: Any) -> Any:
     return jnp.minimum(index, largest).astype(wide)
 
 
+def index_inside(index: Any, size: int) -> Any:
+    """Return an index with `size` in the place of what is not in 0 .. size - 1.
+
+    A lookup drops or fills that. Left as they are, negative numbers count from the end, and JAX narrows those
+    of 64 bits, so that 2^32 + 1 is 1.
+
+    Args:
+        index: the indices, (...) integers.
+        size: the size of what they look up.
+    """
+    return jnp.where((index >= 0) & (index < size), index, size)
+
+
 def accumulator(*dtypes: Any) -> Any:
     """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32."""
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for

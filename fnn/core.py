@@ -1,5 +1,6 @@
 """The contract of fnn on one page: what a layer is, and the functions that everything is made of.
 
+
     params = fnn.init(net, key, x);                          y, residuals = fnn.forward(net, params, x)
     grads, dx = fnn.backward(net, params, residuals, dy);    y = fnn.apply(net, params, x)
 
@@ -19,7 +20,8 @@ from jaxtyping import Array
 
 from fnn.arrays import PyTree, canonical, shapes_of
 from fnn.autodiff import with_rule
-from fnn.errors import InputError, check_key, check_noise, describe
+from fnn.contract import check_residuals, checked_pair, make, run, sides
+from fnn.errors import check_key, check_noise
 from fnn.factors import Factor
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
@@ -125,17 +127,12 @@ def pull(
 ) -> tuple[PyTree[Any], Any]:
     """Run `layer` of a composition backwards: return its readings, and `dx` with the sharding of `x`."""
     if isinstance(layer, Composition):
-        readings, dx = layer.backward(params, x, y, extras, dy, read)
+        readings, dx = checked_pair(layer, x, layer.backward(params, x, y, extras, dy, read))
     else:
         assert isinstance(layer, Leaf)
-        factors, dx = layer.backward(params, x, y, extras, dy)
+        factors, dx = checked_pair(layer, x, layer.backward(params, x, y, extras, dy))
         readings = read(factors, layer)
     return readings, dx if x is None else as_cotangent(dx, x)
-
-
-def sides(layer: Layer, x: Any, y: Any) -> tuple[Any, Any]:
-    """Return `x` and `y`, the two sides of `layer`, None for one that its backward does not read."""
-    return x if "input" in layer.needs else None, y if "output" in layer.needs else None
 
 
 class Residuals(NamedTuple):
@@ -152,18 +149,18 @@ def init(net: Layer, key: Array, x: Any) -> Params:
     Args: `key`, a random key; `x`, arrays or shapes (..., k). Returns: the params, float32 or wider.
     """
     check_key("init", key, "fnn.init(net, jax.random.key(0), x)")
-    return net.init(key, shapes_of("init", x))
+    return make(net, key, shapes_of("init", x))
 
 
 def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tuple[Any, Residuals]:
-    """Run `net`, any layer: a plain function, so `jax.jvp` and `jax.jacfwd` differentiate it, too.
+    """Run `net`, any layer, as plain code: `output` is the same without the residuals.
 
     Args: `params` from `init`; `x`, the input (..., k); `key`, a random key for dropout: no key, no noise.
     Returns: the output (..., j), and the residuals. Raises: InputError, with the place in the network.
     """
     check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
     params, x = canonical((params, x))
-    y, extras = net.forward(params, x, key)
+    y, extras = run(net, params, x, key)
     return y, Residuals(*sides(net, x, y), extras)
 
 
@@ -175,25 +172,28 @@ def backward(
     Args: `params`, `residuals`, those of `forward`; `dy`, the output's cotangent, of its shape and dtype;
     `read(factor, param, *leaves)`, called for each leaf of the params as soon as its factor exists (the
     default makes the gradient); `trees`, further trees that begin like the params and have the `leaves`.
-    Returns: the readings, in the structure of the params, and `dx`, like `x` (float0 for integers). Raises:
-    InputError where residuals or `dy` are not those of this network.
+    Returns: the readings, like the params, and `dx`, like `x` (float0 for integers). Raises: InputError.
     """
-    if not isinstance(residuals, Residuals):
-        fix = "fnn.backward(net, params, residuals, dy)"
-        raise InputError("backward", "residuals, as forward returns them", describe(residuals), fix)
+    check_residuals(residuals, Residuals)
     params, residuals, dy, trees = canonical((params, residuals, dy, trees))
     return pull(net, params, *residuals, dy, Stacked(as_reader(read), (params, *trees)))
+
+
+def output(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
+    """Run the network for its output alone, as plain code, for forward mode; arguments as for `forward`."""
+    return forward(net, params, x, key)[0]
 
 
 def apply(net: Layer, params: Params, x: Any, key: Array | None = None) -> Any:
     """Run `net` for its output alone; reverse mode, such as `jax.grad`, runs `backward`.
 
-    Args: `params`, `x`, `key` as for `forward`. For forward mode (`jax.jvp`, `jax.jacfwd`, jet) call
-    `fnn.forward(net, params, x, key)[0]`. Within `shard_map` cotangents are added up over unvarying axes.
+    Args: `params`, `x`, `key` as for `forward`. Reverse mode only: `fnn.output` has both. Within `shard_map`
+    cotangents are added up over unvarying axes.
     """
 
-    def run(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def ours(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
         y, residuals = forward(net, params, x, key)
         return y, (params, residuals)
 
-    return with_rule(run, lambda saved, dy: (*backward(net, *saved, dy), None), params, x, key)
+    plain = "fnn.output(net, params, x, key)"
+    return with_rule("apply", plain, ours, lambda kept, dy: (*backward(net, *kept, dy), None), params, x, key)

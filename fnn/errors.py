@@ -1,6 +1,7 @@
 """Errors that say what was expected, what came instead, where in the network, and a call that is right."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -199,23 +200,25 @@ def check_cotangent(who: object, dy: Any, shape: tuple[int, ...], dtype: Any) ->
     """
     if getattr(dy, "shape", None) != shape or dy.dtype != dtype:
         wanted = f"{np.dtype(dtype).name}[{','.join(map(str, shape))}]"
-        raise InputError(who, f"dy like y, {wanted}", describe(dy), "dy.reshape(y.shape).astype(y.dtype)")
+        fits = is_array(dy) and math.prod(dy.shape) == math.prod(shape)
+        fix = "dy.reshape(y.shape).astype(y.dtype)" if fits else "jnp.ones_like(y)"
+        raise InputError(who, f"dy like y, {wanted}", describe(dy), fix)
 
 
-def check_size(who: str, name: str, value: Any, least: int = 1) -> None:
-    """Check that a value is an integer of at least `least`.
+def check_size(who: str, name: str, value: Any, fix: str) -> None:
+    """Check that a value is an integer of at least one.
 
     Args:
         who: the layer or function that asks, for the error message.
         name: the name of the argument, for the error message.
         value: the value.
-        least: the least value that is right.
+        fix: a call with a right one, for the error message.
 
     Raises:
         InputError: where it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(who, f"{name} to be an integer >= {least}", repr(value), f"{who}({name}={least})")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(who, f"{name} to be an integer >= 1", repr(value), fix)
 
 
 def check_range(who: object, index: Any, size: int, what: str, fix: str, below: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from fnn.contract import run
 from fnn.core import Layer, Params
 
 
@@ -17,7 +18,7 @@ def product_flops(layer: Layer, params: Params, x: Any) -> int:
         params: its params or their shapes.
         x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`.
     """
-    return flops_of(jax.make_jaxpr(lambda params, x: layer.forward(params, x, None)[0])(params, x))
+    return flops_of(jax.make_jaxpr(lambda params, x: run(layer, params, x, None)[0])(params, x))
 
 
 def residual_flops(layer: Layer, params: Params, x: Any) -> int:
@@ -30,7 +31,7 @@ def residual_flops(layer: Layer, params: Params, x: Any) -> int:
     """
 
     def residuals(params: Params, x: Any) -> Any:
-        y, extras = layer.forward(params, x, None)
+        y, extras = run(layer, params, x, None)
         return extras, y if "output" in layer.needs else ()
 
     return needed_flops(residuals, params, x)

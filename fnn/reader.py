@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, index_inside
 from fnn.chunks import over_chunks
 from fnn.errors import InputError, describe
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total
@@ -116,7 +116,7 @@ def as_reader(read: Read) -> Reader:
         return replace(read.func, rule=partial(read.func.rule, *read.args, **read.keywords))
     if not callable(read):
         raise InputError(
-            "backward", "a reader, a function of (factor, param)", describe(read), "read=fnn.gradient"
+            "backward", "a reader, a function of (factor, param)", describe(read), "fnn.gradient"
         )
 
     @wraps(read)
@@ -124,7 +124,7 @@ def as_reader(read: Read) -> Reader:
         reading = read(factor, param, *leaves)
         if reading is None:
             got = f"None for {type(factor).__name__}"
-            fix = f"case fnn.factors.{type(factor).__name__}(...): ..."
+            fix = f"case fnn.factors.{type(factor).__name__}(): ..."
             raise InputError("read", "a reading of every form of factor", got, fix)
         return reading
 
@@ -229,7 +229,7 @@ def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
     """Return zeros like a table plus rows. Args: `index` and `dz`, as in `Rows`; `param`, the table."""
 
     def add(index: Any, dz: Any) -> Any:
-        safe = jnp.where(index < 0, param.shape[0], index)  # negative indices would wrap around
+        safe = index_inside(index, param.shape[0])
         return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
 
     return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)

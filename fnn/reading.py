@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array
 
-from fnn.errors import InputError, describe
+from fnn.contract import check_factors
 from fnn.factors import Factor, is_factor
 from fnn.reader import Joins, Reader, as_factors
 
@@ -162,14 +162,10 @@ class Stacked:
         """Read a tree of factors.
 
         Raises:
-            InputError: where its structure is not that of the params, or JAX does not know a factor's type.
+            InputError: where structure or shapes are not those of the params, or JAX does not know a factor's
+                type.
         """
-        params = self.trees[0]
-        if jax.tree.structure(factors, is_leaf=is_factor) != jax.tree.structure(params):
-            wanted = f"factors in the structure of its params, {describe(params)}"
-            got = str(jax.tree.map(lambda f: type(f).__name__, factors, is_leaf=is_factor))
-            raise InputError(who, wanted, got, '{"kernel": fnn.factors.Outer(x, dz)}')
-        check_registered(factors, who)
+        check_factors(factors, self.trees[0], who)
         return jax.tree.map(self.reader, factors, *self.trees, is_leaf=is_factor)
 
     def enter(self) -> tuple[None, tuple[Any, ...]]:
@@ -218,20 +214,3 @@ class AllUses:
     def finished(self, carried: None, stacked: Any) -> Any:
         """Return the stacked factors."""
         return stacked
-
-
-def check_registered(factors: Any, who: object) -> None:
-    """Raise unless all types of factors are registered as pytrees.
-
-    Args:
-        factors: a tree of factors.
-        who: the leaf that made them, for the error message.
-
-    Raises:
-        InputError: where JAX does not know a type.
-    """
-    for factor in jax.tree.leaves(factors, is_leaf=is_factor):
-        if isinstance(factor, Factor) and any(leaf is factor for leaf in jax.tree.leaves(factor)):
-            name = type(factor).__name__
-            fix = f"jax.tree_util.register_dataclass({name})"
-            raise InputError(who, "factors that are pytrees", f"a {name}, which JAX does not know", fix)

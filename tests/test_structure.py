@@ -13,6 +13,7 @@ RANKS = [
     ["arrays"],
     ["sharding"],
     ["autodiff", "factors"],
+    ["contract"],
     ["chunks"],
     ["readings"],
     ["reader"],

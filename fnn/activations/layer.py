@@ -57,7 +57,7 @@ class Activation(Leaf):
         check_floating(self, x)
         y = self._value(wide(x)).astype(x.dtype)
         if y.shape != x.shape:
-            raise InputError(self, f"an elementwise f, {describe(x)}", describe(y), "activation(jnp.sin)")
+            raise InputError(self, f"an elementwise f, {describe(x)}", describe(y), "fnn.activation(jnp.sin)")
         return y
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> tuple[()]:
@@ -223,7 +223,9 @@ def activation(
     tanh
     """
     if of not in ("input", "output"):
-        raise InputError("activation", 'of "input" or "output"', repr(of), 'activation(f, df, of="input")')
+        raise InputError(
+            "activation", 'of "input" or "output"', repr(of), 'fnn.activation(f, df, of="input")'
+        )
     if df is None and of == "output":
-        raise InputError("activation", "df, a function of y", "None", 'activation(f, df, of="output")')
+        raise InputError("activation", "df, a function of y", "None", 'fnn.activation(f, df, of="output")')
     return Activation(getattr(f, "__name__", repr(f)), f, df, of)

@@ -1,12 +1,14 @@
 """Layers side by side: a skip connection, and several branches of one input."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from fnn.compose.checks import check_layers, check_params, check_same, coupled, key_of
+from fnn.contract import make, run
 from fnn.core import Composition, Equations, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, describe
 from fnn.reading import Reading
@@ -56,15 +58,15 @@ class Skip(Composition):
     def init(self, key: Any, x: Any) -> Any:
         """Make the layer's params."""
         with at(".layer"):
-            params = self.layer.init(key, x)
-            y, _ = jax.eval_shape(self.layer.forward, params, x, None)
+            params = make(self.layer, key, x)
+            y, _ = jax.eval_shape(partial(run, self.layer), params, x, None)
         self._check(x, y)
         return params
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """y = x + f(x)"""
         with at(".layer"):
-            f, extras = self.layer.forward(params, x, key)
+            f, extras = run(self.layer, params, x, key)
         self._check(x, f)
         return jax.tree.map(jnp.add, x, placed_like(f, x)), (
             f if "output" in self.layer.needs else None,
@@ -148,7 +150,7 @@ class Parallel(Composition):
         params = []
         for i, layer in enumerate(self.layers):
             with at(f".layers[{i}]"):
-                params.append(layer.init(jax.random.fold_in(key, i), x))
+                params.append(make(layer, jax.random.fold_in(key, i), x))
         jax.eval_shape(self.forward, tuple(params), x, None)
         return tuple(params)
 
@@ -158,7 +160,7 @@ class Parallel(Composition):
         outputs, extras = [], []
         for i, layer in enumerate(self.layers):
             with at(f".layers[{i}]"):
-                output, extra = layer.forward(params[i], x, key_of(key, i))
+                output, extra = run(layer, params[i], x, key_of(key, i))
             outputs.append(output)
             extras.append(extra)
         return self._join(outputs), (self._kept(outputs), tuple(extras))
@@ -211,13 +213,15 @@ class Parallel(Composition):
         return Cuts(ends)
 
     def _join(self, outputs: list[Any]) -> Any:
-        first = outputs[0]
+        first, fix = outputs[0], "fnn.Parallel(fnn.Dense(j), fnn.Dense(j))"
         for output in outputs[1:]:
             if self.join == "sum":
-                check_same(self, first, output, "fnn.Dense(j) in every branch", "outputs alike")
+                check_same(self, first, output, fix, "outputs alike")
             elif output.shape[:-1] != first.shape[:-1] or output.dtype != first.dtype:
                 got = ", ".join(map(describe, outputs))
-                raise InputError(self, f"outputs like {describe(first)}", got, "fnn.Dense(j) in every branch")
+                raise InputError(
+                    self, f"outputs like {describe(first)}", got, "fnn.Parallel(fnn.Dense(j), fnn.Dense(j))"
+                )
         if self.join == "concatenate":
             return joined(outputs)
         total = first

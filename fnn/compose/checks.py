@@ -1,11 +1,13 @@
 """Checks of the arguments of compositions."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from fnn.arrays import same_shapes
+from fnn.contract import check_declared
 from fnn.core import Layer
 from fnn.errors import InputError, describe
 
@@ -26,12 +28,19 @@ def check_layers(who: str, layers: Sequence[Any], fix: str) -> None:
             if isinstance(layer, (list, tuple)):
                 fix = "fnn.Serial(*layers)"
             elif isinstance(layer, type):
-                fix = f"{layer.__name__}(...)"
+                fix = f"fnn.{layer.__name__}({', '.join(_asked(layer))})"
             elif callable(layer):
                 fix = "fnn.activation(f)"
             raise InputError(who, "layers, which derive from fnn.Leaf or fnn.Composition", repr(layer), fix)
+        check_declared(layer)
     if not layers:
         raise InputError(who, "one or more layers", "none", fix)
+
+
+def _asked(layer: type) -> list[str]:
+    """Return the names of the fields of a layer's class that have no default."""
+    fields = dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ()
+    return [f.name for f in fields if f.init and f.default is f.default_factory is dataclasses.MISSING]
 
 
 def check_same(

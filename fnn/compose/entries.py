@@ -9,6 +9,7 @@ import jax
 
 from fnn.compose.checks import check_layers, coupled
 from fnn.compose.names import Name, check_shares, gathered, named, own_key, place_of, quoted, share
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import InputError, at, describe
 from fnn.reading import Reading
@@ -75,7 +76,7 @@ class ByName(Composition):
         made = {}
         for name, layer in zip(self.names, self.layers, strict=True):
             with at(place_of(name)):
-                made[name] = layer.init(own_key(key, name), self.input_of(x, name))
+                made[name] = make(layer, own_key(key, name), self.input_of(x, name))
         return gathered(made)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -86,7 +87,7 @@ class ByName(Composition):
         for name, layer in zip(self.names, self.layers, strict=True):
             with at(place_of(name)):
                 own = self.input_of(x, name)
-                output, extra = layer.forward(share(params, name), own, own_key(key, name))
+                output, extra = run(layer, share(params, name), own, own_key(key, name))
             outputs.append(output)
             extras.append(extra)
         return _like(self.names, outputs), tuple(extras)

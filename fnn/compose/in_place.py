@@ -18,9 +18,9 @@ from jax import lax
 from jaxtyping import Array
 
 from fnn.compose.ordering import with_dependency
+from fnn.contract import check_factors
 from fnn.factors import Factor, is_factor
 from fnn.reader import Joins
-from fnn.reading import check_registered
 from fnn.sharding import zeros_like
 
 Place = tuple[Any, ...]  # an index for each stacked axis
@@ -89,7 +89,7 @@ class InPlace:
 
     def __call__(self, factors: Any, who: object) -> Any:
         """Return the rows with those of a leaf replaced at `place`."""
-        check_registered(factors, who)
+        check_factors(factors, self.params, who)
 
         def one(factor: Factor | Array, param: Any, row: Any) -> Any:
             axes = param.ndim - factor.rank if isinstance(factor, Factor) else 0

@@ -9,6 +9,7 @@ from jax import lax
 
 from fnn.compose.boundaries import rebuilds
 from fnn.compose.checks import check_same
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Part, pull
 from fnn.errors import at
 from fnn.factors import is_factor, join
@@ -92,10 +93,10 @@ class Loop(Composition):
         """Make the layer's params, n times where they are not shared."""
         with at(".layer"):
             if self.shared:
-                params = self.layer.init(key, x)
+                params = make(self.layer, key, x)
             else:
                 own = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.n))
-                params = jax.vmap(lambda key: self.layer.init(key, x))(own)  # as those of a chain of n are
+                params = jax.vmap(lambda key: make(self.layer, key, x))(own)  # as those of a chain of n are
         self._check_same(x, jax.eval_shape(self.forward, params, x, None)[0])
         return params
 
@@ -105,7 +106,7 @@ class Loop(Composition):
         def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
             own, key = xs
             with at(self.place):
-                y, extras = self.layer.forward(params if self.shared else own, x, key)
+                y, extras = run(self.layer, params if self.shared else own, x, key)
             self._check_same(x, y)
             y = placed_like(y, x)  # what a loop carries keeps its sharding
             kept = y if self.layer.needs == {"output"} else x
@@ -218,7 +219,7 @@ class Loop(Composition):
 
     def _check_same(self, x: Any, y: Any) -> None:
         last = getattr(x, "shape", ())[-1:]
-        fix = f"a last layer of {last[0]} features" if last else "a layer that keeps shape"
+        fix = f"fnn.Dense({last[0]})" if last else "fnn.Serial()"
         check_same(f"Repeat(n={self.n})", x, y, fix)
 
 

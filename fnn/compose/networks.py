@@ -53,7 +53,7 @@ def mlp(
     if len(sizes) < 2:
         raise InputError("mlp", "two or more sizes", repr(sizes), "fnn.mlp([inputs, hidden, outputs])")
     for size in sizes:
-        check_size("mlp", "each size", size)
+        check_size("mlp", "each size", size, "fnn.mlp([inputs, hidden, outputs])")
     hidden = len(sizes) - 2
     if isinstance(activation, str):
         raise InputError("mlp", "an activation, a layer", repr(activation), f"fnn.mlp({sizes}, fnn.relu)")
@@ -79,7 +79,7 @@ def mlp(
     ]
     if scan and (len(set(sizes[1:-1])) > 1 or len(set(blocks)) > 1):
         wanted, got = "hidden layers that are alike, to scan over", f"{sizes}, {activations}"
-        raise InputError("mlp", wanted, got, f"fnn.mlp({sizes}, {activations}, scan=False)")
+        raise InputError("mlp", wanted, got, f"fnn.mlp({sizes}, activations, scan=False)")
     inner = {"hidden": Repeat(blocks[0], len(blocks)) if scan else Serial(*blocks)} if blocks else {}
     first = dense(sizes[0], sizes[1], kernel_init)
     return Serial(first=first, **inner, **activated(activations[-1]), output=output)
@@ -104,5 +104,5 @@ def gated(features: int, activation: Activation = silu, *, bias: bool = False, d
     >>> gated(8)
     Serial(Dense(16, bias=False), Gate())
     """
-    check_size("gated", "features", features)
+    check_size("gated", "features", features, "fnn.gated(j)")
     return Serial(Dense(2 * features, bias=bias, dtype=dtype), Gate(activation))

@@ -5,6 +5,7 @@ from typing import Any
 
 from fnn.compose.checks import check_layers
 from fnn.compose.ordering import with_dependency
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import at, brief
 from fnn.reading import Reading
@@ -52,25 +53,25 @@ class Remat(Composition):
     def init(self, key: Any, x: Any) -> Any:
         """Make the layer's params."""
         with at(self.place):
-            return self.layer.init(key, x)
+            return make(self.layer, key, x)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
         """y = f(x), and the key"""
         with at(self.place):
-            return self.layer.forward(params, x, key)[0], key
+            return run(self.layer, params, x, key)[0], key
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         """y = f(x), with the same noise"""
-        return self.layer.forward(params, x, extras)[0]
+        return run(self.layer, params, x, extras)[0]
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """List the layer, run again."""
-        return [(Part(self.place, self.layer, params, x), *self.layer.forward(params, x, extras))]
+        return [(Part(self.place, self.layer, params, x), *run(self.layer, params, x, extras))]
 
     def backward(self, params: Any, x: Any, y: None, extras: Any, dy: Any, read: Reading) -> tuple[Any, Any]:
         """dx = the layer's dx, from residuals that are made again here"""
         x = with_dependency(x, dy)
         with at(self.place):
-            y, extras = self.layer.forward(params, x, extras)
+            y, extras = run(self.layer, params, x, extras)
             # The second forward is in sight of the compiler, as that of a loop's body is not.
             return pull(self.layer, params, *sides(self.layer, x, y), extras, dy, read.placed(in_loop=False))

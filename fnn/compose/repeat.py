@@ -8,6 +8,7 @@ import jax
 from fnn.compose.checks import check_layers
 from fnn.compose.loop import Loop
 from fnn.compose.remat import Remat
+from fnn.contract import run
 from fnn.core import Composition, Layer, Part
 from fnn.errors import InputError, brief, check_size, describe
 from fnn.reading import Reading
@@ -49,8 +50,8 @@ class Repeat(Composition):
 
     def __post_init__(self) -> None:
         check_layers("Repeat", (self.layer,), "fnn.Repeat(fnn.Serial(a, b), n)")
-        check_size("Repeat", "n", self.n)
-        check_size("Repeat", "every", self.every)
+        check_size("Repeat", "n", self.n, "fnn.Repeat(layer, n)")
+        check_size("Repeat", "every", self.every, f"fnn.Repeat(layer, {self.n})")
         if self.n % self.every:
             wanted = f"every to divide n = {self.n}"
             raise InputError("Repeat", wanted, repr(self.every), f"fnn.Repeat(layer, {self.n})")
@@ -91,7 +92,7 @@ class Repeat(Composition):
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
         """v[i + 1] = layer(params[i], v[i])"""
         self._check(params)
-        return self.uses.forward(self._cut(params), x, None if key is None else self._keys(key))
+        return run(self.uses, self._cut(params), x, None if key is None else self._keys(key))
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         """v[i + 1] = layer(params[i], v[i])"""
@@ -118,7 +119,7 @@ class Repeat(Composition):
             inputs, keys = extras  # of the stretches
             x = jax.tree.map(lambda leaf: leaf[0], inputs)
             keys = jax.tree.map(lambda leaf: leaf.reshape(self.n, *leaf.shape[2:]), keys)
-            y, extras = uses.forward(params, x, keys)
+            y, extras = run(uses, params, x, keys)
         return uses.inside(params, x, y, extras)
 
     def _keys(self, key: Any) -> Any:

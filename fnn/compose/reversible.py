@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, check_cotangent, check_floating, describe
 from fnn.reading import Reading
@@ -76,7 +77,7 @@ class Reversible(Composition):
         made = []
         for i, part in enumerate(self.parts((None, None), x)):
             with at(part.place):
-                made.append(part.layer.init(jax.random.fold_in(key, i), part.x))
+                made.append(make(part.layer, jax.random.fold_in(key, i), part.x))
         jax.eval_shape(self.forward, tuple(made), x, None)
         return made[0], made[1]
 
@@ -126,10 +127,10 @@ class Reversible(Composition):
     def _run(self, which: int, params: tuple[Any, Any], x: Any, key: Any) -> tuple[Any, Any]:
         place, layer = (".f", ".g")[which], self.layers[which]
         with at(place):
-            y, extras = layer.forward(params[which], x, key_of(key, which))
+            y, extras = run(layer, params[which], x, key_of(key, which))
         if y.shape != x.shape or y.dtype != x.dtype:
             wanted = f"{place[1:]}'s output like its input, {describe(x)}"
-            raise InputError(self, wanted, describe(y), f"a last layer of {x.shape[-1]} features")
+            raise InputError(self, wanted, describe(y), f"fnn.Dense({x.shape[-1]})")
         return placed_like(y, x), extras
 
     def _halves(self, x: Any) -> list[Any]:

@@ -12,13 +12,13 @@ from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.compose.remat import Remat
 from fnn.compose.spelling import Spelling, spliced
+from fnn.contract import run
 from fnn.core import Composition, Kept, Layer, Part, pull
 from fnn.errors import InputError, at
 from fnn.reading import Reading
 
 Layers = tuple[Layer, ...]
-Plan = Sequence[Segment]
-Places = tuple[str, ...] | None
+Plan, Places = Sequence[Segment], tuple[str, ...] | None
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -161,7 +161,7 @@ class Serial(Composition):
             keeps: frozenset[Kept] = frozenset({"input"}) if 0 < i in self.kept else frozenset()
             takes = "previous" if i else "input"
             found.append(Part(self._place(where), layer, own[where], x, key, keeps=keeps, takes=takes))
-            x, _ = jax.eval_shape(layer.forward, own[where], x, None)
+            x, _ = jax.eval_shape(lambda own, x, f=layer: run(f, own, x, None), own[where], x)
         return found
 
     def init(self, key: Any, x: Any) -> Any:
@@ -176,7 +176,7 @@ class Serial(Composition):
             if 0 < i in self.kept:
                 inner[i] = x
             with at(self._place(where)):
-                x, extra = layer.forward(params[where], x, self._key(where, key))
+                x, extra = run(layer, params[where], x, self._key(where, key))
             extras.append(extra)
         return x, (inner, tuple(extras))
 

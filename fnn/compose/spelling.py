@@ -6,11 +6,13 @@ keys that params are drawn from, and on the places in errors, and on nothing els
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, Union
 
 import jax
 
 from fnn.compose.names import Name, check_shares, gathered, own_key, place_of, share
+from fnn.contract import make, run
 from fnn.core import Layer
 from fnn.errors import at
 
@@ -147,8 +149,8 @@ class Spelling:
             own = own_key(key, name if self.named else count)
             if isinstance(item, int):
                 with at(next(places)):
-                    values[name] = layers[item].init(own, x)
-                    x, _ = jax.eval_shape(layers[item].forward, values[name], x, None)
+                    values[name] = make(layers[item], own, x)
+                    x, _ = jax.eval_shape(partial(run, layers[item]), values[name], x, None)
             else:
                 values[name], x = item.init(layers, own, x, places)
             count += bool(jax.tree.leaves(values[name]))

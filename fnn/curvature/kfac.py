@@ -137,7 +137,7 @@ def scale_by_kfac(
         if jax.tree.structure(factors) != jax.tree.structure(state.factors):
             fix = f'fnn.curvature.kronecker_factors(net, loss, "sampled", bias={bias!r})'
             got = describe(jax.tree.structure(factors))
-            raise InputError("kfac", "factors like those of the net", got, f"factors={fix}(...).factors")
+            raise InputError("kfac", "factors like those of the net", got, fix)
         count = state.count + 1
         kept = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.factors, factors)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator, canonical, shapes_of
+from fnn.arrays import accumulator, canonical, index_inside, shapes_of
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe, split_key
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -102,10 +102,8 @@ def kronecker_factors(
     check_fisher("kronecker_factors", loss, fisher)
     if loss.reduction == "none" or tokens not in ("expand", "reduce") or bias not in ("separate", "joint"):
         wanted = 'a reduction to a number, tokens "expand" or "reduce", bias "separate" or "joint"'
-        got, fix = (
-            f"{loss!r}, {tokens!r}, {bias!r}",
-            'fnn.curvature.kronecker_factors(net, loss, tokens="expand")',
-        )
+        got = f"{loss!r}, {tokens!r}, {bias!r}"
+        fix = 'fnn.curvature.kronecker_factors(net, loss.with_reduction("mean"))'
         raise InputError("kronecker_factors", wanted, got, fix)
     read = _reader(tokens == "reduce", bias == "joint", first=fisher == "empirical")
 
@@ -213,7 +211,7 @@ def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) ->
             return Kronecker(inputs / jnp.where(trace == 0, 1, trace), outputs)
         case Rows(index, dz):
             inside = (index >= 0) & (index < param.shape[0])
-            safe = jnp.where(inside, index, param.shape[0])
+            safe = index_inside(index, param.shape[0])
 
             def count(safe: Any) -> Any:
                 return jnp.zeros(param.shape[0], acc).at[safe].add(1, mode="drop")

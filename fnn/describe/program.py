@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from fnn.compose.boundaries import rebuilds
+from fnn.contract import run
 from fnn.core import Composition, Equations, Layer, Leaf, Part
 from fnn.describe.lines import Line, Value, shape_of
 
@@ -85,13 +87,13 @@ class Program:
             values.append(written[-1].y)
         if layer.equations is None:
             return self._chain(layer, parts, written, values)
-        y = self.value(jax.eval_shape(layer.forward, params, like, None)[0])
+        y = self.value(jax.eval_shape(partial(run, layer), params, like, None)[0])
         return self._branches(layer.equations, written, {"x": x, "y": y})
 
     def _equations(self, layer: Layer, params: Any, like: Any, x: Value) -> Written:
         """Write the equations that a layer declares itself."""
         self.leaves += 1
-        y_like, extras = jax.eval_shape(layer.forward, params, like, None)
+        y_like, extras = jax.eval_shape(partial(run, layer), params, like, None)
         values = {"x": x, "y": self.value(y_like)}
         if isinstance(params, dict):
             symbols = {name: SYMBOLS.get(name, name) for name in params}

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import jax
 
 from fnn.arrays import bytes_of, shapes_of
+from fnn.contract import run
 from fnn.core import Composition, Layer, init
 from fnn.errors import describe
 from fnn.flops import product_flops
@@ -131,7 +133,7 @@ def summary(net: Layer, x: Any, key: Any = None) -> Summary:
     """
     x = shapes_of("summary", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
-    y, _ = jax.eval_shape(lambda params, x: net.forward(params, x, None), params, x)
+    y, _ = jax.eval_shape(lambda params, x: run(net, params, x, None), params, x)
     rows = list(_rows("", net, params, x, key, 1, 1))
     if rows:
         rows[0].keep("input", x if "input" in net.needs else None)
@@ -145,7 +147,7 @@ def _rows(place: str, layer: Layer, params: Any, x: Any, key: Any, times: int, c
     A layer runs `times` times and has `copies` sets of params: fewer where a `Repeat` shares them.
     """
     if not isinstance(layer, Composition):
-        y, extras = jax.eval_shape(layer.forward, params, x, key)
+        y, extras = jax.eval_shape(partial(run, layer), params, x, key)
         size = copies * sum(prod(leaf.shape) for leaf in jax.tree.leaves(params))
         row = Row(place, repr(layer), times, describe(y), size, times * product_flops(layer, params, x))
         row.keep("extras", extras, times)
@@ -161,7 +163,8 @@ def _rows(place: str, layer: Layer, params: Any, x: Any, key: Any, times: int, c
         if "input" in part.keeps:
             rows[0].keep("input", part.x, runs)
         if "output" in part.keeps:
-            rows[-1].keep("output", jax.eval_shape(part.layer.forward, part.params, part.x, None)[0], runs)
+            y, _ = jax.eval_shape(partial(run, part.layer), part.params, part.x, None)
+            rows[-1].keep("output", y, runs)
         if "key" in part.keeps:
             rows[0].keep("key", part.key, runs)
         yield from rows

@@ -90,7 +90,9 @@ class Function(Leaf):
 
     def __init__(self, f: Any, *, init: Any = None, batched: bool = True, wrt: Wrt | None = None):
         if not callable(f):
-            raise InputError("Function", "a function f(params, x)", describe(f), "fnn.Function(model.apply)")
+            raise InputError(
+                "Function", "a function f(params, x)", describe(f), "fnn.function.Function(model.apply)"
+            )
         vars(self).update(f=f, make=init, batched=batched, wrt=wrt)
 
     def __repr__(self) -> str:

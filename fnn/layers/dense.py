@@ -81,9 +81,9 @@ class Dense(Leaf):
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernel": ("in", "out"), "bias": ("out",)}
 
     def __post_init__(self) -> None:
-        check_size("Dense", "features", self.features)
+        check_size("Dense", "features", self.features, "fnn.Dense(j)")
         if self.inputs is not None:
-            check_size("Dense", "inputs", self.inputs)
+            check_size("Dense", "inputs", self.inputs, f"fnn.Dense({self.features})")
         bias = ("d{bias} = sum(d{y})",) if self.bias else ()
         forward = "{y} = {x} {kernel}" + " + {bias}" * self.bias
         equations = (forward,), ("d{kernel} = {x}^T d{y}", *bias, "d{x} = d{y} {kernel}^T")
@@ -135,9 +135,11 @@ class Dense(Leaf):
         if x.shape[-1] == 0 and inputs is None:
             raise InputError(self, "x of shape (..., k) with k >= 1", describe(x), "jnp.zeros((n, 1))")
         if inputs is not None and x.shape[-1] != inputs:
-            fits = math.prod(x.shape) % inputs == 0
+            fits = inputs > 0 and math.prod(x.shape) % inputs == 0
             other = (
-                "params = fnn.init(net, key, x)" if self.inputs is None else repr(replace(self, inputs=None))
+                "params = fnn.init(net, key, x)"
+                if self.inputs is None
+                else f"fnn.{replace(self, inputs=None)!r}"
             )
             fix = f"x.reshape(-1, {inputs})" if fits else other
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)

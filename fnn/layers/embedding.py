@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fnn.arrays import as_index
+from fnn.arrays import as_index, index_inside
 from fnn.core import Leaf
 from fnn.errors import (
     InputError,
@@ -69,8 +69,8 @@ class Embedding(Leaf):
     equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
 
     def __post_init__(self) -> None:
-        check_size("Embedding", "vocabulary", self.vocabulary)
-        check_size("Embedding", "features", self.features)
+        check_size("Embedding", "vocabulary", self.vocabulary, "fnn.Embedding(V, k)")
+        check_size("Embedding", "features", self.features, "fnn.Embedding(V, k)")
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Draw the table in float32."""
@@ -88,7 +88,7 @@ class Embedding(Leaf):
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """y = table[x]"""
         x, table = as_index(x), params["embedding"]
-        safe = jnp.where(x < 0, self.vocabulary, x)  # a negative index would count from the end
+        safe = index_inside(x, self.vocabulary)
         take = partial(jnp.take, axis=0, mode="fill", fill_value=jnp.nan)
         rows = on_mesh(take, sharding_along(*((x, i) for i in range(x.ndim)), (table, 1)), table, safe)
         return rows.astype(self.dtype or rows.dtype)

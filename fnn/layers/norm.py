@@ -238,4 +238,4 @@ def _check_input(norm: Any, x: Any) -> None:
 
 def _check_eps(who: str, eps: Any) -> None:
     if not eps > 0:
-        raise InputError(who, "eps > 0", repr(eps), f"{who}(eps=1e-6)")
+        raise InputError(who, "eps > 0", repr(eps), f"fnn.{who}(eps=1e-6)")

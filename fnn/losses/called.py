@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 from fnn.autodiff import with_rule
 from fnn.losses.head_checks import checked
 from fnn.losses.rows import held_back, scaled
-from fnn.losses.rule import reverse_mode_alone
 from fnn.sharding import varying_like
 
 if TYPE_CHECKING:
@@ -64,5 +63,5 @@ def called(head: "LinearCrossEntropy", params: Params, x: In, target: Labels, we
         return grads, dx, None, dweights
 
     params, x, target, weights = checked(head, params, x, target, weights)
-    with reverse_mode_alone(head, "head.value(params, x, target, weights)"):
-        return with_rule(run, pull, params, x, target, weights, alone=head.value)
+    plain = "head.value(params, x, target, weights)"
+    return with_rule(head, plain, run, pull, params, x, target, weights, alone=head.value)

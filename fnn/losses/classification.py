@@ -44,8 +44,8 @@ def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0)
     t = _labels(_softmax_cross_entropy, y, target)
     if label_smoothing:
         t = (1 - label_smoothing) * t + label_smoothing / y.shape[-1] * t.sum(-1, keepdims=True)
-    log_p, p, rest = _log_softmax(y)
-    return -_times_log(t, log_p, y).sum(-1), _difference(p, rest, t)
+    log_p, p, rest, top = _log_softmax(y)
+    return -_times_log(t, log_p, y).sum(-1), _difference(p, rest, top, t)
 
 
 def kl_divergence(reduction: Reduction = "mean") -> Loss:
@@ -70,9 +70,9 @@ def kl_divergence(reduction: Reduction = "mean") -> Loss:
 
 def _kl_divergence(y: Logits, target: Any) -> tuple[Values, Logits]:
     t = like(_kl_divergence, y, target)
-    log_p, p, rest = _log_softmax(y)
+    log_p, p, rest, top = _log_softmax(y)
     log_t = jnp.log(jnp.where(t == 0, 1, t))
-    return (t * log_t - _times_log(t, log_p, y)).sum(-1), _difference(p, rest, t)
+    return (t * log_t - _times_log(t, log_p, y)).sum(-1), _difference(p, rest, top, t)
 
 
 def binary_cross_entropy(reduction: Reduction = "mean") -> Loss:
@@ -148,13 +148,14 @@ def _labels(rule: Callable[..., Any], y: Logits, target: Any) -> Logits:
     target = as_index(target)
     counted = f"((target >= 0) & (target < {k})).astype(y.dtype)"
     below = f"loss(y, jnp.clip(target, 0, {k - 1}), {counted})"
-    check_range(name, target, k, "labels", "fnn.Dense({least}) as the last layer", below)
+    check_range(name, target, k, "labels", "fnn.Dense({least})", below)
     valid = (target >= 0) & (target < k)
     return jnp.where(valid[..., None], jax.nn.one_hot(target, k, dtype=y.dtype), jnp.nan)
 
 
-def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits]:
-    """Return log p, p and 1 - p, with p = softmax(y); log p is that of a masked logit's limit, but finite.
+def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits, Logits]:
+    """Return log p, p, 1 - p, and which are the largest, with p = softmax(y); log p is finite, that of the
+    limit at a masked logit.
 
     The largest logits are counted, not summed, so that a sure row keeps its digits: 1 + others is the sum
     of the exponentials, and log1p sees the others alone. No number on the way is infinite or NaN unless a
@@ -166,7 +167,7 @@ def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits]:
     top = (shifted == 0) & ~masked
     count = top.sum(-1, keepdims=True).astype(y.dtype)
     others = jnp.where(top, e - 1, e).sum(-1, keepdims=True) + (count - 1)
-    return shifted - jnp.log1p(others), e / (1 + others), (others + (1 - e)) / (1 + others)
+    return shifted - jnp.log1p(others), e / (1 + others), (others + (1 - e)) / (1 + others), top
 
 
 def _masked(y: Any) -> Any:
@@ -174,12 +175,28 @@ def _masked(y: Any) -> Any:
     return ~jnp.isfinite(y) & (y < 0)
 
 
-def _difference(p: Any, rest: Any, t: Any) -> Any:
-    """Return p sum(t) - t, as p (sum(t) - t) - (1 - p) t: so that digits stay where p sum(t) is near t."""
+def _difference(p: Any, rest: Any, top: Any, t: Any) -> Any:
+    """Return p sum(t) - t, as the sum of p_i t_j - p_j t_i over all j: digits stay where p sum(t) is near t.
+
+    Over most j that is p (sum(t) - t) - (1 - p) t. Among the largest logits, which are equal, it is their p
+    times t_j - t_i, which is nothing where the targets are equal too, beside what those p differ by: zero,
+    but for derivatives.
+    """
     largest = jax.nn.one_hot(t.argmax(-1), t.shape[-1], dtype=jnp.bool_)
     smaller = jnp.where(largest, 0, t).sum(-1, keepdims=True)
     others = jnp.where(largest, smaller, t.sum(-1, keepdims=True) - t)
-    return p * others - rest * t
+    apart = p * others - rest * t
+    p_top, t_top = jnp.where(top, p, 0), jnp.where(top, t, 0)
+    at = jnp.where(top, t, -jnp.inf).max(-1, keepdims=True)  # one of the largest logits' targets
+    at = jnp.where(jnp.isfinite(at), at, 0)
+    count = top.sum(-1, keepdims=True).astype(p.dtype)
+    least = jax.lax.stop_gradient(p_top.max(-1, keepdims=True))
+    differ = p_top - jnp.where(top, least, 0)  # zero
+    from_top = least * (jnp.where(top, t - at, 0).sum(-1, keepdims=True) - count * (t - at))
+    from_top += differ * t_top.sum(-1, keepdims=True) - t * differ.sum(-1, keepdims=True)
+    below_p = jnp.where(top, 0, p).sum(-1, keepdims=True)
+    from_below = p * jnp.where(top, 0, t).sum(-1, keepdims=True) - below_p * t
+    return jnp.where(top & (count > 1), from_top + from_below, apart)
 
 
 def _times_log(t: Any, log_p: Any, y: Any) -> Any:

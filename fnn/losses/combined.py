@@ -6,16 +6,23 @@ the sum.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
 
+from fnn.core import Layer
 from fnn.errors import InputError, describe
+from fnn.losses.ending import InSum
 from fnn.losses.objective import Likelihood, Objective, Reduction, as_objective
-from fnn.losses.terms import Key, Root, Sample, Term, entry, gathered
+from fnn.losses.terms import Key, Root, Sample, Term, added_values, entry, gathered
+from fnn.losses.tied import through_tied
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
+
+if TYPE_CHECKING:
+    from fnn.losses.linear import LinearCrossEntropy
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,14 +58,15 @@ class Combined(Objective):
             raise InputError(
                 "+", "losses reduced alike", repr(self), f"loss.with_reduction({losses[0].reduction!r})"
             )
-        if len(losses) > 1 and any(loss.reads_net for loss in losses):
-            got = f"{self!r}, one with a tied weight"
-            raise InputError("+", "heads with weights of their own", got, "fnn.LinearCrossEntropy(V)")
+        if sum(loss.reads_net for loss in losses) > 1:
+            got = f"{self!r}, with several tied weights"
+            raise InputError("+", "one head with a tied weight", got, "fnn.LinearCrossEntropy(V)")
         coupled = [loss.couples_examples for loss in losses]
         known = all(loss.likelihood for loss in losses) and all(term.weight >= 0 for term in self.terms)
         vars(self).update(
             reduction=losses[0].reduction,
             has_params=any(loss.has_params for loss in losses),
+            reads_net=any(loss.reads_net for loss in losses),
             couples_examples=True if True in coupled else None if None in coupled else False,
             likelihood=Likelihood(Root(self.terms), Sample(self.terms)) if known else None,
         )
@@ -99,19 +107,50 @@ class Combined(Objective):
     def pull(
         self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Run every loss on its entry, and add the values and the gradients by `y`."""
-        values, dys, readings = [], [], []
+        """Run every loss on its entry, and add up the values and the gradients by `y`."""
+        found = [self._pull_one(i, params, y, target, weights, read, scale) for i in range(len(self.terms))]
+        return self._joined(y, found)
+
+    def through(
+        self,
+        net: Layer,
+        params: Any,
+        x: Any,
+        target: Any,
+        key: Any,
+        weights: Any,
+        read: Reading,
+        scale: Any = None,
+    ) -> tuple[Any, Any]:
+        """Run network and losses, a head with a tied weight among them too."""
         for i, term in enumerate(self.terms):
-            by = _product(term.weight, scale)
-            value, dy, own = term.loss.pull(
-                self._own(params, i), *self._entries(term, y, target, weights),
-                read.mapped(lambda tree, i=i: self._own(tree, i)), by,
-            )  # fmt: skip
-            values.append(value if term.weight == 1 else term.weight * value)
-            dys.append(dy)
-            readings += [own] if term.loss.has_params else []
-        of_loss = () if not readings else readings[0] if len(readings) == 1 else tuple(readings)
-        return _summed(values), gathered(self.terms, dys, y), of_loss
+            if term.loss.reads_net:
+                end = partial(InSum, self, i, params, target, weights, read, scale)
+                by = _product(term.weight, scale)
+                head = cast("LinearCrossEntropy", term.loss)  # no other loss reads the network's params
+                return through_tied(head, end, net, params, x, target, key, weights, read, by)
+        return super().through(net, params, x, target, key, weights, read, scale)
+
+    def _pull_one(
+        self, i: int, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return the value of loss `i`, without its weight, its gradient, and its readings."""
+        term = self.terms[i]
+        own = read.mapped(lambda tree: self._own(tree, i))
+        entries = self._entries(term, y, target, weights)
+        return term.loss.pull(self._own(params, i), *entries, own, _product(term.weight, scale))
+
+    def _joined(self, y: Any, found: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
+        """Add up what `_pull_one` found of all losses."""
+        values, dys, readings = zip(*found, strict=True)
+        weights = [term.weight for term in self.terms]
+        values = [value if w == 1 else w * value for value, w in zip(values, weights, strict=True)]
+        return added_values(values), gathered(self.terms, list(dys), y), self._of_losses(list(readings))
+
+    def _of_losses(self, readings: list[Any]) -> Any:
+        """Return the readings of all losses in the structure of their params."""
+        own = [r for r, term in zip(readings, self.terms, strict=True) if term.loss.has_params]
+        return () if not own else own[0] if len(own) == 1 else tuple(own)
 
     def value(self, *args: Any) -> Any:
         """Return the value alone, as plain code: arguments as for a call."""
@@ -135,7 +174,7 @@ class Combined(Objective):
             run: Any = {"value": term.loss.value, "__call__": term.loss}[how]
             value = run(*own, *self._entries(term, y, target, weights))
             values.append(value if term.weight == 1 else term.weight * value)
-        return _summed(values)
+        return added_values(values)
 
     def _arguments(self, args: Any) -> tuple[Any, Any, Any, Any]:
         params, (y, target, *weights) = (args[0], args[1:]) if self.has_params else ((), args)
@@ -197,11 +236,3 @@ def _product(weight: float, scale: Any) -> Any:
     if scale is None:
         return None if weight == 1 else weight
     return weight * scale
-
-
-def _summed(values: list[Any]) -> Any:
-    """Add up values, row by row where there are as many rows, and else example by example."""
-    if len({value.shape for value in values}) > 1:
-        values = [value.sum(tuple(range(1, value.ndim))) for value in values]
-    with jax.numpy_dtype_promotion("standard"):
-        return sum(values[1:], values[0])

@@ -32,10 +32,10 @@ def check_head(head: "LinearCrossEntropy") -> None:
         InputError: where one is out of its range.
     """
     who = "LinearCrossEntropy"
-    check_size(who, "vocabulary", head.vocabulary)
+    check_size(who, "vocabulary", head.vocabulary, "fnn.LinearCrossEntropy(V)")
     if head.chunk is not None:
-        check_size(who, "chunk", head.chunk)
-    check_reduction(who, head.reduction)
+        check_size(who, "chunk", head.chunk, "fnn.LinearCrossEntropy(V, chunk=128)")
+    check_reduction(who, head.reduction, 'fnn.LinearCrossEntropy(V, reduction="mean")')
     if head.walk not in (None, "rows", "vocabulary"):
         fix = 'fnn.LinearCrossEntropy(V, walk="vocabulary")'
         raise InputError(who, 'a walk over "rows" or "vocabulary", or None', repr(head.walk), fix)

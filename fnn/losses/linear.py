@@ -16,6 +16,7 @@ from fnn.initializers import lecun_normal, zeros
 from fnn.layers.dense import Initializer
 from fnn.losses import columns
 from fnn.losses.called import called
+from fnn.losses.ending import Alone
 from fnn.losses.head_checks import check_head, check_input, checked
 from fnn.losses.logits import Logits
 from fnn.losses.objective import Objective, Reduction
@@ -196,7 +197,7 @@ class LinearCrossEntropy(Objective):
         """Run network and head; the readings of a tied table's two uses are at the table's place."""
         if not self.tied:
             return super().through(net, params, x, target, key, weights, read, scale)
-        return through_tied(self, net, params, x, target, key, weights, read, scale)
+        return through_tied(self, lambda _: Alone(self), net, params, x, target, key, weights, read, scale)
 
     def walks(self, params: Params, x: In) -> columns.Walk:
         """Return what gradients are made in chunks of. Args: `params`, `x`, as in a call."""

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.arrays import PyTree, canonical, widened
-from fnn.core import with_rule
+from fnn.autodiff import with_rule
 from fnn.errors import InputError, check_array, check_floating, describe
 from fnn.losses.objective import Likelihood, Objective, Reduction, by_row
-from fnn.losses.rule import Rule, checked, reverse_mode_alone, rowwise, rowwise_pull
+from fnn.losses.rule import Rule, checked, rowwise, rowwise_pull
 from fnn.reading import Reading
 
 Logits = Float[Array, "*n k"]
@@ -63,7 +63,9 @@ class Loss(Objective):
     couples_examples: bool | None = None
 
     def __post_init__(self) -> None:
-        check_reduction(self._name(), self.reduction)
+        own = self.rule.__module__.startswith("fnn.losses.")
+        fix = f'fnn.losses.{self._name()}(reduction="mean")' if own else 'fnn.Loss(rule, reduction="mean")'
+        check_reduction(self._name(), self.reduction, fix)
 
     def __repr__(self) -> str:
         options = (*self.options, *(() if self.reduction == "mean" else (("reduction", self.reduction),)))
@@ -101,8 +103,8 @@ class Loss(Objective):
             dy = jax.tree.map(lambda d: rowwise(d, dvalue.astype(d.dtype)), dy)  # wide until it is scaled
             return (_narrowed(dy, y), *by_others(dvalue))
 
-        with reverse_mode_alone(self, "loss.value(y, target, weights)"):
-            return with_rule(run, pull, *canonical((y, target, weights)))
+        plain = "loss.value(y, target, weights)"
+        return with_rule(self, plain, run, pull, *canonical((y, target, weights)))
 
     def value(self, y: Any, target: Any, weights: Any = None) -> Any:
         """Return the value alone, as plain code: for forward mode and for derivatives of any order."""
@@ -213,22 +215,23 @@ def check_outputs(name: str, y: Any) -> None:
         InputError: where k is 0.
     """
     if y.shape[-1] == 0:
-        raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1) as the last layer")
+        raise InputError(name, "one or more outputs in a row", describe(y), "fnn.Dense(1)")
 
 
-def check_reduction(who: str, reduction: Any) -> None:
+def check_reduction(who: str, reduction: Any, fix: str) -> None:
     """Check that a reduction is known.
 
     Args:
         who: the name of the loss, for the error message.
         reduction: "mean", "sum" or "none".
+        fix: a call with a known one, for the error message.
 
     Raises:
         InputError: where it is another.
     """
     if reduction not in get_args(Reduction):
         wanted = f"reduction to be one of {get_args(Reduction)}"
-        raise InputError(who, wanted, repr(reduction), f'fnn.{who}(reduction="mean")')
+        raise InputError(who, wanted, repr(reduction), fix)
 
 
 def _narrowed(dy: Any, y: Any) -> Any:

@@ -23,7 +23,9 @@ def at_path(tree: Any, path: Path, who: object) -> Any:
             tree = tree[key]
         except (KeyError, IndexError, TypeError):
             expected = f"tied={path!r} to lead to a table among the network's params"
-            raise InputError(who, expected, describe(tree), 'tied=(0, "embedding")') from None
+            raise InputError(
+                who, expected, describe(tree), 'fnn.LinearCrossEntropy(V, tied=(0, "embedding"))'
+            ) from None
     return tree
 
 

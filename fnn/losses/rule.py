@@ -1,7 +1,6 @@
 """The rule of a loss: a function that returns a value and a gradient, or a value alone."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,25 +65,6 @@ def rowwise_pull(who: object, rule: Rule, y: Any, target: Any, value: Any, weigh
     """
     _, pull = jax.vjp(lambda y: _value(who, rule(y, target), y), y)
     return pull(jnp.ones_like(value) if weights is None else weights)[0]
-
-
-@contextmanager
-def reverse_mode_alone(who: object, fix: str) -> Iterator[None]:
-    """Raise an error that says what to call where what is inside is differentiated in forward mode.
-
-    Args:
-        who: the loss, for the error message.
-        fix: the call that has a forward mode, as code.
-
-    Raises:
-        InputError: in the place of JAX's TypeError.
-    """
-    try:
-        yield
-    except TypeError as error:
-        if "forward-mode" not in str(error):
-            raise
-        raise InputError(who, "reverse mode (jax.grad, jax.vjp)", "forward mode", fix) from error
 
 
 def _value(who: object, value: Any, y: Any) -> Any:

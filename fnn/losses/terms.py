@@ -1,4 +1,4 @@
-"""The terms of a sum of losses, their entries of the outputs, and the likelihood of independent outputs."""
+"""The terms of a sum of losses: their entries of outputs, what is added up, and the likelihood of all."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,14 @@ def entry(tree: Any, term: Term) -> Any:
             wanted = f"a dict or tuple with the entry {key!r}"
             raise InputError(term.loss, wanted, describe(tree), f"{{{key!r}: y}}") from None
     return tree
+
+
+def added_values(values: list[Any]) -> Any:
+    """Add values, row by row where there are as many rows, and else example by example."""
+    if len({value.shape for value in values}) > 1:
+        values = [value.sum(tuple(range(1, value.ndim))) for value in values]
+    with jax.numpy_dtype_promotion("standard"):
+        return sum(values[1:], values[0])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator
 from fnn.core import Layer, forward, pull
-from fnn.errors import InputError, describe
+from fnn.errors import InputError
 from fnn.factors import Factor, Form, Outer, Rows
+from fnn.losses.ending import End
 from fnn.losses.head_checks import checked
 from fnn.losses.paths import at_path, with_path
 from fnn.losses.pieces import chunked, read_pieces
@@ -44,7 +45,7 @@ def both_uses(reader: Reader, of_net: Factor, of_head: Any, table: Any, leaves: 
         return jax.tree.map(jnp.add, reader(of_net, table, *leaves), of_head)
     if not isinstance(of_net.form(), Rows | Outer):
         wanted = "the table's other use to be that of an fnn.Embedding"
-        raise InputError("tied", wanted, describe(of_net), "fnn.Embedding(V, k)")
+        raise InputError("tied", wanted, f"a {type(of_net).__name__}", "fnn.Embedding(V, k)")
     joint = replace(of_head, make=Joint(of_head.make, table.shape[0]), rows=(of_head.rows, of_net))
     return reader(joint, table, *leaves)
 
@@ -94,6 +95,7 @@ class Joint:
 
 def through_tied(
     head: "LinearCrossEntropy",
+    end: Callable[[Any], End],
     net: Layer,
     params: Any,
     x: Any,
@@ -107,10 +109,11 @@ def through_tied(
 
     Args:
         head: the head.
+        end: `end(y)` says how the head ends the network, whose outputs are `y`.
         net: the network.
-        params: the pair of their params.
+        params: the params of both.
         x: the input of the network.
-        target: the labels.
+        target: the labels, or what the head and others of a sum take.
         key: the random key for dropout, or None.
         weights: the weights of the rows or of the examples, or None.
         read: the reading of all params.
@@ -119,21 +122,23 @@ def through_tied(
     Returns:
         the value and the readings of all params.
     """
-    of_net, own = head.split(params)
+    of_net, own = end(None).split(params)
     table = at_path(of_net, head.tied, head)
-    y, residuals = forward(net, of_net, x, key)
+    outputs, residuals = forward(net, of_net, x, key)
+    ending = end(outputs)
     own = own | {head.weight: table}
-    own, y, target, weights = checked(head, own, y, target, weights)
-    of_table = read.mapped(lambda tree: at_path(head.split(tree)[0], head.tied, head))
-    of_head = read.mapped(lambda tree: head.split(tree)[1])
+    own, y, target, weights = checked(head, own, *ending.entries(outputs, target, weights))
+    of_table = read.mapped(lambda tree: at_path(ending.split(tree)[0], head.tied, head))
+    of_head = read.mapped(lambda tree: ending.split(tree)[1])
     marks = with_path(jax.tree.map(lambda _: None, of_net), head.tied, jnp.zeros(()))
-    held = read.mapped(lambda tree: head.split(tree)[0]).holding(marks)
+    held = read.mapped(lambda tree: ending.split(tree)[0]).holding(marks)
     if read.joins == "gradient":
         value, (grads, dy) = head.value_and_grad(own, y, target, weights, scale)
+        value, dy, merge = ending.ended(value, dy)
         readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
         use = at_path(readings, head.tied, head)
         whole = of_table(gradient(use, table) + grads.pop(head.weight), head)
-        return value, (with_path(readings, head.tied, whole), of_head(grads, head))
+        return value, merge(with_path(readings, head.tied, whole), of_head(grads, head))
     assert isinstance(read, Stacked) and isinstance(of_table, Stacked) and isinstance(of_head, Stacked)
     readers, together = flat_readers(read.reader)
     pieces, later = [], []
@@ -147,6 +152,7 @@ def through_tied(
         pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
     coefficients = head.coefficients(y, target, weights, scale)
     value, dy, found = read_pieces(head, own, y, target, weights, coefficients, pieces)
+    value, dy, merge = ending.ended(value, dy)
     readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
     use, whole = at_path(readings, head.tied, head), []
     for reader, is_later in zip(readers, later, strict=True):
@@ -154,4 +160,4 @@ def through_tied(
         whole.append(both_uses(reader, use, part, table, of_table.trees[1:]))
     split = [found[i : i + len(readers)] for i in range(0, len(found), len(readers))]
     rest = {name: together(own) for name, own in zip(others, split, strict=True)}
-    return value, (with_path(readings, head.tied, together(whole)), rest)
+    return value, merge(with_path(readings, head.tied, together(whole)), rest)

@@ -15,6 +15,7 @@ import jax
 from fnn.arrays import bytes_of
 from fnn.compose.boundaries import Segment, rebuilds
 from fnn.compose.serial import Serial
+from fnn.contract import run
 from fnn.core import Layer, Side
 from fnn.flops import product_flops, residual_flops
 
@@ -135,7 +136,7 @@ def of_chain(chain: Serial, params: Any, x: Any, whole: bool, plans_of: PlansOf)
 
 
 def _stage(layer: Layer, params: Any, x: Any, plans_of: PlansOf) -> _Stage:
-    y, extras = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
+    y, extras = jax.eval_shape(lambda p, x: run(layer, p, x, None), params, x)
     forward, again = product_flops(layer, params, x), residual_flops(layer, params, x)
     reads = bool(layer.needs or jax.tree.leaves(extras))
     return _Stage(plans_of(layer, params, x), layer.needs, bytes_of(x), bytes_of(y), forward, again, reads)

@@ -19,6 +19,7 @@ import jax
 from fnn.arrays import bytes_of, shapes_of
 from fnn.compose.repeat import Repeat
 from fnn.compose.serial import Serial
+from fnn.contract import run
 from fnn.core import Composition, Layer, init
 from fnn.errors import InputError, check_size
 from fnn.flops import product_flops
@@ -50,7 +51,7 @@ def fit(net: Layer, x: Any, budget: int) -> Layer:
     >>> fit(net, x, budget=1000).every
     3
     """
-    check_size("fnn.memory.fit", "budget", budget)
+    check_size("fit", "budget", budget, "fnn.memory.fit(net, x, 2**30)")
     found = plans(net, x)
     fitting = [plan for plan in found if plan.peak <= budget]
     if not fitting:
@@ -81,7 +82,7 @@ def plans(net: Layer, x: Any) -> tuple[Plan, ...]:
     """
     x = shapes_of("plans", x)
     params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
-    y, extras = jax.eval_shape(lambda p, x: net.forward(p, x, None), params, x)
+    y, extras = jax.eval_shape(lambda p, x: run(net, p, x, None), params, x)
 
     def ends(planned: Layer) -> int:
         return bytes_of(x) * ("input" in planned.needs) + bytes_of(y) * ("output" in planned.needs)
@@ -107,7 +108,7 @@ def _plans(layer: Layer, params: Any, x: Any, whole: bool = False) -> tuple[Plan
 
 
 def _as_it_is(layer: Layer, params: Any, x: Any) -> Plan:
-    _, extras = jax.eval_shape(lambda p, x: layer.forward(p, x, None), params, x)
+    _, extras = jax.eval_shape(lambda p, x: run(layer, p, x, None), params, x)
     return Plan(bytes_of(extras), bytes_of(extras), 0, layer)
 
 
@@ -124,7 +125,7 @@ def _of_parts(layer: Composition, params: Any, x: Any) -> tuple[Plan, ...]:
             if (
                 part.again
             ):  # its residuals are made again, ends too; an input of the composition's is held outside
-                y, _ = jax.eval_shape(lambda p, x, f=part.layer: f.forward(p, x, None), part.params, part.x)
+                y, _ = jax.eval_shape(lambda p, x, f=part.layer: run(f, p, x, None), part.params, part.x)
                 needs = part.layer.needs
                 ends = bytes_of(y) * ("output" in needs) + bytes_of(part.x) * (
                     "input" in needs and part.takes != "input"

@@ -8,6 +8,7 @@ import jax
 
 from fnn.activations import piecewise
 from fnn.activations.table import Activation
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Leaf, sides
 from fnn.errors import InputError, brief, check_cotangent
 from fnn.layers.dense import Dense
@@ -56,11 +57,11 @@ class Stored(Leaf):
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> Any:
         """Make the layer's params."""
-        return self.layer.init(key, x)
+        return make(self.layer, key, x)
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Any]:
         """Return the layer's output; what is stored and the layer's extras are the extras."""
-        y, extras = self.layer.forward(params, x, key)
+        y, extras = run(self.layer, params, x, key)
         if isinstance(self.layer, Activation):
             slope = self.layer.slope(x, y)
             # one of two values has no derivative, and says so to what refuses to lose one

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from fnn.arrays import bytes_of
+from fnn.contract import run
 from fnn.core import Composition, Layer, Params
 
 
@@ -57,7 +58,7 @@ def timeline_of(net: Layer, params: Params, x: Any, kept: int) -> tuple[Moment, 
 def _steps(place: str, layer: Layer, params: Params, x: Any) -> list[_Step]:
     """List the turns of the layers in the order in which they run."""
     if not isinstance(layer, Composition):
-        y, extras = jax.eval_shape(lambda params, x: layer.forward(params, x, None), params, x)
+        y, extras = jax.eval_shape(lambda params, x: run(layer, params, x, None), params, x)
         return [_Step(place, bytes_of(extras), bytes_of(x), bytes_of(y))]
     found = []
     for part in layer.parts(params, x):

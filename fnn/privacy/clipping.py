@@ -1,6 +1,7 @@
 """Clipped sums of example gradients in one backward pass: norms and sum are both read from the factors."""
 
 from collections.abc import Callable
+from functools import partial
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnn.arrays import canonical
+from fnn.arrays import accumulator, canonical
 from fnn.chunks import cut_up, put_together
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
@@ -52,7 +53,7 @@ def clipped_gradient(
     automatic: bool = False,
     microbatch: int | None = None,
 ) -> Callable[..., Clipped]:
-    """Return a function `(params, x, target, key=None, mask=None) -> Clipped` that clips example gradients.
+    """Return a function `(params, x, target, key=None, mask=None, scale=None) -> Clipped`: a clipped sum.
 
     Each example's gradient g, that of its own loss (see `losses_and_readings`), is multiplied by c = min(1,
     norm / |g|), and the products are summed: one example changes the sum by no more than `norm`.
@@ -73,6 +74,8 @@ def clipped_gradient(
         target: the targets of the loss, examples on axis 0.
         key: the random key for dropout, or None for no noise.
         mask: booleans (n,), False for an example that is not counted; for batches padded to a fixed size.
+        scale: a number > 0 that multiplies the gradient of every loss before it is rounded to the output's
+            dtype, as in float16, where what is below 6e-8 is lost. Norms and sum are divided by it again.
 
     Returns of the function:
         a `Clipped`. An example whose gradient is not finite adds zero to the sum, and has `finite` False.
@@ -101,9 +104,10 @@ def clipped_gradient(
         raise InputError("clipped_gradient", 'per "network" or "layer"', repr(per), fix)
     factors_of = losses_and_readings(net, loss, zip_readers(squared_norm, as_factors))
 
-    def whole(params: Params, x: Any, target: Any, key: Any, mask: Any) -> Clipped:
-        losses, readings = factors_of(params, x, target, key)
+    def whole(scale: Any, params: Params, x: Any, target: Any, key: Any, mask: Any) -> Clipped:
+        losses, readings = factors_of(params, x, target, key, scale=scale)
         squares, factors = unzip(params, readings)
+        squares = divided(squares, scale, 2)
         total = sum_over_params(squares)
         finite = jnp.isfinite(total)
         counted = finite if mask is None else finite & mask.astype(bool)
@@ -118,21 +122,46 @@ def clipped_gradient(
             squares,
         )
         gradient = jax.tree.map(weighted_gradient, factors, params, coefficients, is_leaf=is_factor)
+        gradient = divided(gradient, scale, 1)
         out = jnp.zeros_like(finite) if mask is None else ~mask.astype(bool)
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
-    def run(params: Params, x: Any, target: Any, key: Any = None, mask: Any = None) -> Clipped:
+    def run(
+        params: Params, x: Any, target: Any, key: Any = None, mask: Any = None, scale: Any = None
+    ) -> Clipped:
         params, x, target, mask = canonical((params, x, target, mask))
         rows = jnp.shape(jax.tree.leaves(x)[0])[:1] if jax.tree.leaves(x) else ()
         if mask is not None and jnp.shape(mask) != rows:
             wanted, fix = f"mask of shape {rows}", f"jnp.ones({rows}, bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)
         check_noise("clipped_gradient", key, "jax.random.key(0)")
+        if scale is not None and refuted(scale > 0):
+            fix = "fnn.privacy.clipped_gradient(net, loss, norm)(params, x, target, scale=2.0**10)"
+            raise InputError("clipped_gradient", "scale > 0", repr(scale), fix)
         if microbatch is None:
-            return whole(params, x, target, key, mask)
-        return _in_parts(whole, microbatch, params, (x, target, mask), key)
+            return whole(scale, params, x, target, key, mask)
+        return _in_parts(partial(whole, scale), microbatch, params, (x, target, mask), key)
 
     return run
+
+
+def divided(tree: Any, scale: Any, times: int) -> Any:
+    """Divide a tree of arrays by a number.
+
+    Args:
+        tree: the arrays.
+        scale: the number, or None not to divide.
+        times: how often, 1 or 2.
+    """
+    if scale is None:
+        return tree
+
+    def one(leaf: Any) -> Any:
+        by = 1 / jnp.asarray(scale, accumulator(leaf.dtype))
+        wide = leaf.astype(by.dtype) * by
+        return (wide if times == 1 else wide * by).astype(leaf.dtype)
+
+    return jax.tree.map(one, tree)
 
 
 def by_layer(params: Params, squares: Any) -> tuple[Any, int]:
@@ -168,7 +197,9 @@ def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tu
     n = jax.tree.leaves(data)[0].shape[0]
     if size < 1 or n % size:
         wanted = f"a microbatch that divides the {n} examples"
-        raise InputError("clipped_gradient", wanted, repr(size), "mask out the examples that pad the batch")
+        largest = max((part for part in range(1, max(size, 1)) if n % part == 0), default=1)
+        fix = f"fnn.privacy.clipped_gradient(net, loss, norm, microbatch={largest})"
+        raise InputError("clipped_gradient", wanted, repr(size), fix)
     shards = gcd(size, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
     parts = jax.tree.map(lambda leaf: cut_up(leaf, n // size, shards), data)
     keys = None if key is None else jax.random.split(key, n // size)

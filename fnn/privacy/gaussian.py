@@ -53,7 +53,7 @@ def private_gradient(
     automatic: bool = False,
     microbatch: int | None = None,
 ) -> Callable[..., tuple[Any, Clipped]]:
-    """Return a function `(params, x, target, key, mask=None) -> (gradient, info)`: a private gradient.
+    """Return a function `(params, x, target, key, mask=None, scale=None) -> (gradient, info)`, private.
 
     gradient = (sum of clipped example gradients + N(0, (noise_multiplier norm)^2)) / batch_size. Two data
     sets are neighbours if they differ by one example added or removed. The guarantee is for real numbers, not
@@ -70,7 +70,7 @@ def private_gradient(
         microbatch: as for `clipped_gradient`.
 
     Args of the function:
-        params, x, target, mask: as for `clipped_gradient`.
+        params, x, target, mask, scale: as for `clipped_gradient`.
         key: a random key, split between the dropout of the network and the noise.
 
     Returns of the function:
@@ -96,9 +96,11 @@ def private_gradient(
         raise InputError("private_gradient", "noise_multiplier >= 0 and batch_size > 0", got, fix)
     clipped = clipped_gradient(net, loss, norm, per=per, automatic=automatic, microbatch=microbatch)
 
-    def run(params: Params, x: Any, target: Any, key: Any, mask: Any = None) -> tuple[Any, Clipped]:
+    def run(
+        params: Params, x: Any, target: Any, key: Any, mask: Any = None, scale: Any = None
+    ) -> tuple[Any, Clipped]:
         of_net, of_noise = jax.random.split(key)
-        info = clipped(params, x, target, of_net, mask)
+        info = clipped(params, x, target, of_net, mask, scale)
         leaves, structure = jax.tree.flatten(info.gradient)
         keys = jax.random.split(of_noise, max(1, len(leaves)))
 

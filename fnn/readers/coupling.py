@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.arrays import shapes_of
+from fnn.contract import make, run
 from fnn.core import Composition, Layer, Params
 from fnn.errors import InputError, at, describe
 from fnn.losses.objective import Objective
@@ -147,8 +148,8 @@ def _found(layer: Layer, structure: Any, rows: tuple[tuple[tuple[int, ...], str]
         pair = [draw((2, *shape), dtype) for shape, dtype in rows]
         other = [leaf.at[0].set(draw(leaf.shape[1:], str(leaf.dtype))) for leaf in pair]
         x = structure.unflatten(pair)
-        params = layer.init(jax.random.key(0), jax.eval_shape(lambda: x))
-        before, after = (layer.forward(params, structure.unflatten(v), None)[0] for v in (pair, other))
+        params = make(layer, jax.random.key(0), jax.eval_shape(lambda: x))
+        before, after = (run(layer, params, structure.unflatten(v), None)[0] for v in (pair, other))
         same = [
             a.shape[:1] == (2,) and np.array_equal(a[1], b[1], equal_nan=True)
             for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.arrays import accumulator
+from fnn.arrays import accumulator, index_inside
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
 from fnn.reader import added_into_rows, reader
@@ -104,7 +104,7 @@ def inner_product(factor: Form, param: Any, direction: Any) -> Any:
             along = v[None, None]
         case Rows(index, dz):
             take = partial(jnp.take, axis=0, mode="fill", fill_value=0)
-            along = on_mesh(take, sharding_of(dz), v, _wrapped_out(index, v.shape[0]))
+            along = on_mesh(take, sharding_of(dz), v, index_inside(index, v.shape[0]))
         case Examples(g):
             return on_mesh(partial(jnp.tensordot, axes=v.ndim), sharding_along((g, 0)), g.astype(acc), v)
     return jnp.sum(placed(along, _broadcast(dz, along)) * dz.astype(acc), (1, 2))
@@ -168,7 +168,7 @@ def materialised(factor: Form, param: Any) -> Any:
         case Rows(index, dz):
             add = jax.vmap(lambda i, d: jnp.zeros(param.shape, acc).at[i].add(d, mode="drop"))
             own = sharding_along((dz, 0), (dz, None), (dz, 2))
-            return on_mesh(add, own, _wrapped_out(index, param.shape[0]), dz.astype(acc))
+            return on_mesh(add, own, index_inside(index, param.shape[0]), dz.astype(acc))
 
 
 def gram_is_cheaper(t: int, k: int, j: int) -> bool:
@@ -201,11 +201,6 @@ def _merged(index: Any, dz: Any, size: int) -> Any:
         return jax.ops.segment_sum(dz, place, t)
 
     return dz if t == 1 else on_mesh(jax.vmap(merge), sharding_of(dz), index, dz)
-
-
-def _wrapped_out(index: Any, size: int) -> Any:
-    """Replace negative indices, which would count from the end, by one that is out of range."""
-    return jnp.where(index < 0, size, index)
 
 
 def _broadcast(dz: Any, along: Any) -> Any:

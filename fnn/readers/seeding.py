@@ -124,9 +124,7 @@ def without_params(who: str, loss: LossLike) -> Objective:
     """
     loss = as_objective(who, loss)
     if loss.has_params:
-        raise InputError(
-            who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy() behind fnn.Dense(V)"
-        )
+        raise InputError(who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy()")
     return loss
 
 

@@ -90,12 +90,10 @@ def check_fisher(who: str, loss: Objective, fisher: str) -> None:
     Raises:
         InputError: where `fisher` is none of these, or the loss has no likelihood and `fisher` needs one.
     """
+    fix = f'fnn.curvature.{who}(net, loss, "empirical")'
     if fisher not in FISHERS:
-        raise InputError(
-            who, f"fisher to be one of {FISHERS}", repr(fisher), f'fnn.{who}(net, loss, "exact")'
-        )
+        raise InputError(who, f"fisher to be one of {FISHERS}", repr(fisher), fix)
     if fisher != "empirical" and loss.likelihood is None:
-        fix = 'fisher="empirical", or fnn.Loss(rule, likelihood=...)'
         raise InputError(who, "a loss whose output Hessian is known", repr(loss), fix)
 
 
@@ -150,8 +148,8 @@ def curvature_seeds(
         seeds = jax.tree.map(lambda seed: seed[None], dy)
     tokens = {leaf.shape[1:-1] for leaf in jax.tree.leaves(y)}
     if per_token and len(tokens) > 1:
-        got = f"outputs {describe(y)}"
-        raise InputError("curvature_seeds", "as many tokens in all outputs", got, 'fisher="empirical"')
+        got, fix = f"outputs {describe(y)}", 'fnn.curvature.ggn_diagonal(net, loss, "empirical")'
+        raise InputError("curvature_seeds", "as many tokens in all outputs", got, fix)
 
     def finished(seeds: Any, y: Any) -> Any:
         weights = loss.row_weights(y.shape[:-1], seeds.dtype)

@@ -85,8 +85,8 @@ def test_entries_of_tuples_and_the_algebra_of_losses():
         jnp.ones(()) * huber  # pyright: ignore[reportOperatorIssue]
     with pytest.raises(fnn.InputError, match="a loss"):
         huber + 3
-    with pytest.raises(fnn.InputError, match="weights of their own"):
-        fnn.LinearCrossEntropy(3, tied=(0, "embedding")) + huber
+    with pytest.raises(fnn.InputError, match="one head with a tied weight"):
+        fnn.LinearCrossEntropy(3, tied=(0, "embedding")) + fnn.LinearCrossEntropy(3, tied=(0, "embedding"))
 
 
 def test_every_reader_works_on_a_sum():
@@ -170,3 +170,66 @@ def test_a_head_among_the_losses():
     assert_equal(jax.grad(lambda own: loss(own, y, TARGET))(params[1]), grads)
     two = head.on("policy") + head.on("value")
     assert isinstance(two.init(jax.random.key(0), y), tuple)
+
+
+WORDS = fnn.Serial(fnn.Embedding(5, 3), fnn.tanh, fnn.Heads((fnn.LayerNorm(), fnn.Dense(2))))
+TIED = fnn.LinearCrossEntropy(5, tied=(0, "embedding"))
+SUMS = {
+    "a sum": 0.5 * TIED.on(0) + 2 * fnn.squared_error().on(1),
+    "behind another head": fnn.LinearCrossEntropy(4).on(1) + 3 * TIED.on(0),
+    "alone, weighted": 0.25 * TIED.on(0),
+}
+INDEX = jnp.array([[0, 1], [4, 2], [1, 1]])
+
+
+def _tied_value(loss, params, index, target, weight=1.0):
+    """Give the same value by plain code: the table is put beside the tied head's own params."""
+    of_net, own = params
+    y = fnn.output(WORDS, of_net, index)
+    owns = list(own) if isinstance(own, tuple) else [own]
+    total = jnp.zeros(())
+    for term in loss.terms:
+        entry, to = y[term.path[0]], target[term.path[0]]
+        if not term.loss.has_params:
+            total += term.weight * term.loss.value(entry, to)
+            continue
+        mine = owns.pop(0)
+        mine = mine | {"embedding": of_net[0]["embedding"]} if term.loss.reads_net else mine
+        total += term.weight * term.loss.value(mine, entry, to)
+    return total * weight
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_tied_head_among_the_losses_gets_the_gradients_of_both_uses(name):
+    loss = SUMS[name]
+    of_net = jax.tree.map(lambda p: p.astype(jnp.float64), fnn.init(WORDS, jax.random.key(0), INDEX))
+    own = jax.tree.map(
+        lambda p: p.astype(jnp.float64), loss.init(jax.random.key(1), fnn.output(WORDS, of_net, INDEX))
+    )
+    label = jnp.array([[1, 0], [2, 3], [4, 4]])
+    other = label % 4 if name == "behind another head" else jnp.cos(jnp.arange(12.0)).reshape(3, 2, 2)
+    params, target = (of_net, own), (label, other)
+
+    @jax.jit
+    def run():
+        def examples(params):
+            return jax.vmap(
+                lambda i, a, b: _tied_value(loss.with_reduction("sum"), params, i[None], (a[None], b[None]))
+            )(INDEX, *target)
+
+        read = fnn.readers.losses_and_readings(WORDS, loss, fnn.readers.squared_norm)
+        return {
+            "ours": fnn.value_and_grad(WORDS, loss)(params, INDEX, target),
+            "scaled": fnn.value_and_grad(WORDS, loss)(params, INDEX, target, scale=8.0),
+            "plain": jax.value_and_grad(lambda p: _tied_value(loss, p, INDEX, target))(params),
+            "norms": read(params, INDEX, target),
+            "jacobian": jax.jacrev(examples)(params),
+            "losses": examples(params),
+        }
+
+    got = run()
+    assert_equal(got["ours"], got["plain"])
+    assert_equal(got["scaled"][1], jax.tree.map(lambda g: 8 * g, got["plain"][1]))
+    losses, norms = got["norms"]
+    squares = sum(jnp.square(leaf).reshape(3, -1).sum(1) for leaf in jax.tree.leaves(got["jacobian"]))
+    assert_equal((losses, fnn.readers.sum_over_params(norms)), (got["losses"], squares), 1e-10)

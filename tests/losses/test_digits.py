@@ -1,5 +1,7 @@
 """Losses at the edges: sure rows, targets of zero, masked logits, rows that are nearly parallel or huge."""
 
+import decimal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,3 +69,27 @@ def test_debugging_switches_find_nothing(switch):
         KL.value_and_grad(y, t)
     finally:
         jax.config.update(switch, False)
+
+
+TIES = [
+    ([20.0, 20.0, 0.0], [0.5, 0.5, 0.0]),
+    ([20.0, 20.0, 0.0], [1.0, 0.0, 0.0]),
+    ([0.0] * 7 + [-20.0], [1 / 7] * 7 + [0.0]),
+]
+
+
+@pytest.mark.parametrize("loss", [SOFTMAX, KL], ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("y", "t"), TIES)
+def test_ties_among_the_largest_logits_keep_the_digits_of_their_gradients(y, t, dtype, loss):
+    """p_i sum(t) - t_i = sum over j of p_i t_j - p_j t_i, in numbers of 60 digits."""
+    with decimal.localcontext(prec=60):
+        e = [decimal.Decimal(v).exp() for v in y]
+        exact = [decimal.Decimal(float(np.asarray(v, dtype))) for v in t]
+        p = [v / sum(e) for v in e]
+        wanted = [float(a * sum(exact) - b) for a, b in zip(p, exact, strict=True)]
+    rows = jnp.asarray([y], dtype), jnp.asarray([t], dtype)
+    np.testing.assert_allclose(loss.value_and_grad(*rows)[1][0], wanted, rtol=4 * float(np.finfo(dtype).eps))
+    hessian = jax.jacfwd(lambda y: loss.value_and_grad(y[None], rows[1])[1][0])(rows[0][0])
+    p = np.array([float(v) for v in p])
+    np.testing.assert_allclose(hessian, sum(t) * (np.diag(p) - np.outer(p, p)), atol=np.finfo(dtype).eps)

@@ -140,3 +140,29 @@ def test_an_index_keeps_its_value_and_what_is_too_large_stays_so(dtype):
             assert got.dtype in (jnp.int32, jnp.int64)
             np.testing.assert_array_equal(got, np.asarray(given, np.int64))
     assert as_index(jnp.array([2**32 - 1], jnp.uint32))[0] >= 2**31 - 1
+
+
+@pytest.mark.parametrize("beyond", [2**32 + 1, -(2**33) + 1, 2**31])
+def test_an_index_of_64_bits_that_is_out_of_range_names_no_row(beyond):
+    """JAX narrows the indices of a lookup: 2^32 + 1 was row 1."""
+    net, table = fnn.Embedding(4, 2), jnp.arange(8.0).reshape(4, 2)
+    params, index = {"embedding": table}, np.array([1, beyond, 3])
+
+    @jax.jit
+    def run(index):
+        y, residuals = fnn.forward(net, params, index)
+        return y, fnn.backward(net, params, residuals, jnp.ones_like(y))[0]["embedding"]
+
+    y, grad = run(index)
+    np.testing.assert_array_equal(y, jnp.stack([table[1], jnp.full(2, jnp.nan), table[3]]))
+    np.testing.assert_array_equal(grad, np.repeat([[0.0], [1.0], [0.0], [1.0]], 2, 1))
+    factor = Rows(jnp.asarray(index)[None], jnp.ones((1, 3, 2)))
+    np.testing.assert_array_equal(fnn.readers.example_gradient(factor, table)[0], grad)
+    np.testing.assert_array_equal(fnn.readers.squared_norm(factor, table), [4.0])
+    np.testing.assert_array_equal(fnn.readers.inner_product(factor, table, table), [18.0])
+    loss = fnn.softmax_cross_entropy(reduction="none")
+    value, dy = jax.jit(loss.value_and_grad)(jnp.zeros((3, 4)), index)
+    np.testing.assert_array_equal(np.isnan(value), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(dy).all(1), [False, True, False])
+    with pytest.raises(fnn.InputError, match=r"indices in 0 \.\. 3"):
+        fnn.forward(net, params, index)

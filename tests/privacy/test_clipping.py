@@ -211,3 +211,31 @@ def test_bad_input_is_named():
         fnn.privacy.clipped_gradient(net, LOSS, 1.0)(params, x, label, mask=jnp.ones(3))
     with pytest.raises(fnn.InputError, match="noise_multiplier >= 0"):
         fnn.privacy.private_gradient(net, LOSS, 1.0, -1.0, 8)
+
+
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_a_scale_keeps_in_float16_what_is_too_small_for_it(microbatch):
+    """The clipped sums of gradients about 1e-6, against those in float64: units of rounding, not tenths."""
+    x, label = jax.random.normal(jax.random.key(0), (6, 5), jnp.float32), jnp.arange(6) % 3
+    params = fnn.init(fnn.mlp([5, 4, 3]), jax.random.key(1), x)
+    loss = 1e-6 * fnn.softmax_cross_entropy()
+
+    def clipped(net, x, params, **options):
+        return fnn.privacy.clipped_gradient(net, loss, 1e-6, microbatch=microbatch)(
+            params, x, label, **options
+        )
+
+    half, in_half = fnn.mlp([5, 4, 3], dtype=jnp.float16), x.astype(jnp.float16)
+    wide = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    wanted = clipped(fnn.mlp([5, 4, 3]), in_half.astype(jnp.float64), wide)
+    plain, scaled = (clipped(half, in_half, params, scale=s) for s in (None, 2.0**16))
+    unit = float(jnp.finfo(jnp.float16).eps)  # twice the roundoff: of x, two weights, h, its derivative, dz
+    np.testing.assert_allclose(scaled.norms, wanted.norms, rtol=6 * unit)
+    assert (np.abs(np.asarray(plain.norms) / wanted.norms - 1) > 6 * unit).any()
+    for a, b in zip(*map(jax.tree.leaves, (scaled.gradient, wanted.gradient)), strict=True):
+        np.testing.assert_allclose(a, b, atol=6 * unit * float(jnp.abs(b).max()))
+    noiseless = fnn.privacy.private_gradient(
+        half, loss, 1e-6, noise_multiplier=0, batch_size=1, microbatch=microbatch
+    )
+    private, _ = noiseless(params, in_half, label, jax.random.key(2), None, 2.0**16)
+    assert_equal(private, scaled.gradient, 1e-6)

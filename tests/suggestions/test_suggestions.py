@@ -1,0 +1,63 @@
+"""What an error suggests is run, and works; and no error is without a row."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import fnn
+from tests.suggestions import of_layers, of_losses, of_readers
+from tests.suggestions.row import raised, suggested
+
+ROWS = of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
+PACKAGE = Path(fnn.__file__).parent
+# Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
+ELSEWHERE = {
+    "export": "tests/export",
+    "check": "imports nothing of fnn",
+    "autodiff.py": "tests/test_forward_mode.py",
+    "memory/targets.py": "wants compilers that are not installed here",
+    "function": "tests/function",
+    "train/update.py:_axes_to_reduce": "tests/meshes",
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_an_error_suggests_works(name):
+    row = ROWS[name]
+    row.use(suggested(raised(row), row.names))
+
+
+def sites() -> set[tuple[str, int]]:
+    """Every place in fnn that makes an InputError: file and first line of the call."""
+    found = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError"):
+                continue
+            around = {f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)}
+            known = {place, place.split("/")[0]} | {f"{place}:{name}" for name in around}
+            if not known & set(ELSEWHERE):
+                found.add((place, node.lineno))
+    return found
+
+
+def test_every_error_has_a_row(monkeypatch):
+    """The place that makes the error of each row is noted: together they are all there are."""
+    met, make = set(), fnn.InputError.__init__
+
+    def noted(self, *args):
+        frame = sys._getframe(1)
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            met.add((path.relative_to(PACKAGE).as_posix(), frame.f_lineno))
+        make(self, *args)
+
+    monkeypatch.setattr(fnn.InputError, "__init__", noted)
+    for row in ROWS.values():
+        raised(row)
+    assert not sites() - met, f"without a row in tests/suggestions: {sorted(sites() - met)}"
