@@ -9,7 +9,8 @@ import pytest
 from jax.experimental import jet
 
 import fnn
-from tests.cases import every_case_though_chains_are_slow, example
+from tests.cases import example
+from tests.every import every_case_though_chains_are_slow
 from tests.proof import assert_equal, inner
 
 KEY = jax.random.key(0)

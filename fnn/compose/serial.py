@@ -18,7 +18,8 @@ from fnn.errors import InputError, at
 from fnn.reading import Reading
 
 Layers = tuple[Layer, ...]
-Plan, Places = Sequence[Segment], tuple[str, ...] | None
+Plan = Sequence[Segment]
+Places = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -35,8 +36,7 @@ class Serial(Composition):
     extras are the kept inner boundaries by number, and the extras of the layers.
 
     Args:
-        layers: the layers, where they have no names.
-        named: the layers by name.
+        layers, named: the layers, without names or by name.
         plan: the segments whose inner boundaries are not kept but recomputed, as `fnn.memory.fit` finds them.
             A plan does not change params, values or gradients.
 

@@ -130,8 +130,8 @@ def test_gradients_of_narrow_params_are_rounded_once():
     x, w = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in ((n, k), (k, v)))
     head, label = fnn.LinearCrossEntropy(v, walk="vocabulary", chunk=24), jnp.arange(n) % v
     params = {"kernel": w, "bias": jnp.zeros(v, jnp.bfloat16)}
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (params, x))
-    ours, exact = run(lambda: (head.value_and_grad(params, x, label), head.value_and_grad(*wide, label)))
+    wide, rows = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (params, x))
+    ours, exact = run(lambda: (head.value_and_grad(params, x, label), head.value_and_grad(wide, rows, label)))
     assert {leaf.dtype for leaf in jax.tree.leaves(ours[1])} == {jnp.dtype(jnp.bfloat16)}
     # dz is rounded to 2^-9 of its size, and n such errors walk; so is each gradient, once
     size = np.sqrt(n) / n

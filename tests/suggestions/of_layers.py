@@ -92,7 +92,7 @@ ROWS = {
     "a list of layers": Row(lambda: Serial([Dense(3)]), built, {"layers": [Dense(3)]}),  # pyright: ignore[reportArgumentType]
     "a class": Row(lambda: Serial(Dense), built, {"features": 3}),  # pyright: ignore[reportArgumentType]
     "a class without fields": Row(lambda: Serial(fnn.Scale), built),  # pyright: ignore[reportArgumentType]
-    "a function": Row(lambda: Serial(jnp.tanh), built, {"f": jnp.tanh}),
+    "a function": Row(lambda: Serial(jnp.tanh), built, {"f": jnp.tanh}),  # pyright: ignore[reportArgumentType]
     "a number": Row(lambda: Skip(3), built, {"layer": fnn.relu, "a": fnn.relu, "b": fnn.tanh}),  # pyright: ignore[reportArgumentType]
     "some names": Row(lambda: Serial(fnn.relu, b=fnn.relu), built, {"a": fnn.relu, "b": fnn.tanh}),
     "plan as a name": Row(lambda: Serial(plan=Dense(3)), built),  # pyright: ignore[reportArgumentType]
@@ -102,8 +102,8 @@ ROWS = {
         built,
         {"net": fnn.mlp([6, 3]), "x": X, "budget": 10**9},
     ),
-    "a name that is no text": Row(lambda: Each({1: fnn.relu}), lambda f: built(f, {"1": X}), {"layer": fnn.relu}),
-    "one layer": Row(lambda: Each(fnn.relu), lambda f: built(f, {"name": X}), {"layer": fnn.relu}),
+    "a name that is no text": Row(lambda: Each({1: fnn.relu}), lambda f: built(f, {"1": X}), {"layer": fnn.relu}),  # pyright: ignore[reportArgumentType]
+    "one layer": Row(lambda: Each(fnn.relu), lambda f: built(f, {"name": X}), {"layer": fnn.relu}),  # pyright: ignore[reportArgumentType]
     # Inputs.
     "no array": Row(lambda: built(Dense(3), [1.0]), into(Dense(3)), {"x": [1.0]}),
     "no array in forward": Row(lambda: fnn.forward(Dense(3), OF_FIVE, [1.0] * 5), into(Dense(3)), {"x": [1.0] * 5}),
