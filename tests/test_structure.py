@@ -42,9 +42,13 @@ ASKED = {"layer", "net", "loss", "read", "reader"}
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    found, types = set(), set()  # what is imported for types alone is met by no import at run time
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            types.update(node.body)
+        elif node in types:
+            continue
+        elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -24,7 +24,8 @@ STYLE: dict[str, Any] = {  # large enough to be read at half the size
     "lines.linewidth": 2,
     "svg.hashsalt": "fnn",  # the same picture is the same file
 }
-matplotlib.rcParams.update(STYLE)
+for name, value in STYLE.items():
+    matplotlib.rcParams[name] = value  # pyright: ignore[reportArgumentType]
 
 
 def learning_curve(losses: np.ndarray, accuracies: np.ndarray) -> bytes:

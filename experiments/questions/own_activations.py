@@ -148,7 +148,10 @@ def draw(curves: dict[str, np.ndarray], verdicts: dict[str, str]) -> Any:
         last.plot(losses, color=colour, linestyle="-" if colour == COOL else "--")
         label(last, (len(losses) - 1, losses[-1]), name.split()[0], colour)
     last.set(
-        xlabel="step", yscale="log", title="loss on digits, with all four pairs", xlim=(0, 1.2 * len(losses))
+        xlabel="step",
+        yscale="log",
+        title="loss on digits, with all four pairs",
+        xlim=(0, 1.2 * len(curves["right pairs"])),
     )
     last.yaxis.set_major_formatter("{x:g}")
     return figure

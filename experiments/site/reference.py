@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def fenced(text: str) -> str:
     """Put doctests into fences: lines from `>>>` to the next empty line."""
-    out, inside = [], False
+    out, inside, indent = [], False, ""
     for line in text.splitlines():
         if not inside and line.lstrip().startswith(">>>"):
             indent = line[: len(line) - len(line.lstrip())]
