@@ -231,7 +231,7 @@ def test_a_scale_keeps_in_float16_what_is_too_small_for_it(microbatch):
     plain, scaled = (clipped(half, in_half, params, scale=s) for s in (None, 2.0**16))
     unit = float(jnp.finfo(jnp.float16).eps)  # twice the roundoff: of x, two weights, h, its derivative, dz
     np.testing.assert_allclose(scaled.norms, wanted.norms, rtol=6 * unit)
-    assert (np.abs(np.asarray(plain.norms) / wanted.norms - 1) > 6 * unit).any()
+    assert (np.abs(np.asarray(plain.norms) / np.asarray(wanted.norms) - 1) > 6 * unit).any()
     for a, b in zip(*map(jax.tree.leaves, (scaled.gradient, wanted.gradient)), strict=True):
         np.testing.assert_allclose(a, b, atol=6 * unit * float(jnp.abs(b).max()))
     noiseless = fnn.privacy.private_gradient(
