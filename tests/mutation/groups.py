@@ -16,6 +16,7 @@ from tests.losses import (
     test_losses,
 )
 from tests.memory import test_storing
+from tests.meshes import test_chunks
 from tests.mutation.proofs import ROWS, SIDES, eagerly, updates
 from tests.train import test_update
 
@@ -141,9 +142,15 @@ JOINED = (
 )
 TOKENS = {n: partial(test_factors.test_tokens_are_cut_along_their_last_axis, n) for n in test_factors.TOKENS}
 BRANCHES = (test_branches.test_a_branch_of_indices_may_be_alone, SIDES, TOKENS["concatenated"])
-CUTS = tuple(
-    partial(test_factors.test_chunks_are_equally_large_and_of_no_more_rows_than_asked_for, *way)
-    for way in ((1, 1), (3, 3), (4, 3), (9, 5))
+CUTS = (
+    *(
+        partial(test_factors.test_chunks_are_equally_large_and_of_no_more_rows_than_asked_for, *way)
+        for way in ((1, 1), (3, 3), (4, 3), (9, 5))
+    ),
+    *(
+        partial(test_chunks.test_rows_of_two_shards_are_cut_within_each, *way)
+        for way in ((12, 4, 2), (10, 2, 3), (4, 9, 1))
+    ),
 )
 DENSE = ("dense-tokens", "dense-without-bias", "dense-square", "dense-no-batch")
 LOOPS = (
