@@ -30,7 +30,7 @@ test: $(VENV)/.test  ## Run the tests, JOBS at a time (2)
 test-slow: $(VENV)/.test  ## Run the heavy sweeps that `make test` leaves out
 	$(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
 
-peers:  ## Compare the readers with Opacus, BackPACK and curvlinops, in .venv-peers
+peers:  ## Compare with Opacus, BackPACK, curvlinops; read models of Haiku and Penzai; in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers
 	.venv-peers/bin/python -m pytest -W default tests/peers
 
