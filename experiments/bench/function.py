@@ -139,7 +139,7 @@ def measure(rows: dict[str, tuple[Callable, Any]], peers: dict[str, Callable], x
         middle = time.perf_counter()
         compiled = traced.lower().compile()
         calls[name] = lambda compiled=compiled, params=params: jax.block_until_ready(compiled(params, x))
-        room = compiled.memory_analysis().temp_size_in_bytes / 2**20
+        room = getattr(compiled.memory_analysis(), "temp_size_in_bytes", float("nan")) / 2**20
         notes[name] = (
             f"{room:9.2f} MiB  trace {middle - start:.2f}  compile {time.perf_counter() - start:.2f}"
         )

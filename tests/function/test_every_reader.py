@@ -139,7 +139,9 @@ def explicit(f: Any, p: Any, x: Any, v: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", ["dense", *(pytest.param(name, marks=pytest.mark.slow) for name in ("attention", "images"))]
+)
 def test_every_reader_reads_what_explicit_matrices_say(name):
     f, p, x = NETS[name]
     v = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size * 1.0)).reshape(leaf.shape), p)

@@ -95,7 +95,7 @@ PROGRAMS = {
     ),
     "images": (
         images,
-        {"kernels": [0.3 * draw(0, 4, 4, 1, 4), 0.3 * draw(1, 3, 3, 4, 3)], "dense": layers(0, 12, 4, 3)},
+        {"kernels": [0.3 * draw(0, 4, 4, 1, 4), 0.3 * draw(1, 3, 3, 4, 3)], "dense": layers(0, 3, 4, 3)},
         (draw(1, 4, 10, 10, 1), LABELS),
         None,
     ),
