@@ -43,7 +43,7 @@ test-slow: $(VENV)/.test  ## Run the heavy sweeps, some of them for hours
 bench: $(VENV)/.experiments  ## Print every ratio to the rivals beside the last committed one, in ten minutes
 	$(BIN)/python -m experiments.bench.gate $(ARGS)
 
-peers:  ## Compare the readers with Opacus, BackPACK and curvlinops, in .venv-peers
+peers:  ## Compare with Opacus, BackPACK, curvlinops; read models of Haiku and Penzai; in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers
 	.venv-peers/bin/python -m pytest -W default tests/peers
 

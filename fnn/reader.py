@@ -41,9 +41,10 @@ class Reader:
         plain: False for a rule that accepts every factor, stacked or of any type, and gradients.
         readers: the readers that `zip_readers` runs.
         like: "param": the last axes of the reading are the param's; "order": the order of the param's
-            elements does not matter, and readings of some and of the other elements can be added; a tree of
-            these for a reading that is a tree. With None, a param used in another layout is read by its
-            example gradients.
+            elements does not matter, and readings of some and of the other elements can be added; "rows",
+            "columns": matrices (k, k), (j, j), of the two sides of a param (k, j); "factor": a factor of the
+            param; a tree of these for a reading that is a tree. With None, a param used in another layout is
+            read by its example gradients.
 
     Raises:
         InputError: on a call, where a layer made an array instead of a factor, or no axis of examples.

@@ -1,21 +1,26 @@
 """What a traced function costs beside fnn's own layers, the plain gradient and `vmap(grad)`.
 
-Run `python -m experiments.bench.function`. For each network: norms and the clipped sum of a function that is
-written in plain JAX, made a layer by `fnn.function.Function`; for the MLP, of the same network of our layers.
-All programs take turns; a ratio is that of the median times, with the quartiles over the rounds. Temporaries
-are what the compiler reserves. "compile" is tracing and compiling together.
+Run `python -m experiments.bench.function`. For each network: norms, the clipped sum and Kronecker factors of
+a function that is written in plain JAX, made a layer by `fnn.function.Function`; for the MLP, of the same
+network of our layers; with Opacus installed, its clipped sums beside PyTorch's plain gradient, which is their
+1. All programs take turns; a ratio is that of the median times, with the quartiles over the rounds. "cpu" is
+the ratio of the median processor times, over all threads, which a busy machine disturbs less. Temporaries are
+what the compiler reserves. "trace" is tracing alone, "compile" both together, in seconds.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import fnn
+from experiments.bench import opacus
+from fnn.curvature import kronecker_factors
 from fnn.function import Function
 from fnn.privacy import clipped_gradient
 from fnn.readers import losses_and_readings, squared_norm, sum_over_params
@@ -53,26 +58,40 @@ def dense(key: Any, *shape: int) -> Any:
     return {"kernel": jax.random.normal(key, shape) * fan**-0.5, "bias": jnp.zeros(shape[-1])}
 
 
-def networks() -> dict[str, tuple[Callable, Any, Any, Any]]:
-    """Give for each network the function, its params, a batch, and the same of fnn's layers or None."""
+class Network(NamedTuple):
+    """What is measured: a function of params and batch, and the same network of other libraries."""
+
+    f: Callable
+    params: Any
+    x: Any
+    ours: Any  # of fnn's layers, or None
+    torch: Callable  # makes PyTorch's
+
+
+def networks() -> dict[str, Network]:
+    """Give the networks by name."""
     key = jax.random.key(0)
     sizes = [5120, 2560, 1280]
     ours = fnn.Serial(fnn.Dense(sizes[1]), fnn.relu, fnn.Dense(sizes[2]))
     weights = [dense(key, *pair) for pair in zip(sizes, sizes[1:], strict=False)]
-    first = (mlp, weights, jax.random.normal(key, (32, sizes[0])), ours)
-    found: dict[str, tuple[Callable, Any, Any, Any]] = {"MLP 5120-2560-1280": first}
+    batch = jax.random.normal(key, (32, sizes[0]))
+    found = {"MLP 5120-2560-1280": Network(mlp, weights, batch, ours, partial(opacus.mlp, sizes=sizes))}
     for name, side, channels in (("MNIST", 28, 1), ("CIFAR", 32, 3)):
         params = [
             dense(key, 3, 3, channels, 16),
             dense(key, 3, 3, 16, 32),
             dense(key, (side // 4) ** 2 * 32, 10),
         ]
-        found[f"CNN {name}"] = (cnn, params, jax.random.normal(key, (64, side, side, channels)), None)
+        batch = jax.random.normal(key, (64, side, side, channels))
+        theirs = partial(opacus.cnn, side=side, channels=channels)
+        found[f"CNN {name}"] = Network(cnn, params, batch, None, theirs)
     k, heads = 128, 4
     shapes = {name: (k, heads, k // heads) for name in "qkv"} | {"out": (heads, k // heads, k)}
     shapes |= {"up": (k, 4 * k), "down": (4 * k, k), "head": (k, 10)}
     params = {name: 0.05 * jax.random.normal(key, shape) for name, shape in shapes.items()}
-    found["transformer, 128 tokens"] = (transformer, params, jax.random.normal(key, (16, 128, k)), None)
+    for n, tokens in ((16, 128), (4, 1024)):
+        batch, theirs = jax.random.normal(key, (n, tokens, k)), partial(opacus.transformer, k=k, heads=heads)
+        found[f"transformer, {tokens} tokens"] = Network(transformer, params, batch, None, theirs)
     return found
 
 
@@ -97,10 +116,12 @@ def programs(f: Callable, params: Any, ours: Any, labels: Any) -> dict[str, tupl
         return jax.tree.map(lambda g: jnp.tensordot(c, g, 1), each)
 
     norms, clipped = readers(Function(f))
+    kronecker = kronecker_factors(Function(f), LOSS, "empirical")
     rows = {
         "plain gradient": (jax.grad(lambda p, x: LOSS(f(p, x), labels)), params),
         "norms, traced": (norms, params),
         "clipped sum, traced": (clipped, params),
+        "Kronecker factors, traced": (lambda p, x: kronecker(p, x, labels)[1:], params),
         "clipped sum, vmap(grad)": (by_vmap, params),
     }
     if ours is not None:
@@ -109,27 +130,34 @@ def programs(f: Callable, params: Any, ours: Any, labels: Any) -> dict[str, tupl
     return rows
 
 
-def measure(rows: dict[str, tuple[Callable, Any]], x: Any, rounds: int) -> None:
-    compiled, compile_seconds = {}, {}
+def measure(rows: dict[str, tuple[Callable, Any]], peers: dict[str, Callable], x: Any, rounds: int) -> None:
+    """Print the table of one network; the first of the rows, and of the peers, is their 1."""
+    calls, notes = {}, {}
     for name, (g, params) in rows.items():
         start = time.perf_counter()
-        compiled[name] = jax.jit(g).lower(params, x).compile()
-        compile_seconds[name] = time.perf_counter() - start
-        jax.block_until_ready(compiled[name](params, x))
-    seconds = {name: np.zeros(rounds) for name in rows}
-    for i in range(rounds):
-        for name, (_, params) in rows.items():
-            start = time.perf_counter()
-            jax.block_until_ready(compiled[name](params, x))
-            seconds[name][i] = time.perf_counter() - start
-    plain = seconds["plain gradient"]
+        traced = jax.jit(g).trace(params, x)
+        middle = time.perf_counter()
+        compiled = traced.lower().compile()
+        calls[name] = lambda compiled=compiled, params=params: jax.block_until_ready(compiled(params, x))
+        room = getattr(compiled.memory_analysis(), "temp_size_in_bytes", float("nan")) / 2**20
+        notes[name] = (
+            f"{room:9.2f} MiB  trace {middle - start:.2f}  compile {time.perf_counter() - start:.2f}"
+        )
+    calls |= peers
+    seconds, busy = ({name: np.zeros(rounds) for name in calls} for _ in range(2))
+    for i in range(-1, rounds):  # the first warms up
+        for name, call in calls.items():
+            start, worked = time.perf_counter(), time.process_time()
+            call()
+            seconds[name][i], busy[name][i] = time.perf_counter() - start, time.process_time() - worked
     for name, own in seconds.items():
-        low, high = np.quantile(own / plain, [0.25, 0.75])
-        ratio = np.median(own) / np.median(plain)
-        room = compiled[name].memory_analysis().temp_size_in_bytes / 2**20
+        one = next(iter(peers if name in peers else rows))
+        low, high = np.quantile(own / seconds[one], [0.25, 0.75])
+        ratio, cpu = (np.median(of[name]) / np.median(of[one]) for of in (seconds, busy))
+        ms = 1e3 * np.median(own)
         print(
-            f"  {name:26} {ratio:6.2f} ({low:.2f} to {high:.2f})  {room:9.2f} MiB"
-            f"  compile {compile_seconds[name]:.2f} s",
+            f"  {name:38} {ratio:6.2f} ({low:.2f} to {high:.2f})  cpu {cpu:5.2f} {ms:8.2f} ms"
+            f"{notes.get(name, '')}",
             flush=True,
         )
 
@@ -139,11 +167,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", default="", help="networks whose names hold this")
     options = parser.parse_args()
-    for name, (f, params, x, ours) in networks().items():
+    for name, own in networks().items():
         if options.only in name:
-            print(f"{name}, {x.shape[0]} examples: time over the plain gradient's, temporaries")
-            labels = jnp.arange(x.shape[0]) % 10
-            measure(programs(f, params, ours, labels), x, options.rounds)
+            print(f"{name}, {own.x.shape[0]} examples: time over the plain gradient's, temporaries")
+            labels = jnp.arange(own.x.shape[0]) % 10
+            rows = programs(own.f, own.params, own.ours, labels)
+            measure(rows, opacus.programs(own.torch, own.x, labels, NORM), own.x, options.rounds)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ numbers than the gradient: "as many numbers" makes the gradient and fills arrays
 constants, the least that writing them can cost. `--alone` leaves out the rows of `vmap(grad)` and Opacus.
 """
 
-# pyright: reportMissingImports=false
-
 import argparse
 import ctypes
 import time
@@ -20,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
+from experiments.bench import opacus
 
 LOSS = fnn.softmax_cross_entropy(reduction="sum")
 SETTINGS = {"5120-2560-1280": 32, "784-512-512-10": 128}
@@ -82,62 +81,6 @@ def programs(net, norm: float) -> dict:
     }
 
 
-def opacus_programs(sizes, x, label, norm: float) -> dict:
-    """Give PyTorch's rows, each a function without arguments; none where Opacus is not installed."""
-    try:
-        import torch
-        from opacus.grad_sample import GradSampleModule
-        from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
-            GradSampleModuleFastGradientClipping as Ghost,
-        )
-    except ImportError:
-        return {}
-    inputs, labels = torch.tensor(np.asarray(x)), torch.tensor(np.asarray(label), dtype=torch.long)
-
-    def mlp():
-        layers = []
-        for k, j in zip(sizes, sizes[1:], strict=False):
-            layers += [torch.nn.Linear(k, j), torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers[:-1])
-
-    def losses(module, reduction):
-        return torch.nn.functional.cross_entropy(module(inputs), labels, reduction=reduction)
-
-    def clear(module):
-        for param in module.parameters():
-            param.grad = param.grad_sample = None
-
-    plain, sampled, ghost = mlp(), GradSampleModule(mlp()), Ghost(mlp(), max_grad_norm=norm)
-
-    def gradient():
-        clear(plain)
-        losses(plain, "sum").backward()
-
-    def per_sample():
-        clear(sampled)
-        losses(sampled, "mean").backward()
-        norms = torch.stack([p.grad_sample.flatten(1).norm(dim=1) for p in sampled.parameters()]).norm(dim=0)
-        c = (norm / norms).clamp(max=1)
-        for p in sampled.parameters():
-            p.grad = torch.einsum("n,n...->...", c, p.grad_sample)
-
-    def ghosts():
-        clear(ghost)
-        each = losses(ghost, "none")
-        each.mean().backward(retain_graph=True)
-        c = ghost.get_clipping_coef()
-        clear(ghost)
-        ghost.disable_hooks()
-        (c * each).sum().backward()
-        ghost.enable_hooks()
-
-    return {
-        "PyTorch: plain gradient": gradient,
-        "Opacus: clipped, per-sample gradients": per_sample,
-        "Opacus: clipped, ghost norms": ghosts,
-    }
-
-
 def resident(f) -> float:
     """Give by how many MB the resident set grew at its peak while `f` ran, free memory given back."""
 
@@ -176,7 +119,7 @@ def measure(name: str, n: int, rounds: int, alone: bool = False) -> None:
         compiled = jax.jit(f).lower(params, x, label).compile()
         memory[row] = getattr(compiled.memory_analysis(), "temp_size_in_bytes", float("nan")) / 2**20
         calls[row] = lambda compiled=compiled: jax.block_until_ready(compiled(params, x, label))
-    peers = {} if alone else opacus_programs(sizes, x, label, norm)
+    peers = {} if alone else opacus.programs(lambda torch: opacus.mlp(torch, sizes), x, label, norm)
     for row, f in peers.items():
         f()
         memory[row], calls[row] = resident(f), f

@@ -42,7 +42,8 @@ def self_influence(damping: float) -> Reader:
         turned, inverse = rotated(factor, param, own), 1 / damped("self_influence", own.values, damping)
         if not isinstance(turned, Examples) and turned.dz.shape[1] == 1:
             return inner_product(_squared(turned), inverse, inverse)
-        return jnp.sum(jnp.square(materialised(turned, inverse)) * inverse[None], (1, 2))
+        squares = jnp.square(materialised(turned, inverse)) * inverse[None]
+        return jnp.sum(squares, tuple(range(1, squares.ndim)))
 
     return read
 

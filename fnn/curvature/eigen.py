@@ -152,9 +152,8 @@ def rotated(factor: Form, param: Any, own: Eigen) -> Outer | Rows | Examples:
         case Rows(index, dz):
             return Rows(index, dz.astype(acc) @ own.outputs)
         case Examples(g, _):
-            k, j = own.values.shape
-            g = g.astype(acc).reshape(*g.shape[: g.ndim - param.ndim], k, j)
-            return Examples(jnp.swapaxes(own.inputs, 0, 1) @ g @ own.outputs, 2)
+            g = g.astype(acc).reshape(*g.shape[: g.ndim - param.ndim], *own.values.shape)
+            return Examples(_into(own, g), own.values.ndim)
 
 
 def _into(own: Eigen, matrix: Any) -> Any:
@@ -178,9 +177,12 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
     for path, leaf, own in zip(paths, leaves, owns, strict=True):
         if own is None:
             continue
-        row = leaf.ndim < own.values.ndim
+        *stacks, k, j = own.values.shape
+        row = leaf.shape == (*stacks, j) and k == 1
         matrix = leaf[..., None, :] if row else leaf
-        has_bias = own.values.shape[-2] == matrix.shape[-2] + 1
+        if not row and leaf.size == own.values.size and (leaf.ndim != own.values.ndim or k == 1):
+            matrix = leaf.reshape(own.values.shape)  # a param of more axes, that is used as a matrix
+        has_bias = matrix.ndim > 1 and k == matrix.shape[-2] + 1
         if has_bias:
             matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
         if matrix.shape != own.values.shape:
@@ -189,6 +191,6 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
         result = rule(own, matrix).astype(leaf.dtype)
         if has_bias:
             results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]
-        results[path] = result[..., 0, :] if row else result
+        results[path] = result[..., 0, :] if row else result.reshape(leaf.shape)
     ordered = [results[path[:-1] if own is None else path] for path, own in zip(paths, owns, strict=True)]
     return jax.tree.unflatten(structure, ordered)

@@ -164,14 +164,13 @@ def is_block(value: Any) -> bool:
 def _reader(reduce: bool, ones: bool, first: bool) -> Reader:
     """Return a seeded reader of the gradient, by the first seed, and of the block, by the others (and it)."""
 
-    @seeded_reader
     def curved(factor: Form, param: Any) -> tuple[Any, Kronecker]:
         seeds = cotangent(factor)
         of_gradient = with_cotangent(factor, seeds[0])
         of_block = factor if first else with_cotangent(factor, seeds[1:])
         return gradient(of_gradient, param), block(of_block, param, reduce, ones)
 
-    return curved
+    return seeded_reader(curved, like=("param", Kronecker("rows", "columns")))
 
 
 def block(factor: Form, param: Any, reduce: bool = False, ones: bool = False) -> Kronecker:

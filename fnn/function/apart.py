@@ -5,6 +5,7 @@ Once it has met the examples, it lies along their axis; where it loses that axis
 then meets the examples again, or where an operation mixes along it, one example's result depends on others.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,9 @@ def _step(sizes: Sizes, eqn: Any, theirs: Any, states: list[State], line: str) -
     scan = internals.scanned(eqn)
     if scan is not None:
         return _scan(sizes, eqn, theirs, scan, states, line)
+    shards = internals.sharded(eqn)
+    if shards is not None:
+        return _sharded(sizes, eqn, theirs, shards, states, line)
     outs: list[State] = []
     for var, o in zip(eqn.outvars, theirs.outvars, strict=True):
         if not internals.differentiable(var.aval):
@@ -114,6 +118,8 @@ def _result(
     """Return the state of one result of an operation."""
     worst = _worst(*states)
     assert worst is not None
+    if worst.of == ALONG and set(internals.collected(eqn)) & set(sizes.shards):
+        raise Coupled(f"`{eqn.primitive.name}` mixes the examples of several shards in {where}")
     if worst.of == LOST:
         if batch is not None:
             raise Coupled(f"what lost the examples' axis in {worst.where} meets them again in {where}")
@@ -138,7 +144,12 @@ def _keeps(eqn: Any, k: int, batch: Batch, sizes: Sizes) -> bool:
     """Tell whether an operation keeps the examples of operand `k`, which its result still has, apart."""
     name, p, axis = eqn.primitive.name, eqn.params, batch.axis
     shape, out = shape_of(eqn.invars[k]), shape_of(eqn.outvars[0])
-    if name in internals.ELEMENTWISE or name in internals.IDENTITIES or name in KEEPS:
+    if (
+        name in internals.ELEMENTWISE
+        or name in internals.IDENTITIES
+        or name in KEEPS
+        or name in internals.SUMS
+    ):
         return True
     if name in ALONG_ONE:
         along = p[ALONG_ONE[name]]
@@ -176,6 +187,24 @@ def _keeps(eqn: Any, k: int, batch: Batch, sizes: Sizes) -> bool:
         case "top_k":
             return axis != len(shape) - 1
     return False
+
+
+def _sharded(
+    sizes: Sizes, eqn: Any, theirs: Any, shards: Any, states: list[State], where: str
+) -> list[State]:
+    """Follow a `shard_map` through one of its shards."""
+    cuts = set()
+    for var, o, spec in zip(eqn.invars, theirs.invars, shards.specs, strict=True):
+        batch = sizes.of(shape_of(var), shape_of(o))
+        if batch is not None:
+            cuts.add(spec[batch.axis] if batch.axis < len(spec) else ())
+    if len(cuts) > 1:
+        raise Coupled(f"the shards have other examples of some operands than of others in {where}")
+    names = cuts.pop() if cuts else ()
+    parts = math.prod(shards.mesh[name] for name in names)
+    own = Sizes(sizes.n // parts, sizes.other // parts, names)
+    other: Any = internals.sharded(theirs)
+    return walk(own, shards.body, other.body, states, where)
 
 
 def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State], where: str) -> list[State]:

@@ -24,10 +24,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The two batch sizes of a trace."""
+    """The two batch sizes of a trace; in a `shard_map`, those of one shard."""
 
     n: int
     other: int
+    shards: tuple[str, ...] = ()  # the mesh axes along which the examples are cut
 
     def of(self, shape: Any, other: Any, like: "list[Batch | None]" = ()) -> Batch | None:  # pyright: ignore
         """Give the examples in a value of this shape, and of the other one at the other size.

@@ -13,7 +13,8 @@ from fnn.factors import Factor, is_factor
 from fnn.function import collect
 from fnn.function.apart import coupling
 from fnn.function.called import Called
-from fnn.function.forms import Convolved, Several
+from fnn.function.convolved import Convolved
+from fnn.function.forms import Several
 from fnn.function.losses import examples
 from fnn.function.run import run, zeros_for
 from fnn.function.sites import Plan, Site, count

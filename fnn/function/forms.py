@@ -11,10 +11,14 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from fnn.arrays import accumulator
-from fnn.factors import Examples, Factor, Outer, join
+from fnn.factors import Examples, Factor, join
 from fnn.function.layout import Arrangement, Layout, scattered
+from fnn.function.sides import composed, sides_of
 from fnn.reader import Reader, gradient, with_tokens
-from fnn.readers.examples import gram_is_cheaper, materialised, weighted_gradient
+from fnn.readers.examples import materialised, weighted_gradient
+
+SIDES = {"rows", "columns"}  # of `Reader.like`
+KEEPING = ("order", "factor")
 
 
 class Lazy(Factor):
@@ -28,12 +32,18 @@ class Lazy(Factor):
         """Return the gradients of the examples: (n, *shape of the param)."""
         raise NotImplementedError
 
+    def as_matrix(self) -> "Viewed | None":
+        """Return the same as the factor of a matrix, where it is one of another layout."""
+        return None
+
     def form(self) -> Examples:
         """Return the gradients of the examples."""
         return Examples(self.examples(), self.rank)
 
     def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
-        """Sum up the cheaper way."""
+        """Sum up the cheaper way, and keep this form for sums to come."""
+        if reader.like == KEEPING:
+            return reader.rule(with_tokens(self.form()), param)[0], self
         if reader not in (gradient, weighted_gradient):
             return NotImplemented
         return self.total(leaves[0] if leaves else None, tuple(param.shape)).astype(param.dtype)
@@ -67,7 +77,7 @@ class Viewed(Lazy):
 
     def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
         """Read the matrix by the matrices of the leaves that are like the param."""
-        own = super().read(reader, param, *leaves)
+        own = NotImplemented if reader.like == KEEPING else super().read(reader, param, *leaves)
         if own is not NotImplemented or reader.like is None:
             return own
 
@@ -79,6 +89,8 @@ class Viewed(Lazy):
             same = jnp.shape(leaf) == self.shape and not reader.sliced
             return self.layout.into(leaf) if same else leaf
 
+        if SIDES & set(jax.tree.leaves(reader.like)):
+            return self._read_sides(reader, param) if not leaves else NotImplemented
         inside = [into(leaf) for leaf in leaves]
         if any(own is None for own in inside):
             return NotImplemented
@@ -87,7 +99,32 @@ class Viewed(Lazy):
         reading = reader(self.factor, like, *inside)
         return jax.tree.map(self._out, reader.like, reading)
 
+    def _read_sides(self, reader: Reader, param: Any) -> Any:
+        """Read the matrix, and bring what is said of its rows and of its columns into the param's order."""
+        inner = self.factor.as_matrix() if isinstance(self.factor, Lazy) else None
+        if inner is not None:
+            layout = composed(self.layout, inner.layout, self.shape)
+            own = layout and Viewed(inner.factor, layout, self.shape, self.rank)
+            return own._read_sides(reader, param) if own else NotImplemented
+        sides = sides_of(self.layout, len(self.layout.shape) - self.factor.rank)
+        if sides is None:
+            return NotImplemented
+        reading = reader(self.factor, jax.ShapeDtypeStruct(self.layout.shape, param.dtype))
+        tags, structure = jax.tree.flatten(reader.like)
+        parts = structure.flatten_up_to(reading)
+        out = [
+            sides.brought(tag, part) if tag in SIDES else self._out(tag, part)
+            for tag, part in zip(tags, parts, strict=True)
+        ]
+        if sides.turned:
+            rows, columns = tags.index("rows"), tags.index("columns")
+            out[rows], out[columns] = out[columns], sides.square(out[rows])
+        return structure.unflatten(out)
+
     def _out(self, like: str, part: Any) -> Any:
+        """Bring a part of a reading of the matrix into the param's layout."""
+        if like == "factor":
+            return Viewed(part, self.layout, self.shape, self.rank)
         stacks = len(self.layout.shape) - self.factor.rank
         if like == "order":
             return jnp.sum(part, tuple(range(stacks)))
@@ -134,71 +171,6 @@ class Part(Lazy):
         """Put the elements' gradients into zeros."""
         g = examples_of(self.factor, self.matrix)
         return scattered(self.layout, g, math.prod(self.shape)).reshape(g.shape[0], *self.shape)
-
-
-@partial(register_dataclass, data_fields=["x", "dz"], meta_fields=["kernel", "options", "rank"])
-@dataclass(frozen=True)
-class Convolved(Lazy):
-    """The factor of a kernel (o, i, *window): x (n, t, i, *space) and dz (n, t, o, *space).
-
-    `options` are those of `jax.lax.conv_general_dilated`.
-    """
-
-    x: Any
-    dz: Any
-    kernel: tuple[int, ...]
-    options: tuple[tuple[str, Any], ...]
-    rank: int
-
-    def of(self, x: Any, dz: Any) -> Any:
-        """Return the gradient from images (m, i, *space), dz (m, o, *space)."""
-        acc = accumulator(dz.dtype)
-
-        def convolve(w: Any) -> Any:
-            return jax.lax.conv_general_dilated(x.astype(acc), w, **dict(self.options))
-
-        return jax.vjp(convolve, jnp.zeros(self.kernel, acc))[1](dz.astype(acc))[0]
-
-    def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Convolve over all examples at once."""
-        both = self.x, self.dz
-        if weights is not None:
-            both = counted(self.x, weights, 0), weighted(self.dz, weights, 0)
-        return self.of(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in both))
-
-    def examples(self) -> Any:
-        """Convolve each example."""
-        return jax.vmap(self.of)(self.x, self.dz)
-
-    def read(self, reader: Reader, param: Any, *leaves: Any) -> Any:
-        """Read by products of pairs of patches where they are cheaper than the examples' gradients."""
-        own = super().read(reader, param, *leaves)
-        tokens = self.dz.shape[1] * math.prod(self.dz.shape[3:])
-        groups = dict(self.options)["feature_group_count"]
-        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
-        if own is NotImplemented and not leaves and reader.like and gram_is_cheaper(tokens, k, j):
-            return self.patches().read(reader, param)
-        return own
-
-    def patches(self) -> Viewed:
-        """Return the factor of the kernel as a matrix for each group: its patches, and their cotangents."""
-        options = dict(self.options)
-        groups, window = options.pop("feature_group_count"), self.kernel[2:]
-        n, t = self.x.shape[:2]
-        k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
-        x = self.x.reshape(n * t, *self.x.shape[2:])
-        x = jax.lax.conv_general_dilated_patches(x, window, **options)  # (n t, i window, *space)
-        x = x.reshape(n, t, groups, k, math.prod(x.shape[2:]))
-        dz = self.dz.reshape(n, t, groups, j, x.shape[-1])
-        x, dz = (jnp.transpose(v, (2, 0, 1, 4, 3)) for v in (x, dz))  # (groups, n, t, space, k)
-        layout = Arrangement((groups, j, k), (0, 2, 1), (groups, k, j))
-        return Viewed(Outer(x, dz), layout, self.kernel, self.rank)
-
-    def joined(self) -> Factor:
-        """Put the uses among the tokens."""
-        axis = [jnp.moveaxis(leaf, 0, 1) for leaf in (self.x, self.dz)]
-        x, dz = (leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]) for leaf in axis)
-        return Convolved(x, dz, self.kernel, self.options, self.rank)
 
 
 def by_owner(weights: Any, leaf: Any, axis: int, inner: int = 1) -> Any:

@@ -34,6 +34,8 @@ REMATS = ("remat2", "checkpoint")
 RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 IDENTITIES = ("copy", "copy_p", "sharding_constraint", "pvary", "pcast", "reshard")
 
+SUMS = frozenset("psum psum_invariant psum2 pmax pmin".split())  # over the shards of a `shard_map`
+
 
 class Scan(NamedTuple):
     """What a scan's equation says."""
@@ -72,12 +74,48 @@ def scanned(eqn: Any) -> Scan | None:
     if eqn.primitive.name != "scan":
         return None
     p = eqn.params
-    return Scan(p["jaxpr"], p["num_consts"], p["num_carry"], p["length"], p["reverse"], p["unroll"])
+    if "ft_in" in p:  # JAX 0.11 and newer: the operands as a tree
+        consts, carry = (len(list(group)) for group in p["ft_in"].update(eqn.invars).unpack()[:2])
+    else:
+        consts, carry = p["num_consts"], p["num_carry"]
+    return Scan(p["jaxpr"], consts, carry, p["length"], p["reverse"], p["unroll"])
 
 
 def branches(eqn: Any) -> tuple[Any, ...] | None:
     """Give the closed jaxprs of a `cond` or `switch`, whose first operand is the index; None for others."""
     return tuple(eqn.params["branches"]) if eqn.primitive.name == "cond" else None
+
+
+class Sharded(NamedTuple):
+    """What a `shard_map`'s equation says."""
+
+    body: Any  # a jaxpr, of one shard
+    specs: tuple[tuple[tuple[str, ...], ...], ...]  # for each operand and axis, the mesh axes it is cut along
+    mesh: Any  # the size of each mesh axis
+
+
+def sharded(eqn: Any) -> Sharded | None:
+    """Give what a `shard_map` says; None for any other operation."""
+    if eqn.primitive.name != "shard_map":
+        return None
+    p = eqn.params
+
+    def names(entry: Any) -> tuple[str, ...]:
+        return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+    specs = tuple(tuple(names(entry) for entry in spec) for spec in p["in_specs"])
+    return Sharded(_open(p["jaxpr"])[0], specs, dict(p["mesh"].shape))
+
+
+def collected(eqn: Any) -> tuple[str, ...]:
+    """Name the mesh axes, or mapped axes, over which an operation moves values; none for most."""
+    named = eqn.params.get("axes", ()) if eqn.primitive.name in SUMS else eqn.params.get("axis_name", ())
+    return tuple(a for a in (named if isinstance(named, tuple) else (named,)) if isinstance(a, str))
+
+
+def conditions(eqn: Any) -> int:
+    """Count the operands of a `while` that its condition alone reads; they come first."""
+    return eqn.params["cond_nconsts"]
 
 
 def checkpointed(eqn: Any, f: Callable[..., Any]) -> Callable[..., Any]:

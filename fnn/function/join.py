@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn.factors import Outer, Rows, Scaled, Total
-from fnn.function.forms import Convolved, Part, Viewed
+from fnn.function.convolved import Convolved
+from fnn.function.forms import Part, Viewed
 from fnn.function.layout import Layout
 from fnn.function.pieces import Piece
 

@@ -16,7 +16,7 @@ from fnn.function import collect
 from fnn.function.apart import coupling
 from fnn.function.run import run, zeros_for
 from fnn.function.sites import Plan
-from fnn.function.trace import Traced, check_params, followed, planned
+from fnn.function.trace import Traced, check_params, followed, planned, tell_unused
 
 Wrt = Callable[[Any, Any], bool]
 
@@ -113,6 +113,7 @@ class Function(Leaf):
         """y = f(params, x)"""
         n = examples_of_batch(self, x)
         traced = self._traced(params, x, key, n)
+        tell_unused(traced, params, repr(self))
         leaves, inputs = jax.tree.leaves(params), jax.tree.leaves((x, key))
         count = len(jax.tree.leaves(x))
 
@@ -149,8 +150,9 @@ class Function(Leaf):
     def _traced(self, params: Any, x: Any, key: Any, n: int) -> Traced:
         own = followed(params, self.wrt)
         check_params(params, own)
-        axes = [0] * len(jax.tree.leaves(x)) + [None] * len(jax.tree.leaves(key))
-        return planned(self._called, params, (x, key), n, own, axes)
+        inputs = len(jax.tree.leaves(x))
+        axes = [0] * inputs + [None] * len(jax.tree.leaves(key))
+        return planned(self._called, params, (x, key), n, own, axes, inputs)
 
     def _called(self, params: Any, x: Any, key: Any) -> Any:
         keyed = takes_key(self.f)

@@ -11,7 +11,7 @@ from fnn.factors import is_factor
 from fnn.function import collect
 from fnn.function.apart import coupling
 from fnn.function.run import run, zeros_for
-from fnn.function.trace import WHO, Traced, check_params, followed, planned
+from fnn.function.trace import WHO, Traced, check_params, followed, planned, tell_unused
 from fnn.reader import Read, as_reader, gradient
 
 Wrt = Callable[[Any, Any], bool]
@@ -59,6 +59,7 @@ def losses_and_factors(
     own = followed(params, wrt)
     check_params(params, own)
     n, traced = traced_losses(f, params, args, key, own)
+    tell_unused(traced, params, WHO)
     if apart:
         check_apart(traced)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fnn.factors import Outer, Rows, Scaled, Total
 from fnn.function.batch import Batch
-from fnn.function.forms import Convolved
+from fnn.function.convolved import Convolved
 from fnn.function.layout import Arrangement, arrangement
 from fnn.function.sites import Site, View
 

@@ -80,7 +80,7 @@ class Planner:
         """Plan one operation."""
         none = [None] * len(eqn.outvars)
         lie = [self.sizes.result(eqn, theirs, k, like) for k in range(len(eqn.outvars))]
-        if not any(views) or eqn.primitive.name == "stop_gradient":
+        if not any(views) or eqn.primitive.name in ("stop_gradient", "while"):
             return Step(eqn), none, lie
         if eqn.primitive.name == "optimization_barrier":
             return Step(eqn), views, lie

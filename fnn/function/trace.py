@@ -1,5 +1,6 @@
 """From a function to its plan: traced twice, at two numbers of examples."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from fnn.errors import InputError, describe
 from fnn.function.batch import Batch, Sizes
 from fnn.function.plan import Mismatch, Planner
+from fnn.function.reach import check_loops
 from fnn.function.sites import Plan
 
 WHO = "fnn.function"
@@ -29,12 +31,18 @@ class Traced:
 
 
 def planned(
-    f: Callable[..., Any], params: Any, args: Any, n: int, own: list[bool], axes: list[int | None]
+    f: Callable[..., Any],
+    params: Any,
+    args: Any,
+    n: int,
+    own: list[bool],
+    axes: list[int | None],
+    inputs: int = 0,
 ) -> Traced:
     """Plan `f(params, *args)`.
 
     `axes` says of each leaf of `args` on which axis its n examples lie, if it has them; `own` of each leaf of
-    the params whether its uses are wanted.
+    the params whether its uses are wanted; by the first `inputs` leaves of `args` it is differentiated, too.
     """
     leaves, structure = jax.tree.flatten(params)
     arrays, inside = jax.tree.flatten(args)
@@ -54,6 +62,7 @@ def planned(
     if ours.effects:
         got, fix = f"one with {ours.effects}", "jax.debug.print outside of f"
         raise InputError(WHO, "a function without side effects", got, fix)
+    check_loops(ours.jaxpr, [*own, *(k < inputs for k in range(len(arrays)))])
     tried: Exception | None = None
     for more in MORE:
         sizes = Sizes(n, n + more)
@@ -94,6 +103,19 @@ def _resized(a: Any, axis: int, size: int) -> Any:
 def followed(params: Any, wrt: Callable[[Any, Any], bool] | None) -> list[bool]:
     """Tell of each leaf of the params whether its uses are wanted."""
     return [wrt is None or bool(wrt(path, leaf)) for path, leaf in jax.tree.leaves_with_path(params)]
+
+
+def tell_unused(traced: Traced, params: Any, who: str) -> None:
+    """Warn of params that are followed but do not enter: it is said once, as Python's warnings are."""
+    used = {view.root for site in traced.plan.sites for _, view in site.views}
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    idle = [
+        f"params{jax.tree_util.keystr(paths[k])}" for root, k in enumerate(traced.params) if root not in used
+    ]
+    if idle:
+        text = f"{who}: no derivative goes to {', '.join(idle)}, whose readings are zero: "
+        text += "`wrt=lambda path, leaf: ...` says which params are followed"
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def check_params(params: Any, own: list[bool]) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from fnn.errors import InputError
-from fnn.function import internals
 from fnn.function.batch import Batch, shape_of
 
 
@@ -15,13 +13,6 @@ def kind_of(
     `views` are the places of the operands that are views of params, `like` the examples in every operand.
     """
     name = eqn.primitive.name
-    if name == "while":
-        raise InputError(
-            "fnn.function",
-            "loops whose number of steps is known, for a backward pass",
-            f"a while_loop that uses params in {internals.where(eqn)}",
-            "jax.lax.fori_loop(0, 10, body, x), or jax.lax.scan",
-        )
     if len(views) == 1:
         k = views[0]
         if name == "mul":

@@ -15,8 +15,8 @@ from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
 from fnn.losses.objective import LossLike, as_objective
-from fnn.reader import as_factors, zip_readers
-from fnn.readers.examples import squared_norm, weighted_gradient
+from fnn.readers.examples import weighted_gradient
+from fnn.readers.norms import norm_and_factor
 from fnn.readers.seeding import losses_and_readings, refuted
 from fnn.readings import sum_over_params, unzip
 from fnn.sharding import as_cotangent, shards_of, varying_like, zeros_like
@@ -87,6 +87,7 @@ def clipped_gradient(
     Cost: one forward and one backward pass, 2n(k + j) flops for the norms of a layer and 2nkj for the sum;
     the second backward pass of "ghost clipping" (Li et al. 2022) is not needed. The factors of all layers are
     kept until the norms are known: n j numbers a layer more than for the gradient, as x is kept in any case.
+    Where a layer's norms take the example gradients (many tokens), these are kept instead, and summed.
 
     >>> import fnn
     >>> net, loss, params = fnn.Dense(1, bias=False), fnn.half_squared_error(), {"kernel": jnp.ones((1, 1))}
@@ -102,7 +103,7 @@ def clipped_gradient(
     if per not in ("network", "layer"):
         fix = 'fnn.privacy.clipped_gradient(net, loss, norm, per="layer")'
         raise InputError("clipped_gradient", 'per "network" or "layer"', repr(per), fix)
-    factors_of = losses_and_readings(net, loss, zip_readers(squared_norm, as_factors))
+    factors_of = losses_and_readings(net, loss, norm_and_factor)
 
     def whole(scale: Any, params: Params, x: Any, target: Any, key: Any, mask: Any) -> Clipped:
         losses, readings = factors_of(params, x, target, key, scale=scale)

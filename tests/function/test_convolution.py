@@ -7,7 +7,7 @@ from jax import lax
 
 from fnn.factors import is_factor
 from fnn.function import factors
-from fnn.function.forms import Convolved
+from fnn.function.convolved import Convolved
 from fnn.readers import gram, squared_norm, variance
 from tests.function.cases import draw
 from tests.function.test_uses import close, one_by_one

@@ -11,6 +11,8 @@ from fnn.readers import squared_norm
 from tests.function.cases import draw
 from tests.function.test_uses import close, factors, one_by_one, readings
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*no derivative goes to")
+
 K = 4  # every step takes (n, t, K) to (n, t, K), with a param of (K, K) and one of (K,)
 STEPS = {
     "product": lambda x, w, b: x @ w,
@@ -31,6 +33,19 @@ STEPS = {
     "mapped": lambda x, w, b: lax.map(lambda x: jnp.cos(x) @ w + b[None], x),
     "lookup": lambda x, w, b: x + w[jnp.argmax(x, -1)],
     "reversed": lambda x, w, b: x @ w[::-1],
+    "convolution": lambda x, w, b: lax.conv_general_dilated(
+        x,
+        w.reshape(2, 2, K),
+        (1,),
+        "SAME",
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=2,
+    ),
+    "branches": lambda x, w, b: lax.cond(b[0] > 0, lambda x: x @ w, lambda x: x * b[None, None], x),
+    "squared": lambda x, w, b: jnp.einsum("ntk,kj,jl->ntl", x, w, w),
+    "diagonal": lambda x, w, b: x * jnp.diagonal(w)[None, None],
+    "rolled": lambda x, w, b: x @ jnp.roll(w, 1, axis=0) + jnp.roll(b, 1)[None, None],
+    "stopped": lambda x, w, b: x @ lax.stop_gradient(w) + x * b[None, None],
     "checkpointed": lambda x, w, b: jax.checkpoint(lambda x, w: jnp.sin(x @ w))(x, w),
 }
 
@@ -44,10 +59,24 @@ def function(names):
     return f
 
 
+DRAWN = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from([0, 1])), min_size=2, max_size=5)
+
+
 @pytest.mark.thorough
 @settings(max_examples=10, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from([0, 1])), min_size=2, max_size=5))
+@given(DRAWN)
 def test_random_functions(names):
+    check(names)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, database=None)
+@given(DRAWN)
+def test_many_random_functions(names):
+    check(names)
+
+
+def check(names):
     f, x = function(names), draw(9, 3, 2, K)
     params = {
         "w": tuple(0.5 * draw(k, K, K) for k in range(2)),

@@ -11,6 +11,8 @@ from fnn.reader import gradient
 from fnn.readers.examples import example_gradient
 from tests.function.cases import CASES, X, draw, ruled
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*no derivative goes to")
+
 
 def name_of(factor):
     inner = f":{type(factor.factor).__name__}" if isinstance(factor, Viewed) else ""
