@@ -153,7 +153,7 @@ def _labels(rule: Callable[..., Any], y: Logits, target: Any) -> Logits:
     return jnp.where(valid[..., None], jax.nn.one_hot(target, k, dtype=y.dtype), jnp.nan)
 
 
-def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits, Logits]:
+def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits, Any]:
     """Return log p, p, 1 - p, and which are the largest, with p = softmax(y); log p is finite, that of the
     limit at a masked logit.
 
