@@ -120,7 +120,7 @@ def scale_by_kfac(
     Raises:
         InputError: on an update, where the factors are not those of `net`.
 
-    >>> import fnn
+    >>> import fnn, optax
     >>> net, x, params = fnn.Dense(1, bias=False), jnp.ones((2, 1)), {"kernel": jnp.ones((1, 1))}
     >>> optimizer = optax.chain(scale_by_kfac(net, x), optax.scale(-0.1))
     >>> int(optimizer.init(params)[0].count)

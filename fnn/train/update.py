@@ -32,7 +32,7 @@ class Update(NamedTuple):
         init: `(params, x) -> state`.
         step: `(params, state, x, target, key=None, weights=None, scale=None) -> (params, state, value)`.
 
-    >>> import fnn
+    >>> import fnn, optax
     >>> fnn.train.update_in_backward(fnn.Dense(1), fnn.squared_error(), optax.sgd(0.1))._fields
     ('init', 'step')
     """

@@ -20,7 +20,8 @@ from fnn import (
     Serial,
     Skip,
 )
-from fnn.compose.ordering import with_dependency
+from fnn.check.jaxprs import every
+from fnn.compose.ordering import _held, with_dependency
 from fnn.memory.targets import compiled_for
 from fnn.reading import Stacked
 from tests.cases import SINE, Case, example
@@ -112,6 +113,23 @@ def test_what_waits_for_an_array_is_the_same_after_it(first):
             *waited, key = run(x, array)
             jax.tree.map(np.testing.assert_array_equal, waited, list(x[:-1]))
             assert key == x[-1]
+
+
+def test_nothing_waits_where_nothing_is_compiled():
+    x, on = (jnp.ones(3), jnp.ones(2)), {"a": jnp.ones((0, 2)), "b": jnp.ones(4)}
+    assert with_dependency(x, on) is x
+    program = jax.make_jaxpr(lambda on: with_dependency(x, on))(on).jaxpr
+    assert occurrences("platform_index", program) == 1
+
+
+@pytest.mark.parametrize(
+    ("leaf", "array", "numbers"),
+    [((3, 4), (3, 4), (3,)), ((3, 4), (3,), (3,)), ((3,), (3,), ()), ((), (3, 4), ()), ((3, 4), (5, 4), ())],
+)
+def test_a_row_waits_for_one_number_and_never_more_numbers_than_rows(leaf, array, numbers):
+    program = jax.make_jaxpr(_held)(jnp.ones(leaf), jnp.ones(array)).jaxpr
+    asked = [equation.invars[0].aval.shape for equation in every(program) if equation.primitive.name == "eq"]
+    assert asked == [numbers]
 
 
 def test_what_waits_for_many_cotangents_is_one_array_still():

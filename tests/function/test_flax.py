@@ -146,7 +146,8 @@ def nnx_models() -> dict[str, tuple[Any, Any]]:
 
     class LowRank(nnx.Module):
         def __init__(self, rngs: Any):
-            self.linear = nnx.LoRALinear(4, 3, lora_rank=2, **DOUBLE, lora_param_type=nnx.Param, rngs=rngs)
+            low = {**DOUBLE, "lora_dtype": jnp.float64, "lora_param_dtype": jnp.float64}
+            self.linear = nnx.LoRALinear(4, 3, lora_rank=2, lora_param_type=nnx.Param, **low, rngs=rngs)
 
         def __call__(self, x: Any) -> Any:
             return self.linear(x)
