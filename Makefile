@@ -51,6 +51,9 @@ check: $(VENV)/.check  ## Check format, lint and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes fnn --ignoreexternal --outputjson | $(BIN)/python -c \
+	"import json, sys; known = json.load(sys.stdin)['typeCompleteness']['completenessScore']; \
+	print(f'{known:.1%} of the public types are known'); sys.exit(known < 0.98)"
 
 format: $(VENV)/.check  ## Format the code and sort the imports
 	$(BIN)/ruff check --fix-only $(SOURCES)

@@ -28,7 +28,7 @@ from fnn.reading import Reading, Stacked
 from fnn.sharding import as_cotangent
 
 Params = PyTree[Array]
-Side = Literal["input", "output"]
+Sides = frozenset[Literal["input", "output"]]
 Kept = Literal["input", "output", "key"]
 Equations = tuple[tuple[str, ...], tuple[str, ...]]  # of a layer's forward and backward, for `fnn.explain`
 
@@ -40,10 +40,10 @@ class Layer(ABC):
     `needs`); `key`, random or None; `extras`, of `forward`; `dy`, the cotangent of `y`; `read`, a `Reading`.
     """
 
-    needs: frozenset[Side] = frozenset(("input", "output"))  # that `backward` reads, else None there
-    noisy: bool = False  # whether training wants a key, for noise
-    cheap: bool = False  # whether `recompute` takes no matrix product
-    couples_examples: bool | None = None  # whether one example's output depends on others; None: not declared
+    needs: ClassVar[Sides] = frozenset(("input", "output"))  # that `backward` reads, else None there
+    noisy: ClassVar[bool] = False  # whether training wants a key, for noise
+    cheap: ClassVar[bool] = False  # whether `recompute` takes no matrix product
+    couples_examples: ClassVar[bool | None] = None  # whether one example sees others; None: not declared
 
     @abstractmethod
     def init(self, key: Array, x: PyTree[jax.ShapeDtypeStruct]) -> Params:
@@ -61,7 +61,7 @@ class Layer(ABC):
 class Leaf(Layer):
     """A layer that computes: two equations, `forward` and `backward`. It never sees a reader."""
 
-    equations: Equations | None = None  # with {x}, {y} and params' names in braces, d{x} for a cotangent
+    equations: ClassVar[Equations | None] = None  # with {x}, {y}, params in braces; d{x}: a cotangent
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # the names of each param's axes, for sharding rules
 
     @abstractmethod
@@ -89,9 +89,9 @@ class Composition(Layer):
     """A layer made of layers. `parts` declares its structure, of which descriptions and plans are folds."""
 
     layers: tuple[Layer, ...]  # that it is made of
-    equations: Equations | None = None  # how the parts' outputs {f0}, {f1}, ... make {y}; None for a chain
-    rebuilds: bool = False  # whether `rebuild` makes the output from params and extras, by cheap layers alone
-    reverses: bool = False  # whether `backward_and_input` finds the input from the output
+    equations: ClassVar[Equations | None] = None  # how parts' outputs {f0}, ... make {y}; None: a chain
+    rebuilds: ClassVar[bool] = False  # whether `rebuild` makes the output from params and extras, cheaply
+    reverses: ClassVar[bool] = False  # whether `backward_and_input` finds the input from the output
 
     @abstractmethod
     def with_layers(self, *layers: Layer) -> "Composition":
@@ -156,7 +156,7 @@ def forward(net: Layer, params: Params, x: Any, key: Array | None = None) -> tup
     """Run `net`, any layer, as plain code: `output` is the same without the residuals.
 
     Args: `params` from `init`; `x`, the input (..., k); `key`, a random key for dropout: no key, no noise.
-    Returns: the output (..., j), and the residuals. Raises: InputError, with the place in the network.
+    Returns: the output (..., j), the residuals. Raises: InputError, with the place in the network.
     """
     check_noise("forward", key, "fnn.forward(net, params, x, jax.random.key(0))")
     params, x = canonical((params, x))

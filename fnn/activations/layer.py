@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import InputError, check_cotangent, check_floating, describe
 
 
@@ -41,7 +41,7 @@ class Activation(Leaf):
     of: Literal["input", "output", "neither"] = "input"
     cheap = True
 
-    couples_examples = False
+    couples_examples: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         # f'[y] is f' computed from the output
@@ -152,8 +152,11 @@ class Softmax(Leaf):
 
     axis: int = -1
     cheap = True
-    needs = frozenset(("output",))
-    equations = ("{y} = softmax({x})",), ("d{x} = {y} * (d{y} - rowsum(d{y} * {y}))",)
+    needs: ClassVar[Sides] = frozenset(("output",))
+    equations: ClassVar[Equations | None] = (
+        ("{y} = softmax({x})",),
+        ("d{x} = {y} * (d{y} - rowsum(d{y} * {y}))",),
+    )
 
     def __post_init__(self) -> None:
         vars(self).update(couples_examples=False if self.axis == -1 else None)  # another may be the examples'

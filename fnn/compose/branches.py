@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ class Skip(Composition):
 
     layer: Layer
     __repr__ = brief
-    equations = ("{y} = {x} + {f0}",), ("d{x} = d{y}", "d{f0} = d{y}")
+    equations: ClassVar[Equations | None] = ("{y} = {x} + {f0}",), ("d{x} = d{y}", "d{f0} = d{y}")
 
     def __post_init__(self) -> None:
         check_layers("Skip", (self.layer,), "fnn.Skip(fnn.Serial(a, b))")

@@ -1,12 +1,12 @@
 """A layer that is run again in the backward, so that its forward keeps its input alone."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from fnn.compose.checks import check_layers
 from fnn.compose.ordering import with_dependency
 from fnn.contract import make, run
-from fnn.core import Composition, Layer, Part, pull, sides
+from fnn.core import Composition, Layer, Part, Sides, pull, sides
 from fnn.errors import at, brief
 from fnn.reading import Reading
 
@@ -36,7 +36,7 @@ class Remat(Composition):
     layer: Layer
     place: str = field(default=".layer", repr=False)
     __repr__ = brief
-    needs = frozenset(("input",))
+    needs: ClassVar[Sides] = frozenset(("input",))
 
     def __post_init__(self) -> None:
         check_layers("Remat", (self.layer,), "fnn.Remat(fnn.Serial(a, b))")

@@ -1,7 +1,7 @@
 """A residual block that can be run backwards: in a `Repeat`, its depth costs no memory."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.contract import make, run
-from fnn.core import Composition, Layer, Part, pull, sides
+from fnn.core import Composition, Equations, Layer, Part, Sides, pull, sides
 from fnn.errors import InputError, at, brief, check_cotangent, check_floating, describe
 from fnn.reading import Reading
 from fnn.sharding import cut, joined, placed_like
@@ -41,9 +41,9 @@ class Reversible(Composition):
     f: Layer
     g: Layer
     __repr__ = brief
-    needs = frozenset(("output",))
+    needs: ClassVar[Sides] = frozenset(("output",))
     reverses = True
-    equations = (
+    equations: ClassVar[Equations | None] = (
         ("x1, x2 = split({x})", "y1 = x1 + f(x2)", "y2 = x2 + g(y1)", "{y} = concatenate(y1, y2)"),
         (
             "y1, y2 = split({y})",

@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from fnn.core import Leaf
+from fnn.core import Leaf, Sides
 from fnn.errors import InputError, describe
 from fnn.function import collect
 from fnn.function.apart import coupling
@@ -85,8 +85,8 @@ class Function(Leaf):
     make: Callable[[Any, Any], Any] | None
     batched: bool
     wrt: Wrt | None
-    needs = frozenset()
-    couples_examples = False  # found in the trace: see `coupled_at`
+    needs: ClassVar[Sides] = frozenset()
+    couples_examples: ClassVar[bool | None] = False  # found in the trace: see `coupled_at`
 
     def __init__(self, f: Any, *, init: Any = None, batched: bool = True, wrt: Wrt | None = None):
         if not callable(f):

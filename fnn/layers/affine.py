@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator
-from fnn.core import Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
 from fnn.factors import Scaled, Total
 from fnn.sharding import placed, sharding_along
@@ -49,10 +49,13 @@ class Scale(Leaf):
     value: float = 1.0
     __repr__ = brief
     cheap = True
-    needs = frozenset(("input",))
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset(("input",))
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",)}
-    equations = (("{y} = {x} * {scale}",), ("d{scale} = sum({x} * d{y})", "d{x} = d{y} * {scale}"))
+    equations: ClassVar[Equations | None] = (
+        ("{y} = {x} * {scale}",),
+        ("d{scale} = sum({x} * d{y})", "d{x} = d{y} * {scale}"),
+    )
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Fill the scale with `value`."""
@@ -94,10 +97,10 @@ class Bias(Leaf):
     value: float = 0.0
     __repr__ = brief
     cheap = True
-    needs = frozenset()
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset()
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"bias": ("out",)}
-    equations = (("{y} = {x} + {bias}",), ("d{bias} = sum(d{y})", "d{x} = d{y}"))
+    equations: ClassVar[Equations | None] = (("{y} = {x} + {bias}",), ("d{bias} = sum(d{y})", "d{x} = d{y}"))
 
     def init(self, key: Any, x: jax.ShapeDtypeStruct) -> dict[str, Any]:
         """Fill the bias with `value`."""

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator
-from fnn.core import Leaf
+from fnn.core import Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, check_size, describe
 from fnn.factors import Outer, Total
 from fnn.initializers import lecun_normal, zeros
@@ -76,8 +76,8 @@ class Dense(Leaf):
     kernel_init: Initializer = field(default=lecun_normal(), repr=False)
     bias_init: Initializer = field(default=zeros(), repr=False)
     __repr__ = brief
-    needs = frozenset(("input",))
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset(("input",))
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernel": ("in", "out"), "bias": ("out",)}
 
     def __post_init__(self) -> None:

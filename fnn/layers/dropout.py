@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fnn.core import Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import InputError, brief, check_floating
 from fnn.sharding import on_mesh, sharding_of
 
@@ -39,9 +39,12 @@ class Dropout(Leaf):
     rate: float
     __repr__ = brief
     cheap = True
-    needs = frozenset()
-    couples_examples = False
-    equations = (("{y} = {x} * mask(key) / (1 - rate)",), ("d{x} = d{y} * mask(key) / (1 - rate)",))
+    needs: ClassVar[Sides] = frozenset()
+    couples_examples: ClassVar[bool | None] = False
+    equations: ClassVar[Equations | None] = (
+        ("{y} = {x} * mask(key) / (1 - rate)",),
+        ("d{x} = d{y} * mask(key) / (1 - rate)",),
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import as_index, index_inside
-from fnn.core import Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import (
     InputError,
     brief,
@@ -63,10 +63,13 @@ class Embedding(Leaf):
     table_init: Initializer = field(default=normal(1.0), repr=False)
     __repr__ = brief
     cheap = True
-    needs = frozenset(("input",))
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset(("input",))
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"embedding": ("vocabulary", "out")}
-    equations = (("{y} = {embedding}[{x}]",), ("d{embedding} = zeros.at[{x}].add(d{y})",))
+    equations: ClassVar[Equations | None] = (
+        ("{y} = {embedding}[{x}]",),
+        ("d{embedding} = zeros.at[{x}].add(d{y})",),
+    )
 
     def __post_init__(self) -> None:
         check_size("Embedding", "vocabulary", self.vocabulary, "fnn.Embedding(V, k)")

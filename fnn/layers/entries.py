@@ -3,7 +3,7 @@
 import functools
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from fnn.arrays import PyTree
-from fnn.core import Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe, is_array
 
 Key = str | int
@@ -57,8 +57,8 @@ class Select(Leaf):
     key: Key | tuple[Key, ...]
     __repr__ = brief
     cheap = True
-    needs = frozenset()
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset()
+    couples_examples: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         forward = f"{{y}} = {{x}}[{self.key!r}]"
@@ -134,8 +134,8 @@ class Concatenate(Leaf):
     axis: int = -1
     __repr__ = brief
     cheap = True
-    needs = frozenset()
-    equations = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
+    needs: ClassVar[Sides] = frozenset()
+    equations: ClassVar[Equations | None] = ("{y} = concatenate({x})",), ("d{x} = split(d{y})",)
 
     def __post_init__(self) -> None:
         vars(self).update(couples_examples=_couples(self.axis))
@@ -195,9 +195,12 @@ class Sum(Leaf):
 
     __repr__ = brief
     cheap = True
-    needs = frozenset()
-    couples_examples = False
-    equations = ("{y} = the entries of {x}, added",), ("d{x} = d{y} for every entry",)
+    needs: ClassVar[Sides] = frozenset()
+    couples_examples: ClassVar[bool | None] = False
+    equations: ClassVar[Equations | None] = (
+        ("{y} = the entries of {x}, added",),
+        ("d{x} = d{y} for every entry",),
+    )
 
     def init(self, key: Any, x: PyTree[jax.ShapeDtypeStruct]) -> tuple[()]:
         """No params."""

@@ -1,13 +1,13 @@
 """The gate of gated linear units, without the product before it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Float
 
 from fnn.activations.table import Activation, silu, wide
-from fnn.core import Leaf
+from fnn.core import Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, describe
 from fnn.sharding import cut, joined
 
@@ -37,9 +37,9 @@ class Gate(Leaf):
     activation: Activation = silu
     __repr__ = brief
     cheap = True
-    needs = frozenset(("input",))
+    needs: ClassVar[Sides] = frozenset(("input",))
 
-    couples_examples = False
+    couples_examples: ClassVar[bool | None] = False
 
     def __post_init__(self) -> None:
         f = self.activation

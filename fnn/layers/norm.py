@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fnn.arrays import accumulator
-from fnn.core import Equations, Leaf
+from fnn.core import Equations, Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_params, describe
 from fnn.factors import Scaled, Total
 from fnn.layers.affine import row
@@ -56,8 +56,8 @@ class LayerNorm(Leaf):
     bias: bool = True
     __repr__ = brief
     cheap = True
-    needs = frozenset(("input",))
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset(("input",))
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self) -> None:
@@ -136,8 +136,8 @@ class RMSNorm(Leaf):
     scale: bool = True
     __repr__ = brief
     cheap = True
-    needs = frozenset(("input",))
-    couples_examples = False
+    needs: ClassVar[Sides] = frozenset(("input",))
+    couples_examples: ClassVar[bool | None] = False
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"scale": ("out",), "bias": ("out",)}
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from fnn.arrays import bytes_of
 from fnn.compose.boundaries import Segment, rebuilds
 from fnn.compose.serial import Serial
 from fnn.contract import run
-from fnn.core import Layer, Side
+from fnn.core import Layer, Sides
 from fnn.flops import product_flops, residual_flops
 
 Start = Literal["held", "reached", "open"]
@@ -47,7 +47,7 @@ class _Stage(NamedTuple):
     """A layer of a chain: its plans, the bytes of its input and output, the flops of its forward."""
 
     plans: tuple[Plan, ...]
-    needs: frozenset[Side]
+    needs: Sides
     x: int
     y: int
     forward: int

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from fnn.activations import piecewise
 from fnn.activations.table import Activation
 from fnn.contract import make, run
-from fnn.core import Composition, Layer, Leaf, sides
+from fnn.core import Composition, Layer, Leaf, Sides, sides
 from fnn.errors import InputError, brief, check_cotangent
 from fnn.layers.dense import Dense
 from fnn.memory.codecs import Bits, Codec
@@ -40,7 +40,7 @@ class Stored(Leaf):
     layer: Leaf
     codec: Codec
     __repr__ = brief
-    needs = frozenset()
+    needs: ClassVar[Sides] = frozenset()
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Leaf):
