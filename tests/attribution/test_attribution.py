@@ -128,7 +128,9 @@ def test_bad_input_is_named():
         with pytest.raises(fnn.InputError, match="tree of blocks that begins like the params"):
             take(blocks, params[:2], 0.1)
         with pytest.raises(fnn.InputError, match=r"a leaf for a block of shape \(1, 4\)"):
-            take(blocks, jax.tree.map(lambda p: np.ones((*p.shape, 1)), params), 0.1)
+            take(
+                blocks, jax.tree.map(lambda p: np.ones((*p.shape, 2)), params), 0.1
+            )  # of one axis more, and another size
     with pytest.raises(fnn.InputError, match="tree of blocks that begins like the params"):
         fnn.curvature.ekfac(net, LOSS)(params, x, label, blocks[:1])
     with pytest.raises(fnn.InputError, match="one or more pairs"):
