@@ -23,11 +23,11 @@ class Arguments:
     active: tuple[int, ...]
 
     def unflatten(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
-        """Give the arguments back as a function takes them."""
+        """Return the arguments back as a function takes them."""
         return jax.tree.unflatten(self.tree, leaves)
 
     def with_leaves(self, leaves: Sequence[Any]) -> "Arguments":
-        """Give the same arguments with other values or shapes."""
+        """Return the same arguments with other values or shapes."""
         return replace(self, leaves=tuple(leaves))
 
 
@@ -58,7 +58,7 @@ def is_inexact(x: Any) -> bool:
 
 
 def exact(x: Any) -> np.ndarray:
-    """Give an array of any floating dtype in float64, on the host."""
+    """Return an array of any floating dtype in float64, on the host."""
     x = np.asarray(x)
     return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of what an error says, or its type where it says nothing."""
+    """Return the first line of what an error says, or its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -36,7 +36,7 @@ class Attempts:
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, what: str, do: Callable[[], Any], otherwise: Any = None) -> Any:
-        """Give what `do()` gives, or `otherwise` where it raises."""
+        """Return what `do()` gives, or `otherwise` where it raises."""
         try:
             self.budget.tick()
             return do()
@@ -48,13 +48,13 @@ class Attempts:
             return otherwise
 
     def gather(self, what: str, make: Callable[[], Iterable[Any]]) -> list[Any]:
-        """Give the items that `make()` gives as a list, up to where making the next one raises."""
+        """Return the items that `make()` gives as a list, up to where making the next one raises."""
         found: list[Any] = []
         self.run(what, lambda: [found.append(item) for item in make()])
         return found
 
     def notes(self) -> list[str]:
-        """Give one note for each kind of error, with what could not be tried."""
+        """Return one note for each kind of error, with what could not be tried."""
         kinds: dict[str, list[str]] = {}
         for what, error in self.failed.items():
             kinds.setdefault(error, []).append(what)

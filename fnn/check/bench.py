@@ -137,11 +137,11 @@ class Bench:
         return all(self._leaf(i, m, c, [], "", 0.0).verdict is Verdict.PASS for c in range(2))
 
     def _rough(self, m: Measurement) -> list[tuple[Arrays, Arrays]]:
-        """Give the right outputs and gradients with rounding errors drawn at random, some times over."""
+        """Return the right outputs and gradients with rounding errors drawn at random, some times over."""
         return [self.reference.rough(m.arguments.leaves, m.pair, s) for s in range(SAMPLES)]
 
     def _own_rounding(self, m: Measurement, exact: Arrays) -> list[Arrays]:
-        """Give how far rounding errors of its dtypes move the gradients of the rule, some times over."""
+        """Return how far rounding errors of its dtypes move the gradients of the rule, some times over."""
         rule = self._roughly[0]
         if rule is None:
             return []
@@ -220,7 +220,7 @@ class Bench:
         return findings
 
     def tolerances(self, m: Measurement) -> list[float]:
-        """Give the absolute tolerance of each leaf on a measurement."""
+        """Return the absolute tolerance of each leaf on a measurement."""
         _, working = self.reference.working(m.arguments.leaves, m.pair)
         return [
             max(margin(r[c], [w[c]], d).tolerance for c in range(2))

@@ -25,11 +25,11 @@ class Binding:
 
     @property
     def free_args(self) -> tuple[Any, ...]:
-        """Give the arguments that are varied, with None for what is no array."""
+        """Return the arguments that are varied, with None for what is no array."""
         return tuple(_split(self.args[i])[0] for i in self.free)
 
     def whole(self, free_args: Sequence[Any]) -> tuple[Any, ...]:
-        """Give all arguments, with these in the place of the free ones."""
+        """Return all arguments, with these in the place of the free ones."""
         full = list(self.args)
         for i, x, rest in zip(self.free, free_args, self.rest, strict=True):
             full[i] = x if rest is None else _joined(x, rest)
@@ -37,13 +37,13 @@ class Binding:
 
     @property
     def static(self) -> list[Any]:
-        """Give the bound arguments."""
+        """Return the bound arguments."""
         return [x for i, x in enumerate(self.args) if i not in self.free]
 
     def bound(
         self, f: Callable[..., Any], named_after: Callable[..., Any] | None = None
     ) -> Callable[..., Any]:
-        """Give `f` as a function of the free arguments, whose parameters keep their names."""
+        """Return `f` as a function of the free arguments, whose parameters keep their names."""
 
         def of_free(*args: Any) -> Any:
             return f(*self.whole(args))
@@ -103,7 +103,7 @@ def _wanted(wrt: int | Sequence[int] | None, count: int) -> set[int]:
 
 
 def _defaults(f: Callable[..., Any], given: int) -> tuple[Any, ...]:
-    """Give the values of the parameters that have one and were not given, as far as there are such."""
+    """Return the values of the parameters that have one and were not given, as far as there are such."""
     try:
         parameters = list(inspect.signature(f).parameters.values())[given:]
     except (TypeError, ValueError):
@@ -117,7 +117,7 @@ def _defaults(f: Callable[..., Any], given: int) -> tuple[Any, ...]:
 
 
 def _split(arg: Any) -> tuple[Any, Any]:
-    """Give an argument without what is no array, and that alone; None for the latter where all are arrays."""
+    """Return an argument without what is no array, and that alone; None for the latter if all are arrays."""
     leaves, tree = jax.tree.flatten(arg)
     if jax.tree_util.treedef_is_leaf(tree) or all(map(_is_data, leaves)):
         return arg, None

@@ -8,7 +8,7 @@ import jax
 
 
 def compile_quickly(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `run` compiled for little use: on a CPU, where compiling costs more than running, with less
+    """Return `run` compiled for little use: on a CPU, where compiling costs more than running, with less
     effort.
     """
     return jax.jit(run, compiler_options=_LITTLE_EFFORT if jax.default_backend() == "cpu" else None)

@@ -191,7 +191,7 @@ def _name(p: Progress) -> None:
 
 
 def _plainly(subject: Subject, arguments: Arguments, p: Progress) -> tuple[Function, float]:
-    """Give the primal as it was written, in float64 where it runs there, and the eps that it rounds by."""
+    """Return the primal as it was written, in float64 where it runs there, and the eps that it rounds by."""
     wide = partial(_run, _compiled(subject), arguments, True)
     attempts = Attempts()
     ys = attempts.run("float64", lambda: wide(arguments.leaves))

@@ -34,7 +34,7 @@ def require_choice(what: str, got: Any, allowed: Sequence[Any]) -> None:
 
 
 def require_seconds(seconds: Any) -> float | None:
-    """Give a time in seconds, or None; raises ValueError for anything else."""
+    """Return a time in seconds, or None; raises ValueError for anything else."""
     if seconds is None or (isinstance(seconds, int | float) and seconds > 0):
         return seconds
     raise ValueError(f"expected seconds to be a positive number, as in `seconds=10`, got {seconds!r}")
@@ -53,7 +53,7 @@ def seed(key: Any) -> int:
 
 
 def first_of(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the primal of a forward pass `(out, residuals)`."""
+    """Return the primal of a forward pass `(out, residuals)`."""
 
     def primal(*args: Any) -> Any:
         given = forward(*args)

@@ -54,7 +54,7 @@ class Operation:
         return self.equation.primitive.name in NESTED
 
     def floating(self, inputs: Sequence[Any]) -> list[int]:
-        """Give the places of the floating operands; a number in the source text is none."""
+        """Return the places of the floating operands; a number in the source text is none."""
         atoms = zip(inputs, self.equation.invars, strict=True)
         return [i for i, (x, v) in enumerate(atoms) if _is_inexact(x.dtype) and not isinstance(v, Literal)]
 
@@ -109,7 +109,7 @@ def _read(values: dict[Any, Any], atom: Any, wide: bool) -> Any:
 
 
 def widen(value: Any) -> Any:
-    """Give a floating value in float64 (a complex one in complex128), any other one as it is."""
+    """Return a floating value in float64 (a complex one in complex128), any other one as it is."""
     dtype = getattr(value, "dtype", None)
     if dtype is None or not _is_inexact(dtype) or dtype in (np.float64, np.complex128):
         return value
@@ -121,7 +121,7 @@ def _is_inexact(dtype: Any) -> bool:
 
 
 def wider(dtype: Any) -> Any:
-    """Give the dtype of 64 bits a part for a floating or complex one."""
+    """Return the dtype of 64 bits a part for a floating or complex one."""
     return np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64
 
 

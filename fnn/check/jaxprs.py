@@ -33,7 +33,7 @@ def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
 
 
 def held(equation: Any) -> Iterator[Jaxpr]:
-    """Give the jaxprs that an equation holds: bodies, branches, kernels, how a reduction combines two."""
+    """Return the jaxprs that an equation holds: bodies, branches, kernels, how a reduction combines two."""
     for value in equation.params.values():
         for inner in value if isinstance(value, tuple | list) else (value,):
             inner = getattr(inner, "jaxpr", inner)
@@ -42,7 +42,7 @@ def held(equation: Any) -> Iterator[Jaxpr]:
 
 
 def every(jaxpr: Any) -> Iterator[Any]:
-    """Give the equations of a jaxpr and of all that it holds."""
+    """Return the equations of a jaxpr and of all that it holds."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in held(equation):
@@ -50,12 +50,12 @@ def every(jaxpr: Any) -> Iterator[Any]:
 
 
 def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
-    """Give a jaxpr and its constants, closed or not."""
+    """Return a jaxpr and its constants, closed or not."""
     return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
 
 
 def platform_branch(equation: Any) -> int | None:
-    """Give the branch that runs on this machine of a conditional over platforms; None for any other."""
+    """Return the branch that runs on this machine of a conditional over platforms; None for any other."""
     platforms = equation.params.get("branches_platforms")
     if platforms is None:
         return None
@@ -66,14 +66,14 @@ def platform_branch(equation: Any) -> int | None:
 
 
 def frames(equation: Any) -> list[tuple[str, int]]:
-    """Give the file and line of every frame that an equation was written in, the innermost first."""
+    """Return the file and line of every frame that an equation was written in, the innermost first."""
     traceback = getattr(equation.source_info, "traceback", None)
     found = getattr(traceback, "frames", None) or ()
     return [(f.file_name, getattr(f, "start_line", 0) or f.line_num) for f in found]
 
 
 def instructions(equation: Any) -> list[tuple[str, int]]:
-    """Give the file and instruction of every frame: these tell two calls on one line apart."""
+    """Return the file and instruction of every frame: these tell two calls on one line apart."""
     traceback = getattr(equation.source_info, "traceback", None)
     if traceback is None:
         return []
@@ -81,7 +81,7 @@ def instructions(equation: Any) -> list[tuple[str, int]]:
 
 
 def rules(f: Any) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
-    """Give the forward and backward rule of a `custom_vjp` function; None where it has none of this kind."""
+    """Return the forward and backward rule of a `custom_vjp` function; None where there are none."""
     if not isinstance(f, jax.custom_vjp) or f.symbolic_zeros:
         return None, None
     return getattr(f, "fwd", None), getattr(f, "bwd", None)
@@ -93,10 +93,10 @@ def lacks_rule(f: Any) -> bool:
 
 
 def fixed_positions(f: Any) -> tuple[int, ...]:
-    """Give the `nondiff_argnums` of a function with a rule of its own, none for any other."""
+    """Return the `nondiff_argnums` of a function with a rule of its own, none for any other."""
     return tuple(f.nondiff_argnums) if isinstance(f, jax.custom_vjp | jax.custom_jvp) else ()
 
 
 def primal(f: Any) -> Callable[..., Any]:
-    """Give a function with a rule of its own without the rule, any other as it is."""
+    """Return a function with a rule of its own without the rule, any other as it is."""
     return f.fun if isinstance(f, jax.custom_vjp | jax.custom_jvp) else f

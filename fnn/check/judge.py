@@ -39,7 +39,7 @@ def margin(
 
 
 def exact_margin(right: np.ndarray, dtype: Any, floor: float, slack: np.ndarray | float = 0.0) -> Margin:
-    """Give what is allowed of a rule that itself runs in float64: the rounding of its constants, no more."""
+    """Return what is allowed of a rule that itself runs in float64: the rounding of its constants."""
     info = jnp.finfo(dtype)
     eps = float(info.eps)
     relative = SAFETY * SAFETY * eps if SAFETY * SAFETY * eps < CAP else 2 * eps
@@ -72,7 +72,7 @@ def judge(
 
 
 def worst(leaves: Sequence[Leaf]) -> Leaf:
-    """Give the leaf of the worst verdict, and of the largest error among those."""
+    """Return the leaf of the worst verdict, and of the largest error among those."""
     order = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
     return max(leaves, key=lambda leaf: (order.index(leaf.verdict), np.nan_to_num(leaf.error, nan=np.inf)))
 

@@ -25,7 +25,7 @@ def breaks_a_sum(i: int, m: Measurement, exact: np.ndarray, sides: Sequence[Arra
 
 
 def sides(reference: Reference, m: Measurement, made_up: bool) -> list[Arrays]:
-    """Give the gradients with one side taken at every kink, then the other.
+    """Return the gradients with one side taken at every kink, then the other.
 
     Where the ties are `made_up`, as all are at zero, each of them may get the whole cotangent.
     """
@@ -34,7 +34,7 @@ def sides(reference: Reference, m: Measurement, made_up: bool) -> list[Arrays]:
 
 
 def slack(m: Measurement, sides: Sequence[Arrays]) -> list[Any]:
-    """Give how far each gradient may be from the right one for its choice of sides."""
+    """Return how far each gradient may be from the right one for its choice of sides."""
     if not sides:
         return [0.0] * len(m.right)
     return [2 * np.maximum(np.abs(a - r), np.abs(b - r)) for a, b, r in zip(*sides, m.right, strict=True)]

@@ -66,7 +66,7 @@ class _Place:
 
 
 def _inside_out(place: _Place, library: ModuleType, number: int) -> Iterator[_Place]:
-    """Give the parts of a composition, the last first, then itself."""
+    """Return the parts of a composition, the last first, then itself."""
     for part in reversed(_parts(place, library, number)):
         yield from _inside_out(part, library, number + 1)
     yield place

@@ -27,7 +27,7 @@ class Probe:
 
 
 def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe]:
-    """Give the probes of the given shapes: scales from 1e-3 to 1e3, mixed ones, zeros, and duplicate
+    """Return the probes of the given shapes: scales from 1e-3 to 1e3, mixed ones, zeros, and duplicate
     indices.
     """
     for scale in SCALES:
@@ -42,7 +42,7 @@ def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe
 
 
 def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
-    """Give other values of the same kind: what explains a mistake must explain it here too."""
+    """Return other values of the same kind: what explains a mistake must explain it here too."""
     leaves = [
         _permuted(x, rng) if not is_inexact(x) else _redrawn(x, x.shape, rng) if i in arguments.active else x
         for i, x in enumerate(arguments.leaves)
@@ -51,7 +51,7 @@ def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
 
 
 def fixed_sizes(arguments: Arguments, *functions: Any) -> frozenset[int]:
-    """Give the sizes of the arguments' axes that functions close over, alone or multiplied by one another.
+    """Return the sizes of the arguments' axes that functions close over, alone or multiplied by one another.
 
     A rule that takes a size from there was made for that size, and is right or wrong for it alone.
     """
@@ -68,7 +68,7 @@ def fixed_sizes(arguments: Arguments, *functions: Any) -> frozenset[int]:
 
 
 def _closed_over(functions: tuple[Any, ...]) -> set[int]:
-    """Give the whole numbers in the closures of functions, and the sizes of the arrays there."""
+    """Return the whole numbers in the closures of functions, and the sizes of the arrays there."""
     found, seen, left = set(), set(), list(functions)
     while left:
         value = left.pop()
@@ -89,7 +89,7 @@ def _closed_over(functions: tuple[Any, ...]) -> set[int]:
 
 
 def batch_size(arguments: Arguments, output: tuple[int, ...]) -> int | None:
-    """Give the size of the batch: the rows of the output, or those that most arguments of a loss have."""
+    """Return the size of the batch: the rows of the output, or those that most arguments of a loss have."""
     if output:
         return output[0]
     rows = {
@@ -106,7 +106,7 @@ def _leaves(arguments: Arguments) -> list[tuple[Any, int]]:
 
 
 def _indexed_sizes(arguments: Arguments) -> frozenset[int]:
-    """Give the sizes that indices may point into: made smaller, they would leave those out of range."""
+    """Return the sizes that indices may point into: made smaller, they would leave those out of range."""
     largest = [int(x.max()) for x, _ in _leaves(arguments) if jnp.issubdtype(x.dtype, jnp.integer) and x.size]
     own = {n for x, _ in _leaves(arguments) if jnp.issubdtype(x.dtype, jnp.integer) for n in x.shape}
     sizes = {n for x, _ in _leaves(arguments) for n in x.shape}
@@ -116,7 +116,7 @@ def _indexed_sizes(arguments: Arguments) -> frozenset[int]:
 def other_shapes(
     arguments: Arguments, batch: int | None, fixed: frozenset[int], rng: np.random.Generator
 ) -> Iterator[list[Probe]]:
-    """Give lists of alternatives: the first probe of each that the primal accepts is the one to run.
+    """Return lists of alternatives: the first probe of each that the primal accepts is the one to run.
 
     The sizes that are `fixed` stay as they are.
     """

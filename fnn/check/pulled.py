@@ -19,7 +19,7 @@ class Run:
         self.f, self.arguments, self.dy = f, arguments, dy
 
     def pull(self, f: Callable[..., Any], leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
-        """Give the gradients of `f`, differentiated by JAX with its own rule."""
+        """Return the gradients of `f`, differentiated by JAX with its own rule."""
 
         def chosen(*some: Any) -> Any:
             full = list(leaves)
@@ -31,5 +31,5 @@ class Run:
         return list(pullback(cotangent(*jax.tree.flatten(out), dy)))
 
     def gradients(self, f: Callable[..., Any] | None = None) -> Gradients:
-        """Give them at the arguments, on the host."""
+        """Return them at the arguments, on the host."""
         return [exact(g) for g in self.pull(f or self.f, self.arguments.leaves, self.dy)]

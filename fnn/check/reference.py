@@ -108,7 +108,7 @@ def pull(
 def wide_rule(
     rule: Callable[..., Any], arguments: Arguments, dys: Sequence[Any], rough: bool = False
 ) -> Callable[..., Arrays] | None:
-    """Give a backward rule in float64, to tell a wrong formula from rounding; None where it cannot be traced.
+    """Return a rule in float64, to tell a wrong formula from rounding; None where it cannot be traced.
 
     `rule(leaves, dy)` gives the gradients for one cotangent; what comes back takes stacked ones and, where
     it is to be `rough`, a seed for rounding errors of the dtypes traced.
@@ -133,6 +133,6 @@ def wide_rule(
 
 
 def narrowest(jaxpr: Any) -> float:
-    """Give the largest eps of the floating dtypes that a trace computes in."""
+    """Return the largest eps of the floating dtypes that a trace computes in."""
     outputs = (v.aval for equation in every(jaxpr) for v in equation.outvars)
     return max((float(jnp.finfo(aval.dtype).eps) for aval in outputs if is_inexact(aval)), default=0.0)

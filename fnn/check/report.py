@@ -99,13 +99,13 @@ class Report:
         return self.mistakes[0].name if self.mistakes else ""
 
     def raise_if_failed(self, inconclusive: bool = False) -> "Report":
-        """Give the report back, or raise GradientError on FAIL (and on INCONCLUSIVE, if asked to)."""
+        """Return the report back, or raise GradientError on FAIL (and on INCONCLUSIVE, if asked to)."""
         if self.verdict is Verdict.FAIL or (inconclusive and self.verdict is Verdict.INCONCLUSIVE):
             raise GradientError(self)
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as a dict of plain values, ready for `json.dumps`."""
+        """Return the report as a dict of plain values, ready for `json.dumps`."""
         return {"verdict": str(self.verdict), "mistake": self.mistake, **_plain(asdict(self))}
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from fnn.check.interpret import Operation, Step
 
 
 def roughen(seed: Any) -> Step:
-    """Give a step that perturbs every output, and every cotangent, by up to one rounding of the dtype
+    """Return a step that perturbs every output, and every cotangent, by up to one rounding of the dtype
     traced.
     """
 
@@ -46,7 +46,7 @@ def _noise(key: Any, x: Any, atom: Any) -> Any:
 
 @jax.custom_vjp
 def _rough_cotangent(x: Any, noise: Any) -> Any:
-    """Give `x`; its cotangent comes back with a relative error of `noise`."""
+    """Return `x`; its cotangent comes back with a relative error of `noise`."""
     return x
 
 
@@ -57,7 +57,7 @@ _rough_cotangent.defvjp(
 
 
 def resolve_ties(side: Any) -> Step:
-    """Give a step that takes one side of every kink: of a tie the first operand for side 0, else the other.
+    """Return a step that takes one side of every kink: of a tie the first operand for side 0, else the other.
 
     The largest of many is autodiff's for side 0, one of the tied for side 1, every one of them for side 2.
     """
@@ -104,7 +104,7 @@ def _first_largest(x: Any, axes: Sequence[int]) -> Any:
 def _largest_of_window(
     side: Any, x: Any, window: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Any:
-    """Give the largest of every window: of a tie the first, the last, or for side 2 every one."""
+    """Return the largest of every window: of a tie the first, the last, or for side 2 every one."""
     x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(*p, 0) for p in padding])
     steps = [(n - w) // s for n, w, s in zip(x.shape, window, strides, strict=True)]
     parts = []

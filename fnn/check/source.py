@@ -17,7 +17,7 @@ _INSTALLED = ("site-packages", "dist-packages")  # below Python's own folder whe
 
 
 def source(equation: Any) -> str:
-    """Give `file.py:12 (the line)` of the innermost frame that is neither JAX's nor ours, or an empty
+    """Return `file.py:12 (the line)` of the innermost frame that is neither JAX's nor ours, or an empty
     string.
     """
     for path, line in frames(equation):
@@ -39,6 +39,6 @@ def is_written(path: str) -> bool:
 
 @cache
 def within_jax(path: str) -> str:
-    """Give the path of a file inside of JAX's own folder, or an empty string for any other file."""
+    """Return the path of a file inside of JAX's own folder, or an empty string for any other file."""
     path = os.path.abspath(path)
     return os.sep + path[len(_JAX) :] if path.startswith(_JAX) else ""

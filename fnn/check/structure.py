@@ -109,7 +109,7 @@ def _same_shapes(out: Any, traced: Trace) -> bool:
 
 
 def _leaf(name: str, x: Any, ct: Any) -> tuple[str, str, bool]:
-    """Give a mistake's name and words, and whether numbers must confirm it."""
+    """Return a mistake's name and words, and whether numbers must confirm it."""
     if not is_inexact(x):
         wrong = ct is not None and ct.dtype != jax.dtypes.float0
         text = (

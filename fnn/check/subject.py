@@ -38,7 +38,7 @@ class Subject:
     lenient: bool = False  # whether a cotangent of a wrong shape is NaN, so that the others can be judged
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
-        """Give `run(leaves, dys)`: the forward rule's floating outputs, and gradients stacked over `dys`."""
+        """Return `run(leaves, dys)`: the rule's floating outputs, and gradients stacked over `dys`."""
 
         def run(leaves: Sequence[Any], dys: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             args = arguments.unflatten(leaves)
@@ -60,7 +60,7 @@ class Subject:
         return call
 
     def rule(self, arguments: Arguments) -> Callable[[Sequence[Any], Sequence[Any]], list[Any]]:
-        """Give `rule(leaves, dy)`: the gradients of the active leaves for one cotangent of the outputs."""
+        """Return `rule(leaves, dy)`: the gradients of the active leaves for one cotangent of the outputs."""
 
         def run(leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
             args = arguments.unflatten(leaves)
@@ -71,7 +71,7 @@ class Subject:
         return run
 
     def outputs(self, arguments: Arguments) -> Callable[[Sequence[Any], Sequence[Any]], list[Any]]:
-        """Give `outputs(leaves, dy)`: the floating outputs of the forward rule, whatever the cotangent."""
+        """Return `outputs(leaves, dy)`: the floating outputs of the forward rule, whatever the cotangent."""
 
         def run(leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
             out, _ = self.forward(*arguments.unflatten(leaves))
@@ -91,7 +91,7 @@ def cotangent(outputs: Sequence[Any], tree: Any, dy: Sequence[Any]) -> Any:
 
 
 def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenient: bool = False) -> list[Any]:
-    """Give the cotangents of the active leaves in the shape and dtype of their leaves; None counts as zero.
+    """Return the cotangents of the active leaves in the shape and dtype of their leaves; None counts as zero.
 
     A shape that a sum over leading axes or a transposition would make right is made right here: what was
     given is reported all the same, and the numbers then tell whether that is the whole mistake.
@@ -103,7 +103,7 @@ def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenien
 
 
 def match(cotangents: Any, args: tuple[Any, ...]) -> list[Any]:
-    """Give one cotangent (or None) for each leaf of `args`; raises ValueError where the trees differ."""
+    """Return one cotangent (or None) for each leaf of `args`; raises ValueError where the trees differ."""
     if not isinstance(cotangents, tuple | list) or len(cotangents) != len(args):
         got = (
             f"{len(cotangents)}"

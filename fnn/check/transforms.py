@@ -52,7 +52,7 @@ def check(
 
 
 def as_function(subject: Subject) -> Callable[..., Any]:
-    """Give the subject as a function with a `custom_vjp`, which is how transforms meet it."""
+    """Return the subject as a function with a `custom_vjp`, which is how transforms meet it."""
     if subject.function is not None:
         return subject.function
     f = jax.custom_vjp(subject.primal)

@@ -31,7 +31,7 @@ class Sizes:
     shards: tuple[str, ...] = ()  # the mesh axes along which the examples are cut
 
     def of(self, shape: Any, other: Any, like: "list[Batch | None]" = ()) -> Batch | None:  # pyright: ignore
-        """Give the examples in a value of this shape, and of the other one at the other size.
+        """Return the examples in a value of this shape, and of the other one at the other size.
 
         `like` are those of the operands that it was made of: a merged axis has its order from one of them.
         """
@@ -56,7 +56,7 @@ class Sizes:
         return None
 
     def result(self, eqn: Any, theirs: Any, k: int, like: list[Batch | None]) -> Batch | None:
-        """Give the examples in result `k` of an operation, of both traces, whose operands have these."""
+        """Return the examples in result `k` of an operation, of both traces, whose operands have these."""
         shape, other = shape_of(eqn.outvars[k]), shape_of(theirs.outvars[k])
         found = self.of(shape, other, like)
         if not found or not found.whole or found.outer * found.inner == 1:
@@ -72,7 +72,7 @@ class Sizes:
 
 
 def shape_of(var: Any) -> tuple[int, ...]:
-    """Give the shape of a variable of a trace, or of a literal."""
+    """Return the shape of a variable of a trace, or of a literal."""
     return tuple(getattr(var.aval, "shape", ()))  # a token has none
 
 

@@ -18,7 +18,7 @@ KNOWN = ("dot", "total", "scale", "rows", "conv")
 
 
 def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
-    """Give the factor of every param of the plan, in order."""
+    """Return the factor of every param of the plan, in order."""
     made: dict[int, Any] = {}
 
     def of(number: int) -> Any:
@@ -30,12 +30,12 @@ def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
 
 
 def root_shape(root: Root) -> tuple[int, ...]:
-    """Give the shape of a root, its loops first."""
+    """Return the shape of a root, its loops first."""
     return (*(loop.length for loop in root.loops), *root.shape)
 
 
 def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -> Any:
-    """Give the factor of one root; None for one that is made of params and not used."""
+    """Return the factor of one root; None for one that is made of params and not used."""
     root = plan.roots[number]
     pieces: list[Piece] = []
     calls: list[Called] = []
@@ -56,7 +56,7 @@ def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -
 
 
 def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Give the factor of a param that does not enter: of no tokens, so that every reading is zero."""
+    """Return the factor of a param that does not enter: of no tokens, so that every reading is zero."""
     size = math.prod(shape)
     layout = arrangement([list(zip(shape, whole(shape).strides, strict=True))], size)
     assert layout is not None
@@ -64,7 +64,7 @@ def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def plain(factor: Any, layout: Arrangement, shape: tuple[int, ...]) -> Any:
-    """Give the factor of a param seen in this layout: itself where that changes nothing."""
+    """Return the factor of a param seen in this layout: itself where that changes nothing."""
     same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
     return factor if same else Viewed(factor, layout, shape, len(shape))
 
@@ -72,7 +72,7 @@ def plain(factor: Any, layout: Arrangement, shape: tuple[int, ...]) -> Any:
 def _called(
     plan: Plan, k: int, site: Site, place: int, view: View, kept: Kept, dzs: Zeros, of: Any, n: int
 ) -> Called | None:
-    """Give the factor of an operand of an operation that is not known, or is on params alone."""
+    """Return the factor of an operand of an operation that is not known, or is on params alone."""
     own = stacked_loops(site, view)
     by_loop = next((j for j, loop in enumerate(site.loops) if loop.examples), None)
     if site.kind == "made":

@@ -57,20 +57,20 @@ def bind(eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def called(eqn: Any) -> tuple[Any, list[Any]] | None:
-    """Give the jaxpr and the constants of an operation that only calls it; None for any other operation."""
+    """Return the jaxpr and the constants of an operation that only calls it; None for any other operation."""
     name = CALLS.get(eqn.primitive.name)
     return None if name is None else _open(eqn.params[name])
 
 
 def ruled(eqn: Any) -> tuple[Any, list[Any]] | None:
-    """Give the same of a function with a derivative of its own (`custom_jvp`, `custom_vjp`)."""
+    """Return the same of a function with a derivative of its own (`custom_jvp`, `custom_vjp`)."""
     if eqn.primitive.name not in RULES:
         return None
     return _open(eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr")))
 
 
 def scanned(eqn: Any) -> Scan | None:
-    """Give what a scan says; None for any other operation."""
+    """Return what a scan says; None for any other operation."""
     if eqn.primitive.name != "scan":
         return None
     p = eqn.params
@@ -82,7 +82,7 @@ def scanned(eqn: Any) -> Scan | None:
 
 
 def branches(eqn: Any) -> tuple[Any, ...] | None:
-    """Give the closed jaxprs of a `cond` or `switch`, whose first operand is the index; None for others."""
+    """Return the closed jaxprs of a `cond` or `switch`, whose first operand is the index; None for others."""
     return tuple(eqn.params["branches"]) if eqn.primitive.name == "cond" else None
 
 
@@ -95,7 +95,7 @@ class Sharded(NamedTuple):
 
 
 def sharded(eqn: Any) -> Sharded | None:
-    """Give what a `shard_map` says; None for any other operation."""
+    """Return what a `shard_map` says; None for any other operation."""
     if eqn.primitive.name != "shard_map":
         return None
     p = eqn.params

@@ -17,7 +17,7 @@ FEATURES = {Outer: 2, Total: 1, Scaled: 1, Rows: 2}
 
 
 def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
-    """Give the factors of these uses of a param of this shape: one, if there is a form for all of them."""
+    """Return the factors of these uses of a param of this shape: one, if there is a form for all of them."""
     size = math.prod(shape)
     whole, parts = [], []
     for own in pieces:
@@ -44,7 +44,7 @@ def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
 
 
 def _viewed(own: Piece, shape: tuple[int, ...]) -> Any:
-    """Give the factor with its place in the param."""
+    """Return the factor with its place in the param."""
     layout = own.arranged(math.prod(shape))
     if layout is None:
         axes = [*own.stacks, *(axis for group in own.groups for axis in group)]
@@ -80,7 +80,7 @@ def _stacked(parts: list[Piece]) -> Piece | None:
 
 
 def _like(own: Piece, first: Piece, size: int) -> Piece | None:
-    """Give a use in the form of another one, so that they can be joined; None if they cannot."""
+    """Return a use in the form of another one, so that they can be joined; None if they cannot."""
     ours, theirs = own.arranged(size), first.arranged(size)
     if (
         ours is None
@@ -108,7 +108,7 @@ def _window(own: Piece) -> Any:
 
 
 def _plainer(own: Piece) -> Piece:
-    """Give a lookup as the product with the rows' units, and a sum as one with ones."""
+    """Return a lookup as the product with the rows' units, and a sum as one with ones."""
     match own.factor:
         case Rows(index, dz):
             rows = math.prod(n for n, _ in own.groups[0])

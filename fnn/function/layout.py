@@ -23,7 +23,7 @@ class Layout:
     offset: int = 0
 
     def reshape(self, shape: tuple[int, ...]) -> "Layout | None":
-        """Give the layout in this shape; None where the elements do not lie evenly."""
+        """Return the layout in this shape; None where the elements do not lie evenly."""
         if 0 in self.shape:
             return Layout(shape, (0,) * len(shape), self.offset)
         ours = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n > 1]
@@ -55,37 +55,37 @@ class Layout:
         return Layout(shape, tuple(strides), self.offset)
 
     def transpose(self, order: tuple[int, ...]) -> "Layout":
-        """Give the layout with the axes in this order."""
+        """Return the layout with the axes in this order."""
         shape, strides = (tuple(part[a] for a in order) for part in (self.shape, self.strides))
         return Layout(shape, strides, self.offset)
 
     def broadcast(self, shape: tuple[int, ...], places: tuple[int, ...]) -> "Layout":
-        """Give the layout in a larger shape: our axis i becomes axis places[i]."""
+        """Return the layout in a larger shape: our axis i becomes axis places[i]."""
         strides = [0] * len(shape)
         for own, place in enumerate(places):
             strides[place] = self.strides[own] if self.shape[own] == shape[place] else 0
         return Layout(shape, tuple(strides), self.offset)
 
     def to_shape(self, shape: tuple[int, ...]) -> "Layout":
-        """Give the layout as an elementwise operation of this result's shape sees it."""
+        """Return the layout as an elementwise operation of this result's shape sees it."""
         if not self.shape:
             return self.broadcast(shape, ())
         return self.broadcast(shape, tuple(range(len(shape))))
 
     def slice(self, start: Any, stop: Any, step: Any) -> "Layout":
-        """Give the layout of a slice, of as many numbers as there are axes."""
+        """Return the layout of a slice, of as many numbers as there are axes."""
         step = step or (1,) * len(self.shape)
         shape = tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(start, stop, step, strict=True))
         offset = self.offset + sum(a * s for a, s in zip(start, self.strides, strict=True))
         return Layout(shape, tuple(s * c for s, c in zip(self.strides, step, strict=True)), int(offset))
 
     def drop(self, axes: tuple[int, ...]) -> "Layout":
-        """Give the layout without these axes, of which the first element remains."""
+        """Return the layout without these axes, of which the first element remains."""
         keep = [a for a in range(len(self.shape)) if a not in axes]
         return self.transpose(tuple(keep))
 
     def indices(self) -> Any:
-        """Give the place of each element, an integer array of the view's shape."""
+        """Return the place of each element, an integer array of the view's shape."""
         place = np.full(self.shape, self.offset)
         for axis, (n, s) in enumerate(zip(self.shape, self.strides, strict=True)):
             place += (np.arange(n) * s).reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
@@ -93,12 +93,12 @@ class Layout:
 
 
 def whole(shape: tuple[int, ...]) -> Layout:
-    """Give the layout of an array itself."""
+    """Return the layout of an array itself."""
     return Layout(shape, tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))))
 
 
 def through(eqn: Any, layout: Layout) -> list[Layout] | None:
-    """Give the layouts of the results of a view operation; None if it is no view of this array."""
+    """Return the layouts of the results of a view operation; None if it is no view of this array."""
     name, p = eqn.primitive.name, eqn.params
     shape = tuple(eqn.outvars[0].aval.shape)
     match name:
@@ -159,7 +159,7 @@ class Arrangement:
 
 
 def arrangement(groups: list[list[tuple[int, int]]], size: int, offset: int = 0) -> Arrangement | None:
-    """Give the matrix whose axes are these groups of (size, stride) in a param of `size` elements.
+    """Return the matrix whose axes are these groups of (size, stride) in a param of `size` elements.
 
     None where they do not hold every element of the param exactly once.
     """

@@ -28,14 +28,14 @@ class Piece:
     offset: int
 
     def arranged(self, size: int) -> Arrangement | None:
-        """Give the layout of the matrix in the root; None where it is not all of it."""
+        """Return the layout of the matrix in the root; None where it is not all of it."""
         return arrangement(
             [[stack] for stack in self.stacks] + [list(g) for g in self.groups], size, self.offset
         )
 
 
 def stacked_loops(site: Site, view: View) -> dict[int, int]:
-    """Give the loops of a site, by place, whose steps have params of their own: with their strides."""
+    """Return the loops of a site, by place, whose steps have params of their own: with their strides."""
     strides = {loop: stride for loop, stride in view.stacks if stride or loop.length == 1}
     return {k: strides[loop] for k, loop in enumerate(site.loops) if loop in strides}
 
@@ -74,7 +74,7 @@ def laid(site: Site, view: View, array: Any, batch: Batch | None, stacks: Axes, 
 
 
 def piece(site: Site, view: View, place: int, kept: tuple[Any, ...], dzs: tuple[Any, ...]) -> Piece:
-    """Give the factor of a site of a known kind."""
+    """Return the factor of a site of a known kind."""
     make = {"dot": _dot, "total": _total, "scale": _scale, "rows": _rows, "conv": _conv}[site.kind]
     return make(site, view, place, kept, dzs[0])
 

@@ -16,7 +16,7 @@ Kept = dict[int, tuple[Any, ...]]
 
 @jax.custom_jvp
 def tap(value: Any, zero: Any) -> Any:
-    """Give `value`, whose derivative by `zero` is 1: value + zero, but nothing is added."""
+    """Return `value`, whose derivative by `zero` is 1: value + zero, but nothing is added."""
     return value
 
 
@@ -71,7 +71,7 @@ def _broadcast(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _last_uses(body: Body) -> dict[int, list[Any]]:
-    """Give for each step the values that nothing reads after it, so that eager runs let them go."""
+    """Return for each step the values that nothing reads after it, so that eager runs let them go."""
     seen = {v for v in body.jaxpr.outvars if not is_literal(v)}
     last: dict[int, list[Any]] = {}
     for place in reversed(range(len(body.steps))):

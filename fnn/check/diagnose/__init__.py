@@ -62,7 +62,7 @@ def diagnose(
 
 
 def _trials(e: Evidence, seed: int, p: Progress, passed: tuple[Bench, Measurement] | None) -> list[Evidence]:
-    """Give fresh inputs, and those for which the rule was right."""
+    """Return fresh inputs, and those for which the rule was right."""
     rng = np.random.default_rng((seed, 1))
     others = probes.fresh(e.measurement.arguments, rng).arguments
     attempts = Attempts()
@@ -118,7 +118,7 @@ class _Search:
         return panel, at_one
 
     def highest(self, found: list[Mistake]) -> float:
-        """Give the cost of the least plain of the mistakes found."""
+        """Return the cost of the least plain of the mistakes found."""
         costs = {(m.hypothesis.name, m.hypothesis.words): m.hypothesis.cost for m in self.matches}
         return max(costs[m.name, m.words] for m in found)
 

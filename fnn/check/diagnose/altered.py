@@ -15,7 +15,7 @@ _NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}
 
 
 def alterations(operation: Operation) -> Iterator[tuple[int, float, Fault]]:
-    """Give the operand to change, the value that it gets (for a selection: ignored), and the mistake that
+    """Return the operand to change, the value that it gets (for a selection: ignored), and the mistake that
     this is.
     """
     equation = operation.equation
@@ -40,7 +40,7 @@ def alterations(operation: Operation) -> Iterator[tuple[int, float, Fault]]:
 def altered(
     operation: Operation, inputs: Sequence[Any], values: Sequence[tuple[int, float]], theta: Any
 ) -> tuple[list[Any], tuple[Any, Any] | None]:
-    """Give the inputs with their constants altered, and for a selection `(turned, what it is without the
+    """Return the inputs with their constants altered, and for a selection `(turned, what it is without the
     mask)`.
     """
     changed = list(inputs)

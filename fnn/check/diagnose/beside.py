@@ -19,7 +19,7 @@ NEAREST = 12  # cotangents of later values that one operand may be mistaken for
 
 
 def explanations(e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Give every cotangent that stands where a value should, and every function applied to a cotangent."""
+    """Return every cotangent that stands where a value should, and every function applied to a cotangent."""
     with in_float64():
         stage = Stage(e.bench.traced)
     yield from _applied(stage, e, wrong)
@@ -62,7 +62,7 @@ def _operand(
 
 
 def _applied(stage: Stage, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Give the functions that are applied to the cotangent, where it is to be multiplied by their slope."""
+    """Return the functions that are applied to the cotangent, where it is to be multiplied by their slope."""
     for n, (_, region, where) in enumerate(stage.regions):
         for scale in stage.scales:
             predict = lambda e, n=n, s=scale: stage.applied(e, n, s)  # noqa: E731

@@ -39,7 +39,7 @@ class Board:
     own: list[int] = field(default_factory=list)
 
     def settings(self, theta: Any) -> Callable[[int], Any]:
-        """Give a function that takes the next so many dials."""
+        """Return a function that takes the next so many dials."""
         t = theta[np.asarray(self.shared, int)] + theta[np.asarray(self.own, int)]
         taken = [0]
 

@@ -12,7 +12,7 @@ Form = Callable[[np.ndarray], np.ndarray]  # of one cotangent, to what is used i
 
 
 def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
-    """Give every form in which a cotangent may have been misused; all take one run of the reference."""
+    """Return every form in which a cotangent may have been misused; all take one run of the reference."""
     dys = e.measurement.pair
     for name, words, cost, form in _forms(dys):
         yield Hypothesis(name, words, cost, _predict(lambda ds, f=form: [_each(f, d) for d in ds]))
@@ -33,7 +33,7 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
 
 
 def nonlinear(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give the name of a rule that is not linear, if it is none."""
+    """Return the name of a rule that is not linear, if it is none."""
     found = _bent(e, wrong)
     if found is not None:
         yield found
@@ -60,7 +60,7 @@ def _bent(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
 
 
 def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) -> Hypothesis | None:
-    """Give the name of what is added whatever the cotangent: a multiple of the parameter, where it is one."""
+    """Name what is added whatever the cotangent: a multiple of the parameter, where it is one."""
     for i in wrong:
         value = exact(e.measurement.arguments.leaves[e.measurement.arguments.active[i]])
         k = parallel(at_zero[i][0], value)
@@ -75,7 +75,7 @@ def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) ->
 
 
 def _along(e: Evidence, scale: float) -> list[np.ndarray] | None:
-    """Give the rule's gradients for scaled cotangents, scaled back."""
+    """Return the rule's gradients for scaled cotangents, scaled back."""
     if e.bench.exact is None:
         return None
     dys = [exact(d) * scale for d in e.measurement.dys]

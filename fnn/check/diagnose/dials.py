@@ -69,13 +69,13 @@ class Panel:
     def gradients(
         self, number: int | Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], to: float = 1.0
     ) -> Arrays:
-        """Give the gradients with one dial turned to 1, or several."""
+        """Return the gradients with one dial turned to 1, or several."""
         theta = self._idle.copy()
         theta[number] = to
         return self._at(theta, leaves, dys)
 
     def each(self, leaves: Sequence[Any], dys: Sequence[Any]) -> list[Arrays]:
-        """Give the gradients with each dial turned to 1 by itself. Raises OutOfTime."""
+        """Return the gradients with each dial turned to 1 by itself. Raises OutOfTime."""
         found = []
         for number in range(len(self.dials)):
             self.budget.tick()
@@ -83,7 +83,7 @@ class Panel:
         return found
 
     def absent(self, place: Key) -> int:
-        """Give the first dial at a place that leaves a path out."""
+        """Return the first dial at a place that leaves a path out."""
         return next(n for n, d in enumerate(self.dials) if d.place == place and d.fault.name == DROP)
 
     def set_idle(self, idle: Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], right: Arrays) -> bool:

@@ -16,7 +16,7 @@ from fnn.check.interpret import Operation
 
 
 def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
-    """Give the mistakes that one operation invites, given its (abstract) inputs."""
+    """Return the mistakes that one operation invites, given its (abstract) inputs."""
     equation = operation.equation
     floating = [
         i for i, x in enumerate(inputs) if is_inexact(x) and not isinstance(equation.invars[i], Literal)
@@ -41,7 +41,7 @@ def _places(variables: Sequence[Any], chosen: Sequence[int]) -> list[list[int]]:
 
 
 def _stretched(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the faults of an elementwise operation that repeats a smaller operand along an axis."""
+    """Return the faults of an elementwise operation that repeats a smaller operand along an axis."""
     shape = operation.equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
     if operation.equation.primitive.name not in ("add", "sub", "mul", "div", "max", "min"):
         return
@@ -180,7 +180,7 @@ def _only_slice(x: Any, axis: int, at: int) -> Any:
 
 
 def _transposition(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give other orders of the axes, whose shape a reshape may hide."""
+    """Return other orders of the axes, whose shape a reshape may hide."""
     order, shape = tuple(operation.equation.params["permutation"]), inputs[0].shape
     undone = tuple(np.argsort(order))
     others = {order: "as on the way forward, not back", tuple(range(len(order))): "not at all"}

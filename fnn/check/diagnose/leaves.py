@@ -13,7 +13,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give what leaf algebra explains: the same change for as many of the wrong leaves as it fits."""
+    """Return what leaf algebra explains: the same change for as many of the wrong leaves as it fits."""
     yield from _scales(e, wrong)
     for name, words, cost, change in _changes(e, wrong):
         fitting = [i for i in wrong if e.matches(i, _apply(change, e.right[i]))]
@@ -50,7 +50,7 @@ def _scales(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
 
 
 def _by_argument(e: Evidence, k: float, members: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give the arguments that are one number, where the factor is theirs or its inverse."""
+    """Return the arguments that are one number, where the factor is theirs or its inverse."""
     arguments = e.measurement.arguments
     for n, (name, x) in enumerate(zip(arguments.names, arguments.leaves, strict=True)):
         if not is_inexact(x) or x.size != 1 or float(np.abs(exact(x)).item()) in (0.0, 1.0):
@@ -111,7 +111,7 @@ def _changes(e: Evidence, wrong: Sequence[int]) -> Iterator[tuple[str, str, floa
 
 
 def _dropped(e: Evidence, i: int) -> Iterator[tuple[str, str, float, Change]]:
-    """Give the slices that are zero where everything else is right."""
+    """Return the slices that are zero where everything else is right."""
     given, right = e.given[i], e.right[i]
     for axis in range(1, given.ndim):
         others = tuple(a for a in range(given.ndim) if a != axis)
@@ -124,7 +124,7 @@ def _dropped(e: Evidence, i: int) -> Iterator[tuple[str, str, float, Change]]:
 
 
 def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give additions that do not depend on the cotangent: c times the parameter, or a constant."""
+    """Return additions that do not depend on the cotangent: c times the parameter, or a constant."""
     for i in wrong:
         extra = e.given[i] - e.right[i]
         value = _value(e, i)
@@ -162,7 +162,7 @@ def _exchanges(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
 
 
 def _permutations(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give one fixed order of the elements that makes the gradient right."""
+    """Return one fixed order of the elements that makes the gradient right."""
     for i in wrong:
         given, right = e.given[i].reshape(2, -1), e.right[i].reshape(2, -1)
         if given.shape != right.shape or len(np.unique(right[0])) < right.shape[1] or right.shape[1] < 3:

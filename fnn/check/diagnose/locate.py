@@ -11,7 +11,7 @@ from fnn.check.diagnose.hypothesis import Evidence
 
 
 def begins(panel: Panel, e: Evidence, wrong: Sequence[int]) -> str:
-    """Give the last operation of the forward pass whose cotangents reach all wrong leaves and no right
+    """Return the last operation of the forward pass whose cotangents reach all wrong leaves and no right
     one.
     """
     best = ""

@@ -38,7 +38,7 @@ class Mistaken:
 
 
 def mistaken(operation: Operation, repeats: Repeats) -> Iterator[Mistaken]:
-    """Give what the operands of a product, a quotient or a curved function may be mistaken for."""
+    """Return what the operands of a product, a quotient or a curved function may be mistaken for."""
     kind, invars = operation.equation.primitive.name, operation.equation.invars
     floating = [i for i, v in enumerate(invars) if not isinstance(v, Literal) and is_inexact(v.aval)]
     if kind in ("mul", "div", "dot_general", "conv_general_dilated") and len(invars) == 2:
@@ -96,7 +96,7 @@ def _described(v: Any, makers: dict[Any, Any]) -> str:
 
 
 def _read_with_others(program: Any) -> set[Any]:
-    """Give the values that a person names: those that meet another value, or are read twice, not the inside
+    """Return the values that a person names: those that meet another value, or are read twice, not the inside
     of a formula.
     """
     meeting = [[v for v in q.invars if not isinstance(v, Literal)] for q in program.eqns]

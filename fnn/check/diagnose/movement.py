@@ -11,7 +11,7 @@ from fnn.check.interpret import Operation
 
 
 def gather(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the mistakes of indexing: equal indices, indices that are off, a permutation not undone."""
+    """Return the mistakes of indexing: equal indices, indices that are off, a permutation not undone."""
     if 0 not in floating:
         return
 
@@ -56,7 +56,7 @@ def _pushed(x: Any, by: int, axis: int) -> Any:
 
 
 def scatter(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the mistakes of adding into rows: what falls on one of them, and which one."""
+    """Return the mistakes of adding into rows: what falls on one of them, and which one."""
     if 2 not in floating:
         return
 
@@ -76,7 +76,7 @@ def scatter(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
 
 
 def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the mistakes of running sums, which run backwards on the way back."""
+    """Return the mistakes of running sums, which run backwards on the way back."""
     yield Fault(
         "order reversed",
         "it runs forwards where it should run backwards",
@@ -88,7 +88,7 @@ def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
 
 
 def running_product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the mistakes of running products: which factors each element is taken to be in."""
+    """Return the mistakes of running products: which factors each element is taken to be in."""
     yield Fault(
         "diagonal only",
         "each product is differentiated by its last factor alone",
@@ -104,7 +104,7 @@ def running_product(operation: Operation, inputs: Sequence[Any], floating: Seque
 
 
 def selected(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Give the mistakes of picking the largest: where along the last axis their cotangents go."""
+    """Return the mistakes of picking the largest: where along the last axis their cotangents go."""
 
     def to_all(b: Back) -> dict[int, Any]:
         return {0: jnp.broadcast_to(b.dy.sum(-1, keepdims=True), b.inputs[0].shape)}

@@ -17,7 +17,7 @@ from fnn.check.source import source
 
 
 def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Give the values of the forward pass that stand between what was given and what is right."""
+    """Return the values of the forward pass that stand between what was given and what is right."""
     if not any(_could_be(e, i) for i in wrong):
         return
     run, where = _values(e.bench.traced)
@@ -59,7 +59,7 @@ def _fits(value: np.ndarray, right: np.ndarray) -> bool:
 
 
 def _values(traced: Trace) -> tuple[Callable[[Sequence[Any]], list[np.ndarray]], list[str]]:
-    """Give a function that runs the forward pass and keeps its arguments and every value of its outermost
+    """Return a function that runs the forward pass and keeps its arguments and every value of its outermost
     level, and their lines.
     """
     where: list[str] = []

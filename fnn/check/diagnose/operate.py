@@ -82,7 +82,7 @@ def _like(x: Any, right: Any) -> Any:
 def _misread(
     mistakes: Sequence[Mistaken], theta: Any, others: Sequence[Any], xs: Sequence[Any]
 ) -> dict[tuple[int, int], Any]:
-    """Give what each operand looks like to the rules for the cotangent of each target: one pull for all
+    """Return what each operand looks like to the rules for the cotangent of each target: one pull for all
     dials.
     """
     seen: dict[tuple[int, int], Any] = {}
@@ -97,7 +97,7 @@ def _misread(
 def with_region(
     operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any, attempts: Attempts
 ) -> Any:
-    """Give the end of a region, whose cotangent goes to the region's source as the dials say."""
+    """Return the end of a region, whose cotangent goes to the region's source as the dials say."""
     source_value = operation.values[region.source]
     others = tuple(operation.values[v] for v in region.others)
 
@@ -128,7 +128,7 @@ def with_region(
 
 
 def _value(operation: Operation, variable: Any) -> Any:
-    """Give a value of the forward pass, wherever it stands to the operation."""
+    """Return a value of the forward pass, wherever it stands to the operation."""
     known = operation.values
     return lax.stop_gradient(known[variable] if variable in known else operation.complete()[variable])
 

@@ -17,7 +17,7 @@ _PLAIN = 3.35  # a mistake that costs more is not looked for on single paths
 def partial_explanations(
     panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]
 ) -> Iterator[Match]:
-    """Give every mistake that explains a wrong leaf if it is made on the paths through one operation alone,
+    """Return every mistake that explains a wrong leaf if it is made on the paths through one operation alone,
     or on all others.
     """
     ordinary = [n for n, d in enumerate(panel.dials) if d.fault.name != DROP and d.fault.cost <= _PLAIN]
@@ -61,7 +61,7 @@ def _predict(panel: Panel, f: int, d: int, through: bool):  # noqa: ANN202
 
 
 def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Give two statistics of one value (a mean and a variance) with the same wrong axes.
+    """Return two statistics of one value (a mean and a variance) with the same wrong axes.
 
     The second is taken of what the first left, which nobody who writes both down goes back through.
     """
@@ -89,7 +89,7 @@ def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Mat
 
 
 def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Give two operands that are both mistaken: one stale value that is read twice, or two exchanged ones."""
+    """Return pairs of mistaken operands: one stale value that is read twice, or two exchanged ones."""
     numbers = [n for n, d in enumerate(panel.dials) if d.fault.name == "another value"]
     numbers = _distinct(numbers, at_one, e)
     pairs = [p for p in itertools.combinations(numbers, 2) if len({panel.dials[n].place for n in p}) == 2]

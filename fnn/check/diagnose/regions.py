@@ -38,13 +38,13 @@ class Region:
     others: tuple[Any, ...]  # further values that they read, which depend on no floating argument
 
     def function(self, others: Sequence[Any]) -> Callable[[Any], Any]:
-        """Give the region as a function of its source alone."""
+        """Return the region as a function of its source alone."""
         body = Program((), (self.source, *self.others), (self.target,), self.equations)
         return lambda x: evaluate(body, (), [x, *others], as_is)[0]
 
 
 def regions(jaxpr: Any) -> list[Region]:
-    """Give the runs of elementwise operations from one floating value to another: the longest, and single
+    """Return the runs of elementwise operations from one floating value to another: the longest, and single
     curved ones.
     """
     made = {v: q for q in jaxpr.eqns for v in q.outvars}
@@ -69,7 +69,7 @@ def regions(jaxpr: Any) -> list[Region]:
 
 
 def constants(program: Any) -> set[Any]:
-    """Give the values that depend on no floating argument."""
+    """Return the values that depend on no floating argument."""
     fixed = set(program.constvars)
     for q in program.eqns:
         if all(isinstance(v, Literal) or v in fixed or not is_inexact(v.aval) for v in q.invars):
@@ -125,7 +125,7 @@ def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn], fixed: set[Any]) -> Region 
 
 
 def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Give the mistakes that an activation invites; operand 0 is its source."""
+    """Return the mistakes that an activation invites; operand 0 is its source."""
     yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
     slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
     if region.source.aval.dtype == region.target.aval.dtype:
@@ -148,7 +148,7 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
 
 def formula_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Give the derivatives of other functions that may stand there: many, and asked for last."""
+    """Return the derivatives of other functions that may stand there: many, and asked for last."""
     yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
     if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
         return

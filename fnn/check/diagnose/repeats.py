@@ -31,11 +31,11 @@ class Repeats:
             group.append(equation)
 
     def key(self, equation: Any) -> Key:
-        """Give what the repetitions of an operation have in common."""
+        """Return what the repetitions of an operation have in common."""
         return self._at[id(equation)][0]
 
     def operand(self, equation: Any, position: int, step: int) -> Any:
-        """Give what an operand is `step` repetitions later; None where there is none."""
+        """Return what an operand is `step` repetitions later; None where there is none."""
         key, n = self._at[id(equation)]
         group = self.groups[key]
         if 0 <= n + step < len(group):
@@ -50,7 +50,7 @@ class Repeats:
         return None
 
     def mirrored(self, equation: Any, position: int) -> Any:
-        """Give what an operand is in the loop run backwards; None outside of a loop."""
+        """Return what an operand is in the loop run backwards; None outside of a loop."""
         key, n = self._at[id(equation)]
         group = self.groups[key]
         return _variable(group[len(group) - 1 - n].invars[position]) if len(group) > 1 else None

@@ -11,7 +11,7 @@ from fnn.check.reference import Trace
 
 
 def parallel(given: np.ndarray, right: np.ndarray) -> float | None:
-    """Give k with given = k right in the least-squares sense, or None where there is nothing to fit."""
+    """Return k with given = k right in the least-squares sense, or None where there is nothing to fit."""
     square = float(np.real(np.vdot(right, right)))
     return float(np.real(np.vdot(right, given))) / square if square > 0 else None
 
@@ -49,7 +49,7 @@ def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]
 
 
 def constants(jaxpr: Any) -> list[float]:
-    """Give the constants that a forward pass multiplies or divides by."""
+    """Return the constants that a forward pass multiplies or divides by."""
     found = []
     for q in every(jaxpr):
         if q.primitive.name in ("mul", "div"):
@@ -63,7 +63,7 @@ def _near(a: float, b: float) -> bool:
 
 
 def sizes(arguments: Arguments, traced: Trace) -> list[tuple[int, str]]:
-    """Give the sizes by which a mean divides, each with what it is the size of; the output's rows first."""
+    """Return the sizes by which a mean divides, each with what it is the size of; the output's rows first."""
     found: dict[int, str] = {}
     shapes = [("the output", s.shape) for s in traced.shapes]
     shapes += [(name, x.shape) for name, x in zip(arguments.names, arguments.leaves, strict=True)]

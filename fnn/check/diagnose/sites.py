@@ -34,7 +34,7 @@ class Site:
     name: str
 
     def wrong(self, back: Back, array: Any) -> Any:
-        """Give the wrong cotangent; where position and target are one, it is made by the other's rule."""
+        """Return the wrong cotangent; where position and target are one, it is made by the other's rule."""
         rule = 1 - self.position if self.position == self.target else self.target
         return back.pull(back.dy, **{f"at{self.position}": array})[rule]
 
@@ -67,24 +67,24 @@ class Stage:
         self._cotangents = compile_quickly(self._pull_values)
 
     def runs(self, e: Evidence) -> int:
-        """Give how many cotangents it takes: one for a loss, all that were given for anything else."""
+        """Return how many cotangents it takes: one for a loss, all that were given for anything else."""
         return 1 if self._is_loss else len(e.measurement.pair[0])
 
     def cotangents(self, e: Evidence) -> list[list[Any]]:
-        """Give the cotangent of every value, for each of the cotangents that it takes."""
+        """Return the cotangent of every value, for each of the cotangents that it takes."""
         leaves = tuple(e.measurement.arguments.leaves)
         with in_float64():
             return [[exact(c)[None] for c in self._cotangents(leaves, dys)] for dys in self._each(e)]
 
     def gradients(self, e: Evidence, n: int, arrays: Sequence[Any]) -> Arrays:
-        """Give the gradients with an array at a site, one for each cotangent."""
+        """Return the gradients with an array at a site, one for each cotangent."""
         theta, zeros = np.zeros(len(self.sites)), [np.zeros(s.shape) for s in self.sites]
         theta[n] = 1.0
         sets = [[*zeros[:n], a[0], *zeros[n + 1 :]] for a in arrays]
         return self._all(e, [(theta, s, np.zeros(len(self.regions))) for s in sets])
 
     def applied(self, e: Evidence, n: int, scale: float) -> Arrays:
-        """Give the gradients with the function of a region applied to its cotangent times a scale."""
+        """Return the gradients with the function of a region applied to its cotangent times a scale."""
         theta = np.zeros(len(self.regions))
         theta[n] = scale
         nothing = np.zeros(len(self.sites)), [np.zeros(s.shape) for s in self.sites]

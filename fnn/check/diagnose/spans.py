@@ -16,7 +16,7 @@ EACH = 2  # spans that end at one operation
 
 
 def spans(program: Any) -> list[Region]:
-    """Give the parts that read one floating value and are not elementwise, nearest sources first."""
+    """Return the parts that read one floating value and are not elementwise, nearest sources first."""
     made = {v: q for q in program.eqns for v in q.outvars}
     order = {id(q): n for n, q in enumerate(program.eqns)}
     free = constants(program)
@@ -63,7 +63,7 @@ def _is_plain(equations: list[Any]) -> bool:
 
 
 def span_faults(span: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Give the mistakes that a whole function invites; operand 0 is its source."""
+    """Return the mistakes that a whole function invites; operand 0 is its source."""
     yield Fault("term dropped", "the path through it is left out", 3.0, lambda b: {0: 0 * b.dy})
     if span.source.aval.dtype != span.target.aval.dtype:
         return  # complex numbers on one side alone

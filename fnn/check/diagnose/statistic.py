@@ -34,7 +34,7 @@ class Statistic:
     operand: int
 
     def stretch(self, operation: Operation, x: Any) -> Any:
-        """Give the statistic the shape of the elements."""
+        """Return the statistic the shape of the elements."""
         if operation.equation.primitive.name == "broadcast_in_dim":
             return operation.run(x)[0]
         return jnp.broadcast_to(x, self.source.aval.shape)
@@ -42,7 +42,7 @@ class Statistic:
     def hook(
         self, operation: Operation, inputs: Sequence[Any], rules: Sequence[Fault], theta: Any
     ) -> tuple[Sequence[Any], Any]:
-        """Give the operation's inputs, and its output where that is the stretched statistic itself."""
+        """Return the operation's inputs, and its output where that is the stretched statistic itself."""
         others = [operation.values[v] for v in self.region.others]
         summed, narrow = operation.values[self.region.source], inputs[self.operand]
         slope = jax.jvp(self.region.function(others), (summed,), (jnp.ones_like(summed),))[1]
@@ -112,7 +112,7 @@ def _sum_behind(atom: Any, made: dict[Any, JaxprEqn]) -> tuple[JaxprEqn, Region]
 
 
 def statistic_faults(found: Statistic) -> Iterator[Fault]:
-    """Give the sums over other axes; the rule's inputs are the statistic's slope, and itself stretched."""
+    """Return the sums over other axes; the rule's inputs are the statistic's slope, and itself stretched."""
     shape = found.source.aval.shape
     sets = [s for r in range(1, len(shape) + 1) for s in combinations(range(len(shape)), r)]
     sets = [s for s in sets if s != found.axes and any(shape[a] > 1 for a in s)]

@@ -16,7 +16,7 @@ _SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise k
 
 
 def turned(panel: Panel, e: Evidence) -> list[Arrays]:
-    """Give the gradients with each dial at 1, the paths that carry nothing left out for good."""
+    """Return the gradients with each dial at 1, the paths that carry nothing left out for good."""
     leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
     at_one = panel.each(leaves, dys)
     still = [_same(g, e.right) for g in at_one]
@@ -29,7 +29,7 @@ def turned(panel: Panel, e: Evidence) -> list[Arrays]:
 def explanations(
     panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]
 ) -> Iterator[Match]:
-    """Give every dial that explains a wrong leaf."""
+    """Return every dial that explains a wrong leaf."""
     moves = [not _same(g, e.right) for g in at_one]
     drops: dict[int, Arrays] = {}
     for n, dial in enumerate(panel.dials):
@@ -141,7 +141,7 @@ def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[
 
 
 def _aligned(error: np.ndarray, paths: dict[int, np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Give the pairs of paths whose sum is the error but for a factor."""
+    """Return the pairs of paths whose sum is the error but for a factor."""
     numbers, stacked = list(paths), np.stack([*paths.values(), error])
     gram = stacked @ stacked.T
     own, along, square = np.diag(gram)[:-1], gram[-1, :-1], gram[-1, -1]
