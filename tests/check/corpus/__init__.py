@@ -1,10 +1,12 @@
 """A corpus of hand-written backward passes, wrong and right, on which the checker is measured."""
 
 from . import (
+    activations,
     attention,
     convolution,
     dense,
     gates,
+    hidden,
     lookup,
     losses,
     modern,
@@ -14,15 +16,18 @@ from . import (
     right,
     sequence,
     subtle,
+    unrolled,
 )
 from .case import Case as Case
 
 WRONG: tuple[Case, ...] = (
     *dense.CASES,
+    *hidden.CASES,
     *norms.CASES,
     *losses.CASES,
     *attention.CASES,
     *convolution.CASES,
+    *activations.CASES,
     *gates.CASES,
     *lookup.CASES,
     *sequence.CASES,
@@ -30,5 +35,6 @@ WRONG: tuple[Case, ...] = (
     *recurrent.CASES,
     *modern.CASES,
     *paths.CASES,
+    *unrolled.CASES,
 )
 RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT)
