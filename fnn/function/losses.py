@@ -91,7 +91,7 @@ def traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) -> 
     traced = planned(call, params, (*args, key), n, own, axes)
     shapes = [tuple(v.aval.shape) for v in traced.plan.body.jaxpr.outvars]
     if shapes != [(n,)]:
-        fix = "losses.sum(range(1, losses.ndim))"
+        fix = "losses.sum(tuple(range(1, losses.ndim)))"
         raise InputError(WHO, f"losses of shape ({n},), one for each example", str(shapes)[1:-1], fix)
     return n, traced
 
@@ -101,7 +101,8 @@ def check_apart(traced: Traced) -> None:
     where = coupling(traced)
     if where is not None:
         got = f"a function that couples them: {where}"
-        raise InputError(WHO, "losses that keep examples apart", got, "read=fnn.gradient")
+        fix = "fnn.function.factors(f)(params, x, read=fnn.gradient)"
+        raise InputError(WHO, "losses that keep examples apart", got, fix)
 
 
 def examples(arrays: list[Any]) -> int:

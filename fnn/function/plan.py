@@ -41,7 +41,7 @@ class Planner:
                     "fnn.function",
                     "outputs that depend on the examples",
                     f"a function whose output {k} is made of params alone",
-                    "f = lambda params, x: jnp.broadcast_to(params, (x.shape[0],))",
+                    "f = lambda params, x: params + 0 * x[:, 0]",
                 )
         return Plan(body, self.sites, self.roots, batches)
 

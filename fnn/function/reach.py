@@ -50,8 +50,8 @@ def _enter(eqn: Any, depend: Any, wanted: list[bool], line: str) -> None:
             raise InputError(
                 "fnn.function",
                 "loops whose number of steps is known, for a backward pass",
-                f"a while_loop in {line}",
-                "jax.lax.fori_loop(0, 10, body, x), jax.lax.scan, or jax.lax.stop_gradient",
+                f"a while_loop in {line}, not behind jax.lax.stop_gradient",
+                "jax.lax.fori_loop(0, 10, body, x)",
             )
         return
     call, cases, scan = internals.called(eqn), internals.branches(eqn), internals.scanned(eqn)

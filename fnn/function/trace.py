@@ -60,7 +60,10 @@ def planned(
     shapes = list(map(shape_of_leaf, leaves))
     ours = jax.make_jaxpr(flat)(*shapes, *map(shape_of_leaf, arrays))
     if ours.effects:
-        got, fix = f"one with {ours.effects}", "jax.debug.print outside of f"
+        got, fix = (
+            f"one with {ours.effects}, such as jax.debug.print",
+            "lambda params, x: jnp.tanh(x @ params)",
+        )
         raise InputError(WHO, "a function without side effects", got, fix)
     check_loops(ours.jaxpr, [*own, *(k < inputs for k in range(len(arrays)))])
     tried: Exception | None = None
@@ -84,8 +87,9 @@ def planned(
     raise InputError(
         WHO,
         "a function of any number of examples, on axis 0 of every argument but the params",
-        f"one that is another program for {n} examples than for {n + 1}, or none",
-        "functools.partial(f, constant=c)` for what is no example, `x.shape[0]` for their number",
+        f"one that is another program for {n} examples than for {n + 1}, or none: a constant is "
+        "no example, and their number is x.shape[0]",
+        "functools.partial(f, constant=c)",
     ) from tried
 
 
@@ -123,5 +127,6 @@ def check_params(params: Any, own: list[bool]) -> None:
     for (path, leaf), one in zip(jax.tree.leaves_with_path(params), own, strict=True):
         if one and not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
             got = f"params{jax.tree_util.keystr(path)}: {describe(leaf)}"
-            fix = "wrt=lambda path, leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)"
+            floating = "lambda path, leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)"
+            fix = f"fnn.function.factors(f, wrt={floating})"
             raise InputError(WHO, "floating-point params", got, fix)

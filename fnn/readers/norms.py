@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.factors import Chunked, Examples, Factor, Form, Outer, Total
-from fnn.reader import Reader
+from fnn.reader import Reader, as_factors
 from fnn.readers.examples import gram_is_cheaper, materialised, squared_norm
 
 
@@ -46,4 +46,5 @@ def _read(factor: Any, param: Any) -> tuple[Any, Any]:
     return (squared_norm(factor, param), factor) if isinstance(factor, Chunked) else _plain(factor, param)
 
 
-norm_and_factor = Reader(_read, plain=False)
+# A head, whose factor is made in chunks, reads the two one by one.
+norm_and_factor = Reader(_read, plain=False, readers=(squared_norm, as_factors))

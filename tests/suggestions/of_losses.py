@@ -74,6 +74,8 @@ ROWS = {
     "a reduction of one's own rule": Row(lambda: Loss(jnp.subtract, reduction="all"), lambda loss: loss(Y, Y), {"rule": lambda y, t: y - t}),
     "a head's reduction": Row(lambda: LinearCrossEntropy(3, reduction="all"), lambda head: training(fnn.relu, head)),
     "a head's vocabulary": Row(lambda: LinearCrossEntropy(-3), lambda head: training(fnn.relu, head)),
+    "a head's walk": Row(lambda: LinearCrossEntropy(3, walk="columns"), lambda head: training(fnn.relu, head)),
+    "two tied heads": Row(lambda: TIED + TIED, lambda head: training(fnn.relu, head)),
     "a head's chunk": Row(lambda: LinearCrossEntropy(3, chunk=0), lambda head: training(fnn.relu, head)),
     "a head's smoothing": Row(lambda: LinearCrossEntropy(3, label_smoothing=-1), lambda head: training(fnn.relu, head)),
     "z_loss": Row(lambda: LinearCrossEntropy(3, z_loss=-1), lambda head: training(fnn.relu, head)),

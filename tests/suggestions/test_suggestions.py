@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import fnn
-from tests.suggestions import of_layers, of_losses, of_readers
+from tests.suggestions import of_functions, of_layers, of_losses, of_readers
 from tests.suggestions.row import raised, suggested
 
-ROWS = of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
+ROWS = of_functions.ROWS | of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
 ELSEWHERE = {
@@ -18,7 +18,6 @@ ELSEWHERE = {
     "check": "imports nothing of fnn",
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
-    "function": "tests/function",
     "train/update.py:_axes_to_reduce": "tests/meshes",
 }
 

@@ -1,0 +1,88 @@
+"""Wrong calls of `fnn.function`."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import fnn
+from fnn.function import Function, factors
+from tests.suggestions.row import KEY, Row, X
+
+W, N = jnp.ones((6, 2), jnp.float32), jnp.ones((5,), jnp.float32)
+
+
+def losses_of(params: Any, x: Any) -> Any:
+    return jnp.square(x @ params).sum(1)
+
+
+def coupled(params: Any, x: Any) -> Any:
+    y = x @ params
+    return jnp.square(y - y.mean(0, keepdims=True)).sum(1)
+
+
+def looped(params: Any, x: Any) -> Any:
+    y = jax.lax.while_loop(
+        lambda y: (y < 10).all(), lambda y: y + 1 + jnp.abs(x @ params), jnp.abs(x @ params)
+    )
+    return y.sum(1)
+
+
+def with_constant(params: Any, x: Any, constant: Any) -> Any:
+    return losses_of(params, x) * constant.sum()
+
+
+def printing(params: Any, x: Any) -> Any:
+    jax.debug.print("{}", x)
+    return losses_of(params, x)
+
+
+def trains(layer: Any, params: Any = W) -> Any:
+    """Run a layer forwards and backwards."""
+    y, residuals = fnn.forward(layer, params, X)
+    return fnn.backward(layer, params, residuals, jnp.ones_like(y))
+
+
+def gives(f: Any) -> Any:
+    """Read the norms of a function of losses."""
+    return factors(f)(W, X, read=fnn.readers.squared_norm)
+
+
+def ran(value: Any) -> Any:
+    """Ask no more of a suggestion than that it runs."""
+    return value
+
+
+ROWS = {
+    "no function": Row(lambda: Function(3), trains, {"model": type("Model", (), {"apply": lambda self, p, x: x @ p})()}),
+    "no init": Row(lambda: fnn.init(Function(losses_of), KEY, X), trains, {"f": lambda p, x: x @ p, "params": W}),
+    "no axis of examples": Row(
+        lambda: fnn.forward(Function(lambda p, x: x * p), W[0, 0], X[0, 0]), ran, {"x": X[0]}
+    ),
+    "outputs that are no arrays": Row(lambda: factors(lambda p, x: "loss")(W, X), ran, {"y": 1.0}),
+    "side effects": Row(lambda: factors(printing)(W, X), lambda f: trains(Function(f))),
+    "integer params": Row(
+        lambda: factors(lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"]))({"w": W, "n": 2}, X),
+        lambda found: found({"w": W, "n": 2}, X),
+        {"f": lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"])},
+    ),
+    "an output of params alone": Row(
+        lambda: trains(Function(lambda p, x: p.sum())), lambda f: trains(Function(f), jnp.float32(2.0))
+    ),
+    "losses of tokens": Row(
+        lambda: factors(lambda p, x: x @ p)(W, X), lambda losses: losses.shape == (4,), {"losses": X @ W}
+    ),
+    "losses that couple": Row(
+        lambda: factors(coupled)(W, X, read=fnn.readers.squared_norm), ran, {"f": coupled, "params": W, "x": X}
+    ),
+    "other numbers of examples": Row(
+        lambda: factors(with_constant)(W, X, N), gives, {"f": with_constant, "c": N, "functools": functools}
+    ),
+    "a number of examples that is built in": Row(
+        lambda: factors(lambda p, x: losses_of(p, x).reshape(4))(W, X),
+        gives,
+        {"f": with_constant, "c": N, "functools": functools},
+    ),
+    "a loop of unknown length": Row(lambda: factors(looped)(W, X), ran, {"body": lambda i, y: y + i, "x": 1}),
+}  # fmt: skip
