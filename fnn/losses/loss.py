@@ -63,7 +63,7 @@ class Loss(Objective):
     couples_examples: bool | None = None
 
     def __post_init__(self) -> None:
-        own = self.rule.__module__.startswith("fnn.losses.")
+        own = str(getattr(self.rule, "__module__", "")).startswith("fnn.losses.")
         fix = f'fnn.losses.{self._name()}(reduction="mean")' if own else 'fnn.Loss(rule, reduction="mean")'
         check_reduction(self._name(), self.reduction, fix)
 
