@@ -124,7 +124,7 @@ def test_dropout_without_a_key_passes_its_input():
         (lambda: fnn.init(Dense(3), 0, X), (r"jax\.random\.key\(0\)",)),
         (lambda: fnn.init(Dense(3), KEY, [1.0]), (r"jnp\.asarray\(x\)",)),
         (lambda: fnn.init(Skip(Dense(3)), KEY, X), ("output like its input", r"float32\[4,3\]", "Parallel")),
-        (lambda: fnn.init(Repeat(Dense(3), 2), KEY, X), ("output like its input", "5 features")),
+        (lambda: fnn.init(Repeat(Dense(3), 2), KEY, X), ("output like its input", r"try `fnn\.Dense\(5\)`")),
         (lambda: fnn.init(Parallel(Dense(3), Dense(4)), KEY, X), ("outputs alike", r"float32\[4,4\]")),
         (lambda: fnn.init(fnn.Gate(), KEY, X), (r"\(\.\.\., 2j\)", r"fnn\.gated\(j\)")),
         (lambda: fnn.init(Serial(Dense(3), Skip(Dense(2))), KEY, X), (r"net\.layers\[1\]: Skip",)),

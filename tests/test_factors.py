@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.check.jaxprs import every
 from fnn.chunks import over_chunks
 from fnn.factors import Chunked, Outer, Rows, Scaled, Total, join
 from tests.cases import Case, Example, example
@@ -82,8 +83,9 @@ def test_products_have_operands_of_the_compute_dtype_and_results_of_float32():
     net = fnn.Dense(3, dtype=jnp.bfloat16)
     drawn = example(Case("low", net, (7, 5)), jnp.float32)
     low = Example(net, drawn.params, drawn.x, drawn.dy.astype(jnp.bfloat16), None)
+    jax.clear_caches()  # of what a dense layer was traced to before
     program = jax.make_jaxpr(lambda low: explicit(low))(low)  # a new function: JAX remembers an old one's
-    products = [q for q in program.jaxpr.eqns if q.primitive.name == "dot_general"]
+    products = [q for q in every(program.jaxpr) if q.primitive.name == "dot_general"]
     assert len(products) == 3
     for q in products:
         assert {str(v.aval.dtype) for v in q.invars} == {"bfloat16"}  # pyright: ignore[reportAttributeAccessIssue]
