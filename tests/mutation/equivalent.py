@@ -74,6 +74,10 @@ EQUIVALENT = {
     "columns.gradients: batch.coefficient[:, None].astype(dtype)"
     " -> batch.coefficient[:, None]": "both are of the dtype that is accumulated in",
     "columns.gradients: 0 -> 1 (9)": "dz is zero there, so that any x that is finite will do",
+    **{
+        f"dense.product: 1 - axis -> {other}": "the other axis of a matrix, counted from the end"
+        for other in ("-(1 - axis)", "axis - 1")
+    },
     "columns.chosen: sharding_of(weight, x) -> sharding_of(x, weight)": _SYMMETRIC,
     "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
     "chunks.over_chunks: max(1, -(-own // max(1, size))) -> max(-(-own // max(1, size)), 1)": _SYMMETRIC,

@@ -16,7 +16,7 @@ from tests.losses import (
     test_losses,
 )
 from tests.memory import test_storing
-from tests.meshes import test_chunks
+from tests.meshes import test_chunks, test_products
 from tests.mutation.proofs import ROWS, SIDES, eagerly, updates
 from tests.train import test_update
 
@@ -151,6 +151,10 @@ CUTS = (
         partial(test_chunks.test_rows_of_two_shards_are_cut_within_each, *way)
         for way in ((12, 4, 2), (10, 2, 3), (4, 9, 1))
     ),
+)
+PLACED = tuple(
+    partial(test_products.test_a_product_lies_where_its_operands_or_what_it_is_like_do, name)
+    for name in test_products.PLACED
 )
 DENSE = ("dense-tokens", "dense-without-bias", "dense-square", "dense-no-batch")
 LOOPS = (

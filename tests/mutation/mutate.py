@@ -67,7 +67,7 @@ class Mutant:
             self._forget()
 
     def _forget(self) -> None:
-        """Let go of traces where the package itself keeps them: of activations, and of a dense layer's sum."""
+        """Let go of traces where the package keeps them: of activations, and of dense layers."""
         if self.function.__module__.startswith(("fnn.activations.", "fnn.layers.")):
             jax.clear_caches()
 

@@ -50,6 +50,7 @@ from tests.mutation.groups import (
     JOINED,
     LOOPS,
     NESTED,
+    PLACED,
     PRECISION,
     REBUILT,
     ROUNDED,
@@ -105,7 +106,7 @@ def targets() -> tuple[Target, ...]:
     """Give every function of ours that makes a gradient."""
     return (
         Target(dense.Dense.backward, (*rows(*DENSE), *PRECISION)),
-        Target(dense.product, (*rows(*DENSE), *PRECISION)),
+        Target(dense.product, (*rows(*DENSE), *PRECISION, *PLACED)),
         Target(affine.Scale.backward, rows("scale")),
         Target(affine.Bias.backward, rows("bias")),
         Target(norm.LayerNorm.backward, rows("layer-norm", "layer-norm-plain", "embedding-chain")),
