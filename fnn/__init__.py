@@ -95,8 +95,9 @@ __all__ = [
     "Composition", "Concatenate", "curvature", "Dense", "describe", "Dropout", "Each", "Embedding",
     "explain", "factors", "feedback", "forward", "function", "Gate", "gated", "gelu", "gelu_tanh",
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
-    "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output", "Parallel",
-    "Part", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible", "RMSNorm",
-    "Scale", "Segment", "Select", "Serial", "sigmoid", "silu", "Skip", "softmax", "softmax_cross_entropy",
-    "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack", "value_and_grad",
+    "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
+    "Parallel", "Part", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible",
+    "RMSNorm", "Scale", "Segment", "Select", "Serial", "sigmoid", "silu", "Skip", "softmax",
+    "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack",
+    "value_and_grad",
 ]  # fmt: skip
