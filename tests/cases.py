@@ -170,12 +170,7 @@ COMPOSITIONS = [
         Serial(Parallel(Serial(Dense(2), fnn.relu), Dense(3), SINE, join="concatenate"), Dense(2)),
         (7, 5),
     ),
-    Case(
-        "parallel-embeddings",
-        Parallel(Embedding(VOCABULARY, 3), Embedding(VOCABULARY, 3)),
-        (7,),
-        integer=True,
-    ),
+    Case("parallel-embeddings", Parallel(Embedding(VOCABULARY, 3), Embedding(VOCABULARY, 3)), (7,), True),
     Case("repeat-one", Repeat(Dense(5), 1), (7, 5)),
     Case("repeat-input-and-output", Repeat(Serial(Dense(5), fnn.relu), 3), (7, 5)),
     Case("repeat-output-alone", Serial(Repeat(fnn.relu, 3), Dense(2)), (7, 5)),
@@ -192,12 +187,8 @@ COMPOSITIONS = [
     Case("shared-of-repeat", Repeat(Repeat(Serial(Dense(5), fnn.relu), 2), 3, shared=True), (4, 5)),
     Case("shared-of-shared", Repeat(Repeat(Serial(Dense(5), SINE), 2, shared=True), 2, shared=True), (4, 5)),
     Case("shared-of-parallel", Repeat(Skip(Parallel(Dense(5), Scale())), 2, shared=True), (4, 5)),
-    Case(
-        "deep-nesting",
-        Serial(Dense(6), Skip(Repeat(Parallel(_feed_forward(6, 3), Serial(LayerNorm(), SINE)), 2)), Dense(2)),
-        (2, 3, 5),
-    ),
-]
+    Case("deep-nesting", Serial(Dense(6), Skip(Repeat(Parallel(_feed_forward(6, 3), Serial(LayerNorm(), SINE)), 2)), Dense(2)), (2, 3, 5)),
+]  # fmt: skip
 
 TABULAR = {"categories": indices(7), "numbers": rows(7, 5)}
 TREES = [
@@ -232,15 +223,12 @@ SEVERAL = [
 ]  # fmt: skip
 
 CHAIN = (Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(6), fnn.relu, Dense(6), fnn.tanh, Dense(3))
+PLAN = (Segment(1, 4), Segment(4, 8))
 REMADE = [
     Case("recomputed", Serial(Dense(4), Remat(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
     Case("recomputed-embedding", Remat(Embedding(VOCABULARY, 3)), (7,), integer=True),
-    Case("plan", Serial(*CHAIN, plan=(Segment(1, 4), Segment(4, 8))), (7, 5)),
-    Case(
-        "plan-named",
-        Serial(body=Serial(*CHAIN[:5]), tail=Serial(*CHAIN[5:]), plan=(Segment(1, 4), Segment(4, 8))),
-        (7, 5),
-    ),
+    Case("plan", Serial(*CHAIN, plan=PLAN), (7, 5)),
+    Case("plan-named", Serial(body=Serial(*CHAIN[:5]), tail=Serial(*CHAIN[5:]), plan=PLAN), (7, 5)),
     Case("plan-whole", Serial(*CHAIN, plan=(Segment(0, 9),)), (7, 5)),
     Case("plan-in-plan", Serial(*CHAIN, plan=(Segment(0, 6, (Segment(1, 4), Segment(4, 6))),)), (2, 3, 5)),
     Case("repeat-every-2", Repeat(Serial(Dense(5), Dropout(0.3), SINE), 6, every=2), (7, 5)),

@@ -20,7 +20,16 @@ import numpy as np
 from matplotlib import colormaps
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, labels, run, table
+from experiments.library.answer import (
+    Options,
+    canvas,
+    deliver,
+    heading,
+    label,
+    labels,
+    run,
+    table,
+)
 from experiments.library.data import from_scikit_learn
 from experiments.library.timing import quartiles, race
 

@@ -27,7 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, labels, run, table
+from experiments.library.answer import (
+    Options,
+    canvas,
+    deliver,
+    heading,
+    label,
+    labels,
+    run,
+    table,
+)
 from experiments.library.figures import COOL, INK, SOFT, WARM
 from experiments.library.timing import quartiles, race, speedup
 

@@ -18,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.answer import (
+    Options,
+    canvas,
+    deliver,
+    heading,
+    label,
+    run,
+    table,
+)
 from experiments.library.data import from_scikit_learn
 from experiments.library.figures import COOL, WARM
 from fnn import check

@@ -27,10 +27,18 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 import fnn
-from experiments.library.answer import Options, canvas, deliver, heading, label, run, table
+from experiments.library.answer import (
+    Options,
+    canvas,
+    deliver,
+    heading,
+    label,
+    run,
+    table,
+)
 from experiments.library.data import from_scikit_learn
 from experiments.library.figures import COOL, SOFT, WARM
-from experiments.questions.lives import live_bytes
+from experiments.library.live_arrays import live_bytes
 
 LOSS = fnn.softmax_cross_entropy()
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)

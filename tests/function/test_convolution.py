@@ -9,7 +9,7 @@ from fnn.factors import is_factor
 from fnn.function import factors
 from fnn.function.convolved import Convolved
 from fnn.readers import gram, squared_norm, variance
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close, one_by_one
 
 # space, window, channels in and out, groups, stride, padding, dilations of x and of the window

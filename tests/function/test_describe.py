@@ -7,7 +7,8 @@ import pytest
 import fnn
 from fnn.function import describe, factors
 from fnn.readers import squared_norm
-from tests.function.cases import CASES, X, draw
+from tests.function.cases import CASES
+from tests.function.functions import X, draw
 
 
 def test_every_use_is_told_with_its_line_and_its_cost():

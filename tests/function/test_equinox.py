@@ -12,7 +12,7 @@ import fnn
 from fnn.curvature import eigen, kronecker_factors, kronecker_solve
 from fnn.function import Function
 from fnn.readers import losses_and_readings, squared_norm
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.models import compare
 from tests.function.test_uses import close
 

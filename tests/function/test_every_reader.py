@@ -11,7 +11,7 @@ from jax import lax
 import fnn
 from fnn import attribution, curvature, privacy, readers
 from fnn.function import Function
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close
 
 LOSS = fnn.softmax_cross_entropy()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.models import DOUBLE, compare, shaken
 
 pytestmark = pytest.mark.filterwarnings("default")  # theirs are not ours to mend

@@ -10,7 +10,7 @@ import pytest
 import fnn
 from fnn.function import Function, factors
 from fnn.readers import squared_norm
-from tests.function.cases import X, draw
+from tests.function.functions import X, draw
 from tests.function.test_uses import close
 
 W = draw(0, 5, 4)

@@ -6,9 +6,16 @@ import pytest
 from jax import lax
 
 import fnn
-from fnn.curvature import eigen, ekfac, ggn_product, kfac, kronecker_factors, kronecker_solve
+from fnn.curvature import (
+    eigen,
+    ekfac,
+    ggn_product,
+    kfac,
+    kronecker_factors,
+    kronecker_solve,
+)
 from fnn.function import Function
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close
 
 LOSS = fnn.softmax_cross_entropy()

@@ -7,7 +7,7 @@ import pytest
 import fnn
 from fnn.function import Function
 from fnn.readers import losses_and_readings, squared_norm
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close
 
 LOSS = fnn.softmax_cross_entropy()

@@ -11,7 +11,7 @@ import fnn
 from fnn.factors import is_factor
 from fnn.function import factors
 from fnn.readers import gram, squared_norm, sum_over_params
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close, each_of
 
 

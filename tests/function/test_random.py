@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from fnn.readers import squared_norm
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.test_uses import close, factors, one_by_one, readings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no derivative goes to")

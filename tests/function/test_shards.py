@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 import fnn
 from fnn.function import describe, factors
 from fnn.readers import squared_norm
-from tests.function.cases import X, draw
+from tests.function.functions import X, draw
 from tests.function.test_uses import close
 
 MESH = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))

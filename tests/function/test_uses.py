@@ -9,7 +9,8 @@ from fnn.function import factors
 from fnn.function.forms import Viewed
 from fnn.reader import gradient
 from fnn.readers.examples import example_gradient
-from tests.function.cases import CASES, X, draw, ruled
+from tests.function.cases import CASES
+from tests.function.functions import X, draw, ruled
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no derivative goes to")
 

@@ -30,9 +30,9 @@ def test_a_product_lies_where_its_operands_or_what_it_is_like_do(name):
     a = np.arange(48.0).reshape(2, 4, 6)
     b = np.cos(np.arange(48.0)).reshape((6, 8) if axis == 0 else (8, 6))
     with jax.set_mesh(mesh):
-        placed = [jax.device_put(v, NamedSharding(mesh, spec)) for v, spec in ((a, of_a), (b, of_b))]
+        x, w = (jax.device_put(v, NamedSharding(mesh, spec)) for v, spec in ((a, of_a), (b, of_b)))
         like = None if of_like is None else jax.device_put(jnp.zeros((2, 4, 8)), NamedSharding(mesh, of_like))
         for run in (product, jax.jit(product, static_argnums=2)):
-            got = run(*placed, axis, like)
+            got = run(x, w, axis, like)
             assert got.sharding.spec == wanted
             np.testing.assert_allclose(got, a @ (b if axis == 0 else b.T), rtol=1e-13)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.function.cases import draw
+from tests.function.functions import draw
 from tests.function.models import compare, shaken
 
 
