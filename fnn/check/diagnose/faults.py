@@ -33,7 +33,7 @@ def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
 
 
 def _places(variables: Sequence[Any], chosen: Sequence[int]) -> list[list[int]]:
-    """Give, for each variable among the chosen, the places where it stands."""
+    """Return, for each variable among the chosen, the places where it stands."""
     found: dict[Any, list[int]] = {}
     for i in chosen:
         found.setdefault(variables[i], []).append(i)
