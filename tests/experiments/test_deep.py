@@ -28,7 +28,6 @@ def test_script_writes_what_it_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(
         deep, "INITS", {k: deep.INITS[k] for k in ("normal 0.01", "Glorot", "He", "orthogonal")}
     )
-    monkeypatch.setattr(deep, "draw", lambda norms, last, seconds: deep.canvas("")[0])
     found = deep.main(Options(results=tmp_path), depth=12, width=8, steps=20)
     first, last = found["norm of dW, first and last layer"]["plain, sigmoid, normal 0.01"]
     assert first < 1e-12 * last  # nothing arrives
