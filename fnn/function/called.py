@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from fnn.arrays import accumulator
+from fnn.factors import Factor
 from fnn.function import internals
 from fnn.function.forms import Lazy, by_owner, counted, examples_of, total_of, weighted
 from fnn.function.layout import Layout, scattered
@@ -27,7 +28,7 @@ class Owners(NamedTuple):
 class Shaped:
     """A factor of a value that is made of params alone, with the shape of that value."""
 
-    factor: Any
+    factor: Factor
     shape: tuple[int, ...]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fnn.factors import Total
+from fnn.factors import Factor, Total
 from fnn.function.called import Called, Owners, Shaped
 from fnn.function.forms import Several, Viewed
 from fnn.function.join import joined
@@ -63,7 +63,7 @@ def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
     return plain(Total(jnp.zeros((n, 0, size), dtype)), layout, shape)
 
 
-def plain(factor: Any, layout: Arrangement, shape: tuple[int, ...]) -> Any:
+def plain(factor: Factor, layout: Arrangement, shape: tuple[int, ...]) -> Any:
     """Return the factor of a param seen in this layout: itself where that changes nothing."""
     same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
     return factor if same else Viewed(factor, layout, shape, len(shape))

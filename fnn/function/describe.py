@@ -143,14 +143,14 @@ def _form(factor: Factor) -> str:
     return f"{name}({', '.join(_form(own) for own in inside)})" if inside else name
 
 
-def _inside(factor: Any) -> list[Any]:
+def _inside(factor: Factor) -> list[Any]:
     if isinstance(factor, Several):
         return list(factor.factors)
     own = vars(factor).get("factor")
     return [own] if is_factor(own) else []
 
 
-def _by_examples(factor: Any) -> bool:
+def _by_examples(factor: Factor) -> bool:
     """Tell whether readers that need more than sums make the gradients of the examples."""
     if isinstance(factor, (Several, Called, Convolved)):
         return True

@@ -57,7 +57,7 @@ class Viewed(Lazy):
     A reader that says what its reading is like reads the matrix; what is like the param is brought back.
     """
 
-    factor: Any
+    factor: Factor
     layout: Arrangement
     shape: tuple[int, ...]
     rank: int
@@ -156,7 +156,7 @@ class Several(Lazy):
 class Part(Lazy):
     """The factor of some elements of a param of this shape: `factor` is that of a matrix made of them."""
 
-    factor: Any
+    factor: Factor
     layout: Layout
     matrix: tuple[int, ...]
     shape: tuple[int, ...]
@@ -192,7 +192,7 @@ def counted(leaf: Any, weights: Any, axis: int, inner: int = 1) -> Any:
     return jnp.where(by_owner(weights == 0, leaf, axis, inner), jnp.zeros((), leaf.dtype), leaf)
 
 
-def total_of(factor: Any, shape: tuple[int, ...], weights: Any = None) -> Any:
+def total_of(factor: Factor, shape: tuple[int, ...], weights: Any = None) -> Any:
     """Return the sum of the examples' gradients, in float32 or wider, for a param of this shape."""
     wide = jax.ShapeDtypeStruct(shape, widest(factor))
     if weights is None:
@@ -203,7 +203,7 @@ def total_of(factor: Any, shape: tuple[int, ...], weights: Any = None) -> Any:
     return weighted_gradient(factor, wide, jnp.broadcast_to(weights, (*stack, *weights.shape)))
 
 
-def examples_of(factor: Any, shape: tuple[int, ...]) -> Any:
+def examples_of(factor: Factor, shape: tuple[int, ...]) -> Any:
     """Return the gradients of the examples, (n, *shape), in float32 or wider."""
 
     def of(own: Any) -> Callable[[Any], Any]:
@@ -216,7 +216,7 @@ def examples_of(factor: Any, shape: tuple[int, ...]) -> Any:
     return jnp.moveaxis(f(factor), stacks, 0)
 
 
-def widest(factor: Any) -> Any:
+def widest(factor: Factor) -> Any:
     """Return the dtype in which to add up what a factor says."""
     leaves = [leaf.dtype for leaf in jax.tree.leaves(factor) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return accumulator(*leaves)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.factors import Outer, Rows, Scaled, Total
+from fnn.factors import Factor, Outer, Rows, Scaled, Total
 from fnn.function.convolved import Convolved
 from fnn.function.forms import Part, Viewed
 from fnn.function.layout import Layout
@@ -98,6 +98,7 @@ def _like(own: Piece, first: Piece, size: int) -> Piece | None:
     if FEATURES[type(own.factor)] == 2:
         turned = Piece(_plainer(own).factor, own.stacks, own.groups[::-1], own.offset)
         if turned.arranged(size) == theirs:
+            assert isinstance(turned.factor, Outer)
             return dataclasses.replace(turned, factor=Outer(turned.factor.dz, turned.factor.x))
     return None
 
@@ -125,7 +126,7 @@ def concatenated(uses: list[Piece]) -> Piece:
         return first
     stacks = len(first.stacks)
 
-    def tokens(factor: Any) -> Any:
+    def tokens(factor: Factor) -> Any:
         def one(leaf: Any, features: int) -> Any:
             return leaf if leaf.ndim > stacks + 1 + features else jnp.expand_dims(leaf, stacks + 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fnn.factors import Outer, Rows, Scaled, Total
+from fnn.factors import Factor, Outer, Rows, Scaled, Total
 from fnn.function.batch import Batch
 from fnn.function.convolved import Convolved
 from fnn.function.layout import Arrangement, arrangement
@@ -22,7 +22,7 @@ Axes = list[int]
 class Piece:
     """The factor of one use, and where its matrix lies in the root: groups of (size, stride)."""
 
-    factor: Any
+    factor: Factor
     stacks: tuple[tuple[int, int], ...]
     groups: tuple[tuple[tuple[int, int], ...], ...]
     offset: int
@@ -79,7 +79,7 @@ def piece(site: Site, view: View, place: int, kept: tuple[Any, ...], dzs: tuple[
     return make(site, view, place, kept, dzs[0])
 
 
-def _piece(site: Site, view: View, factor: Any, stacks: Axes, groups: list[Axes]) -> Piece:
+def _piece(site: Site, view: View, factor: Factor, stacks: Axes, groups: list[Axes]) -> Piece:
     def axes(group: Axes) -> tuple[tuple[int, int], ...]:
         return tuple((view.layout.shape[a], view.layout.strides[a]) for a in group)
 

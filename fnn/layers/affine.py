@@ -124,7 +124,7 @@ class Bias(Leaf):
         return {"bias": Total(dy)}, dy
 
 
-def _check_input(layer: Any, x: Any) -> None:
+def _check_input(layer: Leaf, x: Any) -> None:
     check_floating(layer, x)
     if x.ndim == 0:
         raise InputError(layer, "x of shape (..., k)", describe(x), "x.reshape(1)")

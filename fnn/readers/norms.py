@@ -24,7 +24,7 @@ def _norm_and_form(factor: Form, param: Any) -> tuple[Any, Form]:
 _plain = Reader(_norm_and_form, like=("order", "factor"))
 
 
-def _read(factor: Any, param: Any) -> tuple[Any, Any]:
+def _read(factor: Factor, param: Any) -> tuple[Any, Any]:
     """Compute the squared norm of each example's gradient, and give what a weighted sum is made of.
 
     The second is the factor itself; or, where the norm is that of the example gradients (several tokens, more

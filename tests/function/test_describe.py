@@ -15,7 +15,7 @@ def test_every_use_is_told_with_its_line_and_its_cost():
     case = CASES["made"]
     found = describe(case.f, case.params, *case.args)
     text = str(found)
-    assert "params['w'] 5x4: Called" in text and "cases.py" in text and "(made)" in text
+    assert "params['w'] 5x4: Called" in text and "functions.py" in text and "(made)" in text
     assert "the examples' gradients" in text and "examples are kept apart" in text
     plain = describe(CASES["dense"].f, CASES["dense"].params, X)
     assert [own.form for own in plain.params] == ["Total", "Outer"]
