@@ -68,9 +68,8 @@ def gradients(
     starts = jnp.arange(0, weight.shape[axis], size, dtype=jnp.int32)
 
     def columns(first: Any) -> _Columns:
-        start = jnp.minimum(
-            first, weight.shape[axis] - size
-        )  # the last chunk may begin within the one before
+        # The last chunk may begin within the one before.
+        start = jnp.minimum(first, weight.shape[axis] - size)
         w = lax.dynamic_slice_in_dim(weight, start, size, axis).astype(head.dtype)
         z = product(x, w, axis=1 - axis)
         if head.bias:
