@@ -51,7 +51,7 @@ check: $(VENV)/.check  ## Check format, lint and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes fnn --ignoreexternal --outputjson | $(BIN)/python -c \
+	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes fnn --ignoreexternal --outputjson | $(BIN)/python -c \
 	"import json, sys; known = json.load(sys.stdin)['typeCompleteness']['completenessScore']; \
 	print(f'{known:.1%} of the public types are known'); sys.exit(known < 0.98)"
 
