@@ -16,7 +16,7 @@ from fnn.core import Layer
 from fnn.errors import InputError, describe
 from fnn.losses.ending import InSum
 from fnn.losses.objective import Likelihood, Objective, Reduction, as_objective
-from fnn.losses.terms import Key, Root, Sample, Term, added_values, entry, gathered
+from fnn.losses.terms import Coefficients, Key, Root, Sample, Term, added_values, entry, gathered
 from fnn.losses.tied import through_tied
 from fnn.reader import gradient
 from fnn.reading import Reading, Stacked
@@ -104,6 +104,12 @@ class Combined(Objective):
         """Return the pair, where the losses have params."""
         return (of_net, of_loss) if self.has_params else of_net
 
+    def coefficients(self, y: Any, target: Any, weights: Any = None) -> Coefficients:
+        """Return those of every loss, to be passed as `weights`."""
+        entries = [self._entries(i, y, target, weights) for i in range(len(self.terms))]
+        pairs = zip(self.terms, entries, strict=True)
+        return Coefficients(tuple(term.loss.coefficients(*own) for term, own in pairs))
+
     def pull(
         self, params: Any, y: Any, target: Any, weights: Any, read: Reading, scale: Any = None
     ) -> tuple[Any, Any, Any]:
@@ -137,7 +143,7 @@ class Combined(Objective):
         """Return the value of loss `i`, without its weight, its gradient, and its readings."""
         term = self.terms[i]
         own = read.mapped(lambda tree: self._own(tree, i))
-        entries = self._entries(term, y, target, weights)
+        entries = self._entries(i, y, target, weights)
         return term.loss.pull(self._own(params, i), *entries, own, _product(term.weight, scale))
 
     def _joined(self, y: Any, found: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
@@ -172,7 +178,7 @@ class Combined(Objective):
         for i, term in enumerate(self.terms):
             own = (self._own(params, i),) if term.loss.has_params else ()
             run: Any = {"value": term.loss.value, "__call__": term.loss}[how]
-            value = run(*own, *self._entries(term, y, target, weights))
+            value = run(*own, *self._entries(i, y, target, weights))
             values.append(value if term.weight == 1 else term.weight * value)
         return added_values(values)
 
@@ -187,7 +193,10 @@ class Combined(Objective):
             return ()
         return tree if len(having) == 1 else tree[having.index(i)]
 
-    def _entries(self, term: Term, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+    def _entries(self, i: int, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
+        term = self.terms[i]
+        if isinstance(weights, Coefficients):
+            return entry(y, term), entry(target, term), weights.of_losses[i]
         shared = weights is None or isinstance(weights, (jax.Array, np.ndarray))
         return entry(y, term), entry(target, term), weights if shared else entry(weights, term)
 

@@ -92,7 +92,7 @@ class InSum:
 
     def entries(self, y: Any, target: Any, weights: Any) -> tuple[Any, Any, Any]:
         """Return the head's entries. Args: `y`, `target`, `weights`, as for `End`."""
-        return self.loss._entries(self.loss.terms[self.i], y, target, weights)
+        return self.loss._entries(self.i, y, target, weights)
 
     def ended(self, value: Any, dy: Any) -> tuple[Any, Any, Callable[[Any, Any], Any]]:
         """Run the other losses, and add up. Args: `value`, `dy`, as for `End`."""

@@ -224,10 +224,10 @@ class LinearCrossEntropy(Objective):
         return max(1, (self.chunk or min(max(LEAST, k // 2), MOST)) // max(1, tokens))
 
     def coefficients(
-        self, x: In, target: Labels, weights: Any = None, scale: Any = None
+        self, y: In, target: Labels, weights: Any = None, scale: Any = None
     ) -> Float[Array, "..."]:
-        """Return each row's weight in the gradients. Args: `x`, `target`, `weights`, `scale`, as above."""
-        found = self.counting.coefficients(target, weights, accumulator(self.logits(x).dtype))
+        """Return each row's weight in the gradients. Args: `y`, `target`, `weights`, `scale`, as above."""
+        found = self.counting.coefficients(target, weights, accumulator(self.logits(y).dtype))
         return found if scale is None else found * jnp.asarray(scale, found.dtype)
 
     def losses(self, params: Params, x: In, target: Labels) -> Any:

@@ -1,7 +1,6 @@
 """The contract of all losses, which are the last part of a network, and `value_and_grad`."""
 
 import inspect
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -11,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.arrays import PyTree, canonical
-from fnn.core import Composition, Layer, Params, forward, pull
+from fnn.core import Layer, Params, forward, pull
 from fnn.errors import InputError, describe
+from fnn.losses.noise import warn_without_key
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
 
@@ -108,6 +108,17 @@ class Objective(ABC):
         weights = jnp.ones(rows, dtype) if weights is None else weights
         total = weights.sum()
         return weights / jnp.where(total == 0, 1, total)
+
+    def coefficients(self, y: Any, target: Any, weights: Any = None) -> Any:
+        """Return the `weights` with which "sum" has the value that this reduction has with those given.
+
+        So the parts of a batch add up to the whole. Outputs are arrays or shapes.
+        """
+        each = self.with_reduction("none")
+        value = jax.eval_shape(lambda y, target: each.pull((), y, target, None, Stacked(gradient, ((),)))[0],
+                               y, target)  # fmt: skip
+        ones = jnp.ones(value.shape, value.dtype) if weights is None else by_row(weights, value.shape)
+        return self.row_weights(value.shape, value.dtype, ones)
 
     def split(self, tree: Any) -> tuple[Any, Any]:
         """Return the network's and the loss's part of params, or of a tree that begins like them."""
@@ -227,20 +238,3 @@ def value_and_grad(
         return loss.through(net, params, x, target, key, weights, Stacked(reader, (params,)), scale)
 
     return run
-
-
-def warn_without_key(net: Layer, key: Any, silent: str) -> None:
-    """Warn where no key is given and a layer draws noise in training.
-
-    Args:
-        net: the network.
-        key: the random key, or None.
-        silent: the call that does not warn, as code.
-    """
-    if key is None and _noisy(net):
-        warnings.warn(f"a layer of {net!r} draws noise, which is left out without a key: pass `key`, or make "
-                      f"the function by `{silent}`", UserWarning, stacklevel=3)  # fmt: skip
-
-
-def _noisy(layer: Layer) -> bool:
-    return any(map(_noisy, layer.layers)) if isinstance(layer, Composition) else layer.noisy

@@ -1,7 +1,7 @@
 """The terms of a sum of losses: their entries of outputs, what is added up, and the likelihood of all."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,16 @@ class Term:
     loss: Objective
     weight: float = 1.0
     path: tuple[Key, ...] = ()
+
+
+class Coefficients(NamedTuple):
+    """The weights of the rows in every loss of a sum.
+
+    Args:
+        of_losses: those of each loss, arrays or None.
+    """
+
+    of_losses: tuple[Any, ...]
 
 
 def entry(tree: Any, term: Term) -> Any:

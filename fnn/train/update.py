@@ -14,7 +14,8 @@ from fnn.compose.ordering import with_dependency
 from fnn.core import Layer, Params
 from fnn.errors import InputError
 from fnn.factors import Examples, Factor, Outer, Rows, Total, cotangent, is_factor, with_cotangent
-from fnn.losses.objective import LossLike, as_objective, warn_without_key
+from fnn.losses.noise import warn_without_key
+from fnn.losses.objective import LossLike, as_objective
 from fnn.reader import Reader, gradient
 from fnn.readers.examples import squared_norm
 from fnn.reading import Reading, Stacked
@@ -48,6 +49,7 @@ def update_in_backward(
     *,
     clip: float | None = None,
     noise: bool = True,
+    skip: bool = False,
     reduce: str | tuple[str, ...] | None = None,
 ) -> Update:
     """Return the functions of a training step that updates every param during the backward pass.
@@ -75,6 +77,8 @@ def update_in_backward(
         clip: the most that the norm of the whole gradient may be, as in `optax.clip_by_global_norm`; None for
             no bound.
         noise: False where no noise is wanted; else a call without a key warns if a layer draws noise.
+        skip: whether a step whose gradient is not finite leaves params and state as they are; the value is
+            then NaN. Needs `clip`, as without it updates are made before the whole gradient is known.
         reduce: within `shard_map`, the axes of the mesh over which gradients are summed before they are used,
             () for none; let the loss be each device's share. Needed only where varying axes are not checked.
 
@@ -87,9 +91,9 @@ def update_in_backward(
         the new params, the new state, and the value of the loss.
 
     Raises:
-        InputError: where `clip` is not > 0, or `optimizer` is none; from `init`, where the update of a param
-            is found to depend on the others in two steps on small random trees; from `step`, where `reduce`
-            is missing.
+        InputError: where `clip` is not > 0, or missing beside `skip`, or `optimizer` is none; from `init`,
+            where the update of a param is found to depend on the others in two steps on small random trees;
+            from `step`, where `reduce` is missing.
 
     Source: Lv et al. 2023 (LOMO), who use a second backward pass for the norm.
 
@@ -107,6 +111,9 @@ def update_in_backward(
     if clip is not None and not clip > 0:
         fix = "fnn.train.update_in_backward(net, loss, optimizer, clip=1.0)"
         raise InputError("update_in_backward", "clip > 0", repr(clip), fix)
+    if skip and clip is None:
+        fix = 'fnn.train.update_in_backward(net, loss, optimizer, skip=True, clip=float("inf"))'
+        raise InputError("update_in_backward", "a clip, to know the gradient before it is used", "None", fix)
 
     def init(params: Params, x: Any) -> Any:
         params = canonical(params)
@@ -127,14 +134,17 @@ def update_in_backward(
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
             return jax.tree.map(own, params, stacked, which)
 
-    def update(axes: tuple[str, ...], scale: Any, held: Any, param: Any, state: Any) -> tuple[Any, Any]:
-        grad = _summed(axes, gradient(held, param))
+    def update(
+        axes: tuple[str, ...], scale: Any, held: Any, param: Any, state: Any, keep: Any = None
+    ) -> tuple[Any, Any]:
+        old, grad = (param, state), _summed(axes, gradient(held, param))
         with jax.numpy_dtype_promotion("standard"):
             grad = grad if scale is None else grad * scale.astype(grad.dtype)
             i, inner = (state.which, state.state) if isinstance(state, Own) else (0, state)
             updates, inner = optimizers[i].update(grad, inner, param)
             state = Own(inner, i) if isinstance(state, Own) else inner
-            return apply_updates(param, updates), state
+            new = apply_updates(param, updates), state
+            return new if keep is None else jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
 
     def step(
         params: Params,
@@ -166,11 +176,13 @@ def update_in_backward(
             norm = jnp.sqrt(sum_over_params(squares, axes=0))
             undo = jnp.ones_like(norm) if scale is None else 1 / jnp.asarray(scale, norm.dtype)
             bound = jnp.asarray(clip, norm.dtype) / (norm * undo)
-            rows = after_all(undo * jnp.where(norm * undo < clip, 1, bound), params, rows, squares, held)
+            by, keep = undo * jnp.where(norm * undo < clip, 1, bound), jnp.isfinite(norm) if skip else None
+            rows = after_all(partial(update, (), by, keep=keep), params, rows, squares, held)
+            value = jnp.where(keep, value, jnp.nan) if skip else value
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
 
-    def after_all(scale: Any, params: Params, rows: Any, squares: Any, held: Any) -> Any:
+    def after_all(update: Any, params: Params, rows: Any, squares: Any, held: Any) -> Any:
         turn = jnp.ones(())  # of a leaf: gradients are made one after the other
 
         def one(held: Any, param: Any, row: tuple[Any, Any], square: Any) -> tuple[Any, Any]:
@@ -178,7 +190,7 @@ def update_in_backward(
             if isinstance(held, Factor):
                 form = held.form()
                 held = with_cotangent(form, cotangent(form) * turn.astype(cotangent(form).dtype))
-            row = replaced(partial(update, (), scale), held, param, row, axes=square.ndim)
+            row = replaced(update, held, param, row, axes=square.ndim)
             turn = with_dependency(turn, row[0])
             return row
 
