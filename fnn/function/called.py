@@ -12,12 +12,18 @@ from jax.tree_util import register_dataclass
 from fnn.arrays import accumulator
 from fnn.factors import Factor
 from fnn.function import internals
-from fnn.function.forms import Lazy, by_owner, counted, examples_of, total_of, weighted
+from fnn.function.forms import Lazy, examples_of, total_of
 from fnn.function.layout import Layout, scattered
+from fnn.function.weights import by_owner, counted, weighted
 
 
 class Owners(NamedTuple):
-    """Where the examples lie in an array: axis `axis` is made of outer, n, inner."""
+    """Where the examples lie in an array.
+
+    Args:
+        axis: the axis that is made of outer, n, `inner`; loops are not counted.
+        inner: the number of elements behind each example's own.
+    """
 
     axis: int
     inner: int
@@ -26,7 +32,12 @@ class Owners(NamedTuple):
 @partial(register_dataclass, data_fields=["factor"], meta_fields=["shape"])
 @dataclass(frozen=True)
 class Shaped:
-    """A factor of a value that is made of params alone, with the shape of that value."""
+    """A factor of a value that is made of params alone.
+
+    Args:
+        factor: the factor.
+        shape: the shape of the value, with the loops that it is made in first.
+    """
 
     factor: Factor
     shape: tuple[int, ...]
@@ -38,28 +49,41 @@ META = ["eqn", "place", "loops", "kept", "by_loop", "n", "owners", "of_operands"
 @partial(register_dataclass, data_fields=["operands", "results"], meta_fields=META)
 @dataclass(frozen=True)
 class Called(Lazy):
-    """The factor of operand `place` of an operation, at the cotangents of its results.
+    """The factor of an operand of an operation, at the cotangents of its results.
 
-    `operands` have the loops around the operation first. `results` are their cotangents, or the factors of
-    the results (`Shaped`) where these are made of params alone; None for a result that has none.
+    Args:
+        operands: the operands, with the loops around the operation first.
+        results: the cotangents of the results, or the factors of the results (`Shaped`) where these are made
+            of params alone; None for a result that has none.
+        eqn: the operation, an equation of a trace.
+        place: the place of the operand whose factor this is.
+        loops: the lengths of the loops.
+        kept: the places of those loops whose steps have params of their own.
+        by_loop: the place of the loop that runs over the examples; None for none.
+        n: the number of examples.
+        owners: where the examples lie in each result.
+        of_operands: where they lie in each operand.
+        layout: the layout of the operand in the param, the kept loops first.
+        shape: the shape of the param.
+        rank: the number of its axes.
     """
 
     operands: tuple[Any, ...]
     results: tuple[Any, ...]
     eqn: Any
     place: int
-    loops: tuple[int, ...]  # their lengths
-    kept: tuple[int, ...]  # those of the loops whose steps have params of their own
-    by_loop: int | None  # the loop that runs over the examples
+    loops: tuple[int, ...]
+    kept: tuple[int, ...]
+    by_loop: int | None
     n: int
-    owners: tuple[Owners | None, ...]  # of the elements of each result
+    owners: tuple[Owners | None, ...]
     of_operands: tuple[Owners | None, ...]
-    layout: Layout  # of the operand, the kept loops first, in the param
-    shape: tuple[int, ...]  # of the param
+    layout: Layout
+    shape: tuple[int, ...]
     rank: int
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Take the derivative once, for all examples."""
+        """Take the derivative once, for all examples. Args: `weights`, `shape`, as for `Lazy`."""
         operands, results = self.operands, self.results
         if weights is not None and self.by_loop is not None:
             operands = tuple(counted(v, weights, self.by_loop) for v in operands)

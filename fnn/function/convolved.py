@@ -12,8 +12,9 @@ from jax.tree_util import register_dataclass
 
 from fnn.arrays import accumulator
 from fnn.factors import Factor, Outer
-from fnn.function.forms import KEEPING, SIDES, Lazy, Viewed, counted, weighted
+from fnn.function.forms import KEEPING, SIDES, Lazy, Viewed
 from fnn.function.layout import Arrangement
+from fnn.function.weights import counted, weighted
 from fnn.reader import Reader
 from fnn.readers.examples import gram_is_cheaper
 
@@ -23,9 +24,14 @@ PLACES = 64  # in a window, for each of which the images are cut by themselves; 
 @partial(register_dataclass, data_fields=["x", "dz"], meta_fields=["kernel", "options", "rank"])
 @dataclass(frozen=True)
 class Convolved(Lazy):
-    """The factor of a kernel (o, i, *window): x (n, t, i, *space) and dz (n, t, o, *space).
+    """The factor of a kernel of a convolution in g groups.
 
-    `options` are those of `jax.lax.conv_general_dilated`.
+    Args:
+        x: the images, (n, t, g * i, *space).
+        dz: the cotangents of the results, (n, t, o, *space of the results).
+        kernel: the shape of the kernel, (o, i, *window).
+        options: those of `jax.lax.conv_general_dilated`, as pairs of name and value.
+        rank: the number of axes of the kernel.
     """
 
     x: Any
@@ -34,8 +40,8 @@ class Convolved(Lazy):
     options: tuple[tuple[str, Any], ...]
     rank: int
 
-    def of(self, x: Any, dz: Any) -> Any:
-        """Return the gradient from images (m, i, *space), dz (m, o, *space)."""
+    def _of(self, x: Any, dz: Any) -> Any:
+        """Return the gradient from images (m, g * i, *space), dz (m, o, *space of the results)."""
         acc = accumulator(dz.dtype)
 
         def convolve(w: Any) -> Any:
@@ -44,16 +50,16 @@ class Convolved(Lazy):
         return jax.vjp(convolve, jnp.zeros(self.kernel, acc))[1](dz.astype(acc))[0]
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Convolve over all examples at once."""
+        """Convolve over all examples at once. Args: `weights`, `shape`, as for `Lazy`."""
         both = self.x, self.dz
         if weights is not None:
             both = counted(self.x, weights, 0), weighted(self.dz, weights, 0)
-        return self.of(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in both))
+        return self._of(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in both))
 
     def examples(self) -> Any:
         """Multiply, for each place of the window, what it sees by the cotangents: no patches are made."""
         if math.prod(self.kernel[2:]) > PLACES:
-            return jax.vmap(self.of)(self.x, self.dz)
+            return jax.vmap(self._of)(self.x, self.dz)
         groups, acc = dict(self.options)["feature_group_count"], accumulator(self.dz.dtype)
         n, t, o, *space = self.dz.shape
         dz = self.dz.reshape(n, t, groups, o // groups, math.prod(space))
@@ -66,7 +72,7 @@ class Convolved(Lazy):
         return g.reshape(n, *self.kernel)
 
     def seen(self) -> list[Any]:
-        """List, for each place of the window, what it sees of the images: (n, t, i, *space of dz)."""
+        """List, for each place of the window, what it sees of the images: (n, t, g * i, *space of dz)."""
         options = dict(self.options)
         padding = zip(options["padding"], options["lhs_dilation"], strict=True)
         config = [(0, 0, 0)] * 3 + [(low, high, inner - 1) for (low, high), inner in padding]
@@ -107,13 +113,13 @@ class Convolved(Lazy):
         return Viewed(Outer(x, dz), layout, self.kernel, self.rank)
 
     def patches(self) -> Any:
-        """Return the patches, (n, t, i, window, *space of dz)."""
+        """Return the patches, (n, t, g * i, window, *space of dz)."""
         if math.prod(self.kernel[2:]) <= PLACES:
             return jnp.stack(self.seen(), 3)
         options = dict(self.options)
         del options["feature_group_count"]
         x = self.x.reshape(-1, *self.x.shape[2:])
-        x = jax.lax.conv_general_dilated_patches(x, self.kernel[2:], **options)  # (n t, i window, *space)
+        x = jax.lax.conv_general_dilated_patches(x, self.kernel[2:], **options)  # (n t, g i window, *space)
         return x.reshape(*self.x.shape[:3], -1, *self.dz.shape[3:])
 
     def joined(self) -> Factor:

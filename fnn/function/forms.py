@@ -25,7 +25,12 @@ class Lazy(Factor):
     """A factor that is more than its form: sums over the examples take a cheaper way than by each of them."""
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Return the sum of the examples' gradients, each times its weight where there are weights (n,)."""
+        """Return the sum of the examples' gradients, each times its weight.
+
+        Args:
+            weights: a weight for each example, (n,), or None for weights of 1.
+            shape: the shape of the param.
+        """
         raise NotImplementedError
 
     def examples(self) -> Any:
@@ -52,9 +57,14 @@ class Lazy(Factor):
 @partial(register_dataclass, data_fields=["factor"], meta_fields=["layout", "shape", "rank"])
 @dataclass(frozen=True)
 class Viewed(Lazy):
-    """The factor of a param that is used as a matrix of another layout: `factor` is that of the matrix.
+    """The factor of a param that is used as a matrix of another layout.
 
     A reader that says what its reading is like reads the matrix; what is like the param is brought back.
+
+    Args:
+        factor: the factor of the matrix.
+        layout: the param as the matrix.
+        shape, rank: the shape of the param, and the number of its axes.
     """
 
     factor: Factor
@@ -63,7 +73,7 @@ class Viewed(Lazy):
     rank: int
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Sum in the matrix's layout."""
+        """Sum in the matrix's layout. Args: `weights`, `shape`, as for `Lazy`."""
         return self.layout.back(total_of(self.factor, self.layout.shape, weights), self.shape)
 
     def examples(self) -> Any:
@@ -136,14 +146,19 @@ class Viewed(Lazy):
 @partial(register_dataclass, data_fields=["factors"], meta_fields=["shape", "rank"])
 @dataclass(frozen=True)
 class Several(Lazy):
-    """The factors of several uses of one param, which no one form holds: their gradients add up."""
+    """The factors of several uses of one param, which no one form holds: their gradients add up.
+
+    Args:
+        factors: the factors of the uses.
+        shape, rank: the shape of the param, and the number of its axes.
+    """
 
     factors: tuple[Any, ...]
     shape: tuple[int, ...]
     rank: int
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Add the uses' sums up."""
+        """Add the uses' sums up. Args: `weights`, `shape`, as for `Lazy`."""
         return sum(total_of(own, self.shape, weights) for own in self.factors)
 
     def examples(self) -> Any:
@@ -154,7 +169,14 @@ class Several(Lazy):
 @partial(register_dataclass, data_fields=["factor"], meta_fields=["layout", "matrix", "shape", "rank"])
 @dataclass(frozen=True)
 class Part(Lazy):
-    """The factor of some elements of a param of this shape: `factor` is that of a matrix made of them."""
+    """The factor of some elements of a param.
+
+    Args:
+        factor: the factor of a matrix that is made of the elements.
+        layout: where the elements lie in the param, in the order of the matrix.
+        matrix: the shape of the matrix.
+        shape, rank: the shape of the param, and the number of its axes.
+    """
 
     factor: Factor
     layout: Layout
@@ -163,7 +185,7 @@ class Part(Lazy):
     rank: int
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """Put the elements' sums into zeros."""
+        """Put the elements' sums into zeros. Args: `weights`, `shape`, as for `Lazy`."""
         g = total_of(self.factor, self.matrix, weights)[None]
         return scattered(self.layout, g, math.prod(self.shape)).reshape(self.shape)
 
@@ -173,27 +195,14 @@ class Part(Lazy):
         return scattered(self.layout, g, math.prod(self.shape)).reshape(g.shape[0], *self.shape)
 
 
-def by_owner(weights: Any, leaf: Any, axis: int, inner: int = 1) -> Any:
-    """Return each example's weight where its elements lie in `leaf`, on an axis made of outer, n, inner."""
-    n = weights.shape[0]
-    owner = jnp.arange(leaf.shape[axis]) // inner % max(1, n)
-    return weights[owner].reshape(-1, *(1,) * (leaf.ndim - axis - 1))
-
-
-def weighted(leaf: Any, weights: Any, axis: int, inner: int = 1) -> Any:
-    """Multiply by the examples' weights, in float32 or wider; zero where the weight is."""
-    acc = accumulator(leaf.dtype)
-    own = by_owner(weights.astype(acc), leaf, axis, inner)
-    return jnp.where(own == 0, 0, leaf.astype(acc) * own)
-
-
-def counted(leaf: Any, weights: Any, axis: int, inner: int = 1) -> Any:
-    """Return zero for the examples of weight zero, that need not be finite."""
-    return jnp.where(by_owner(weights == 0, leaf, axis, inner), jnp.zeros((), leaf.dtype), leaf)
-
-
 def total_of(factor: Factor, shape: tuple[int, ...], weights: Any = None) -> Any:
-    """Return the sum of the examples' gradients, in float32 or wider, for a param of this shape."""
+    """Return the sum of the examples' gradients, in float32 or wider.
+
+    Args:
+        factor: the factor of a param.
+        shape: the shape of the param.
+        weights: a weight for each example, (n,), or None for weights of 1.
+    """
     wide = jax.ShapeDtypeStruct(shape, widest(factor))
     if weights is None:
         return gradient(factor, wide)
@@ -204,7 +213,12 @@ def total_of(factor: Factor, shape: tuple[int, ...], weights: Any = None) -> Any
 
 
 def examples_of(factor: Factor, shape: tuple[int, ...]) -> Any:
-    """Return the gradients of the examples, (n, *shape), in float32 or wider."""
+    """Return the gradients of the examples, (n, *shape), in float32 or wider.
+
+    Args:
+        factor: the factor of a param.
+        shape: the shape of the param.
+    """
 
     def of(own: Any) -> Callable[[Any], Any]:
         wide = jax.ShapeDtypeStruct(shape[len(shape) - own.rank :], widest(own))
