@@ -37,10 +37,15 @@ class Coupled(Exception):
 
 @dataclass(frozen=True)
 class Made:
-    """What a value that depends on params is made of."""
+    """What a value that depends on params is made of.
+
+    Args:
+        of: PARAMS, ALONG or LOST.
+        where: the line where it lost the examples' axis, for LOST.
+    """
 
     of: int
-    where: str = ""  # where it lost the axis
+    where: str = ""
 
 
 State = Made | None
@@ -51,13 +56,13 @@ def coupling(traced: Traced) -> str | None:
     followed = set(traced.params)
     states = [Made(PARAMS) if k in followed else None for k in range(len(traced.ours.jaxpr.invars))]
     try:
-        outs = walk(traced.sizes, traced.ours.jaxpr, traced.theirs.jaxpr, states)
+        outs = _walk(traced.sizes, traced.ours.jaxpr, traced.theirs.jaxpr, states)
     except Coupled as found:
         return str(found)
     return next((f"a result of no examples, made in {o.where}" for o in outs if o and o.of == LOST), None)
 
 
-def walk(sizes: Sizes, jaxpr: Any, other: Any, states: list[State], line: str = "") -> list[State]:
+def _walk(sizes: Sizes, jaxpr: Any, other: Any, states: list[State], line: str = "") -> list[State]:
     """Follow what depends on params through a trace: return the states of its results.
 
     `line` is that of the operation that runs it, for the operations inside that have none of their own.
@@ -82,12 +87,12 @@ def _step(sizes: Sizes, eqn: Any, theirs: Any, states: list[State], line: str) -
     inside = internals.called(eqn) or internals.ruled(eqn)
     if inside is not None:
         other = internals.called(theirs) or internals.ruled(theirs)
-        return walk(sizes, inside[0], other[0], states, line)  # pyright: ignore
+        return _walk(sizes, inside[0], other[0], states, line)  # pyright: ignore
     cases = internals.branches(eqn)
     if cases is not None:
         others = internals.branches(theirs)
         found = [
-            walk(sizes, own.jaxpr, o.jaxpr, states[1:], line)
+            _walk(sizes, own.jaxpr, o.jaxpr, states[1:], line)
             for own, o in zip(cases, others, strict=True)  # pyright: ignore
         ]
         return [_worst(*column) for column in zip(*found, strict=True)]
@@ -204,7 +209,7 @@ def _sharded(
     parts = math.prod(shards.mesh[name] for name in names)
     own = Sizes(sizes.n // parts, sizes.other // parts, names)
     other: Any = internals.sharded(theirs)
-    return walk(own, shards.body, other.body, states, where)
+    return _walk(own, shards.body, other.body, states, where)
 
 
 def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State], where: str) -> list[State]:
@@ -215,7 +220,7 @@ def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State], w
         if any(s is not None and s.of != PARAMS for s in rest):
             raise Coupled(f"a loop over the examples sees other examples in {where}")
         own = [None if s is None or s.of == ALONG else s for s in states]
-        outs = walk(sizes, body, other.body.jaxpr, own, where)
+        outs = _walk(sizes, body, other.body.jaxpr, own, where)
         met = [Made(PARAMS)] if any(states) else []
         carried = [v for v, o in zip(body.outvars, outs, strict=True) if o][: scan.carry]
         if any(o is not None for o in outs[: scan.carry]) and carried:
@@ -223,7 +228,7 @@ def _scan(sizes: Sizes, eqn: Any, theirs: Any, scan: Any, states: list[State], w
         differs = [internals.differentiable(v.aval) for v in eqn.outvars]
         return [Made(ALONG) if d and met else None for d in differs]
     while True:
-        outs = walk(sizes, body, other.body.jaxpr, states, where)
+        outs = _walk(sizes, body, other.body.jaxpr, states, where)
         carried = [_worst(s, o) for s, o in zip(states[scan.consts : start], outs, strict=False)]
         again = [*states[: scan.consts], *carried, *states[start:]]
         if again == states:

@@ -13,27 +13,44 @@ from fnn.function.internals import Literal
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples in a value: axis `axis` has outer * n * inner elements."""
+    """The examples in a value: axis `axis` has outer * n * inner elements.
+
+    Args:
+        axis: the axis; the first one, where several are made of the examples.
+        outer: the number of elements of a merged axis before the examples' own.
+        inner: the number of elements of a merged axis behind them.
+        axes: how many axes are made of the examples; more than one where examples are coupled.
+        whole: False where the axis does not hold all the examples evenly.
+    """
 
     axis: int
     outer: int = 1
     inner: int = 1
-    axes: int = 1  # how many axes are made of the examples; more than one where examples are coupled
-    whole: bool = True  # False where the axis does not hold all the examples evenly
+    axes: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The two batch sizes of a trace; in a `shard_map`, those of one shard."""
+    """The two batch sizes of a trace; in a `shard_map`, those of one shard.
+
+    Args:
+        n: the number of examples of the first trace, which is the one that runs.
+        other: that of the second trace.
+        shards: the mesh axes along which the examples are cut.
+    """
 
     n: int
     other: int
-    shards: tuple[str, ...] = ()  # the mesh axes along which the examples are cut
+    shards: tuple[str, ...] = ()
 
     def of(self, shape: Any, other: Any, like: "list[Batch | None]" = ()) -> Batch | None:  # pyright: ignore
-        """Return the examples in a value of this shape, and of the other one at the other size.
+        """Return the examples in a value; None where it has none.
 
-        `like` are those of the operands that it was made of: a merged axis has its order from one of them.
+        Args:
+            shape: the value's shape in the first trace.
+            other: its shape in the second.
+            like: the examples in the operands that it was made of: a merged axis has its order from one.
         """
         axes = [a for a, (m, o) in enumerate(zip(shape, other, strict=True)) if m != o]
         if not axes:
@@ -46,7 +63,13 @@ class Sizes:
         return Batch(axis, outer, times // outer, len(axes))
 
     def reshaped(self, batch: Batch, old: tuple[int, ...], new: tuple[int, ...]) -> Batch | None:
-        """Follow the examples through a reshape, of shapes at the other size; None where they are split."""
+        """Follow the examples through a reshape; None where they are split.
+
+        Args:
+            batch: the examples in the operand.
+            old: the operand's shape in the second trace.
+            new: the result's shape there.
+        """
         inner = batch.inner * math.prod(old[batch.axis + 1 :])  # the elements between two examples
         for axis, size in enumerate(new):
             after = math.prod(new[axis + 1 :])
@@ -56,7 +79,14 @@ class Sizes:
         return None
 
     def result(self, eqn: Any, theirs: Any, k: int, like: list[Batch | None]) -> Batch | None:
-        """Return the examples in result `k` of an operation, of both traces, whose operands have these."""
+        """Return the examples in a result of an operation; None where it has none.
+
+        Args:
+            eqn: the operation in the first trace.
+            theirs: the same in the second.
+            k: the place of the result.
+            like: the examples in the operands.
+        """
         shape, other = shape_of(eqn.outvars[k]), shape_of(theirs.outvars[k])
         found = self.of(shape, other, like)
         if not found or not found.whole or found.outer * found.inner == 1:

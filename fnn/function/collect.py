@@ -18,7 +18,14 @@ KNOWN = ("dot", "total", "scale", "rows", "conv")
 
 
 def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
-    """Return the factor of every param of the plan, in order."""
+    """Return the factor of every param of the plan, in order.
+
+    Args:
+        plan: the plan of the function.
+        n: the number of examples.
+        kept: what each site kept, as `run` returns it.
+        dzs: the cotangents of the zeros of each site.
+    """
     made: dict[int, Any] = {}
 
     def of(number: int) -> Any:
@@ -56,14 +63,20 @@ def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -
 
 
 def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return the factor of a param that does not enter: of no tokens, so that every reading is zero."""
+    """Return the factor of a param that does not enter: of no tokens, so that every reading is zero.
+
+    Args:
+        n: the number of examples.
+        shape: the shape of the param.
+        dtype: its dtype.
+    """
     size = math.prod(shape)
     layout = arrangement([list(zip(shape, whole(shape).strides, strict=True))], size)
     assert layout is not None
-    return plain(Total(jnp.zeros((n, 0, size), dtype)), layout, shape)
+    return _plain(Total(jnp.zeros((n, 0, size), dtype)), layout, shape)
 
 
-def plain(factor: Factor, layout: Arrangement, shape: tuple[int, ...]) -> Any:
+def _plain(factor: Factor, layout: Arrangement, shape: tuple[int, ...]) -> Any:
     """Return the factor of a param seen in this layout: itself where that changes nothing."""
     same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
     return factor if same else Viewed(factor, layout, shape, len(shape))

@@ -33,29 +33,51 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a param."""
+    """One use of a param.
+
+    Args:
+        operation: JAX's name for the operation.
+        kind: what is done with the param, such as "product".
+        where: the line of the program, "model.py:12 (forward)".
+        zeros: the number of elements of its cotangent, that of all steps where it lies in loops.
+    """
 
     operation: str
     kind: str
-    where: str  # "model.py:12 (forward)"
-    zeros: int  # the numbers of its cotangent
+    where: str
+    zeros: int
 
 
 @dataclass(frozen=True)
 class Described:
-    """What is said of one param."""
+    """What is said of one param.
+
+    Args:
+        name: its path in the params, such as "['kernel']".
+        shape: its shape.
+        uses: its uses, and those of what is made of it alone.
+        form: the type of its factor, such as "Outer".
+        factor_bytes: the bytes of its factor.
+        each: the number of elements that readers make which need the gradients of all examples; 0 where none
+            does.
+    """
 
     name: str
     shape: tuple[int, ...]
     uses: tuple[Use, ...]
     form: str
     factor_bytes: int
-    each: int  # the numbers that readers make which need the gradients of all examples; 0 where none does
+    each: int
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is said of a function; `print` shows it as a table."""
+    """What is said of a function; `print` shows it as a table.
+
+    Args:
+        params: what is said of each param, in the order of the leaves.
+        coupled: the line where examples meet; None where they are kept apart.
+    """
 
     params: tuple[Described, ...]
     coupled: str | None
@@ -77,8 +99,23 @@ class Description:
 def describe(f: Callable[..., Any], params: Any, *args: Any, wrt: Any = None) -> Description:
     """Tell for every param of `f(params, *args)` its uses, and what its factor is and costs.
 
-    Args: `f`, as `factors` or `Function` takes it, of a batch; `params` and `args`, arrays or shapes.
-    Returns: a `Description`, to print. Nothing is computed.
+    Nothing is computed.
+
+    Args:
+        f: a function of a batch, as `factors` or `Function` takes it.
+        params: its params, a tree of arrays or shapes.
+        args: its further arguments, trees of arrays or shapes with the examples on axis 0; numbers, of no
+            axis, are the same for all.
+        wrt: `wrt(path, leaf) -> bool` says which params are followed, path as in `jax.tree_util`; None for
+            all.
+
+    Returns:
+        a `Description`, to print.
+
+    Raises:
+        InputError: where `f` cannot be traced for any number of examples, has side effects, followed params
+            that are not floating-point, an output made of params alone or a derivative through a
+            `while_loop`, or where arrays differ in their number of examples.
 
     >>> print(describe(lambda w, x: jnp.tanh(x @ w), jnp.ones((3, 2)), jnp.ones((4, 3))).params[0].form)
     Outer

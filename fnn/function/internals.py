@@ -38,9 +38,18 @@ SUMS = frozenset("psum psum_invariant psum2 pmax pmin".split())  # over the shar
 
 
 class Scan(NamedTuple):
-    """What a scan's equation says."""
+    """What a scan's equation says.
 
-    body: Any  # a closed jaxpr
+    Args:
+        body: the closed jaxpr of a step.
+        consts: the number of operands that all steps share; they come first.
+        carry: the number of operands, and of results, that one step hands to the next; they come next.
+        length: the number of steps.
+        reverse: whether the last step comes first.
+        unroll: how many steps are laid out one after the other, as `jax.lax.scan` takes it.
+    """
+
+    body: Any
     consts: int
     carry: int
     length: int
@@ -49,7 +58,15 @@ class Scan(NamedTuple):
 
 
 def bind(eqn: Any, values: list[Any]) -> list[Any]:
-    """Run one operation of a trace on values: a list of its results."""
+    """Run one operation of a trace.
+
+    Args:
+        eqn: the operation, an equation of the trace.
+        values: the values of its operands.
+
+    Returns:
+        a list of its results.
+    """
     params = eqn.primitive.get_bind_params(eqn.params)
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*values, **params)
@@ -87,11 +104,17 @@ def branches(eqn: Any) -> tuple[Any, ...] | None:
 
 
 class Sharded(NamedTuple):
-    """What a `shard_map`'s equation says."""
+    """What a `shard_map`'s equation says.
 
-    body: Any  # a jaxpr, of one shard
-    specs: tuple[tuple[tuple[str, ...], ...], ...]  # for each operand and axis, the mesh axes it is cut along
-    mesh: Any  # the size of each mesh axis
+    Args:
+        body: the jaxpr of one shard.
+        specs: for each operand, and each of its axes, the mesh axes along which it is cut.
+        mesh: the size of each mesh axis, by its name.
+    """
+
+    body: Any
+    specs: tuple[tuple[tuple[str, ...], ...], ...]
+    mesh: Any
 
 
 def sharded(eqn: Any) -> Sharded | None:
@@ -119,7 +142,12 @@ def conditions(eqn: Any) -> int:
 
 
 def checkpointed(eqn: Any, f: Callable[..., Any]) -> Callable[..., Any]:
-    """Put `jax.checkpoint`, as an operation of the trace asks for it, around `f`."""
+    """Put `jax.checkpoint` around a function where an operation of the trace asks for it.
+
+    Args:
+        eqn: the operation, an equation of the trace.
+        f: the function that runs it.
+    """
     if eqn.primitive.name not in REMATS:
         return f
     return jax.checkpoint(f, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])

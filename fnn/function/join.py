@@ -17,7 +17,12 @@ FEATURES = {Outer: 2, Total: 1, Scaled: 1, Rows: 2}
 
 
 def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
-    """Return the factors of these uses of a param of this shape: one, if there is a form for all of them."""
+    """Return the factors of a param: one, if there is a form for all of its uses.
+
+    Args:
+        pieces: the factor of each use.
+        shape: the shape of the param.
+    """
     size = math.prod(shape)
     whole, parts = [], []
     for own in pieces:

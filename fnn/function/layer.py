@@ -26,7 +26,12 @@ Wrt = Callable[[Any, Any], bool]
 class Extras:
     """What the forward of a function leaves: its transpose, what the uses of params keep, and the plan.
 
-    Each array once, and no params: `places` says of each leaf where it is, in params (first) or in `arrays`.
+    Args:
+        arrays: the arrays of both, each of them once, without the params.
+        places: for each leaf of both its place among the leaves of the params and `arrays` behind them.
+        structure: the tree structure of both.
+        plan: the plan of the function.
+        n: the number of examples.
     """
 
     arrays: tuple[Any, ...]
@@ -41,7 +46,7 @@ class Extras:
         return jax.tree.unflatten(self.structure, [own[place] for place in self.places])
 
 
-def packed(tree: Any, params: Any, plan: Plan, n: int) -> Extras:
+def _packed(tree: Any, params: Any, plan: Plan, n: int) -> Extras:
     """Pack a tree of arrays, among which are params and some several times."""
     leaves, structure = jax.tree.flatten(tree)
     params = jax.tree.leaves(params)
@@ -58,6 +63,11 @@ def packed(tree: Any, params: Any, plan: Plan, n: int) -> Extras:
 class Function(Leaf):
     """Make a layer of a function `f(params, x) -> y`, or `f(params, x, key) -> y`, that JAX can trace.
 
+    Each use of a param has a factor: a product, also of several axes and within scans, is `Outer`, a sum
+    `Total`, a lookup `Rows`, a convolution one of its own. Uses that are not known give the gradients of the
+    examples, one by one: `fnn.function.describe` says which. The backward reads nothing but what the trace of
+    `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force.
+
     Args:
         f: a pure function of a tree of params and of a batch, a tree of arrays with examples on axis 0. It is
             hashed by identity: make the layer once.
@@ -65,12 +75,13 @@ class Function(Leaf):
             Equinox model's) need none; a function that uses none gets `()`.
         batched: False where `f` takes one example, without an axis for it, and a key of its own.
         wrt: `wrt(path, leaf) -> bool` says which params are followed, path as in `jax.tree_util`; the others
-            cost nothing, and every reading of them is zero.
+            cost nothing, and every reading of them is zero. None for all.
 
-    Each use of a param has a factor: a product, also of several axes and within scans, is `Outer`, a sum
-    `Total`, a lookup `Rows`, a convolution one of its own. Uses that are not known give the gradients of the
-    examples, one by one: `fnn.function.describe` says which. The backward reads nothing but what the trace of
-    `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force.
+    Raises:
+        InputError: where `f` is not callable; in `fnn.init`, where it uses params and has no `init`; and in a
+            forward, where x has no examples on axis 0, or `f` has side effects, followed params that are not
+            floating-point, an output made of params alone, a derivative through a `while_loop`, or is another
+            program for another number of examples.
 
     >>> import fnn
     >>> layer = Function(lambda w, x: jnp.tanh(x @ w), init=lambda key, x: jnp.eye(x.shape[-1]))
@@ -78,7 +89,6 @@ class Function(Leaf):
     >>> params = fnn.init(net, jax.random.key(0), x)
     >>> fnn.forward(net, params, x)[0].shape
     (4, 2)
-
     """
 
     f: Callable[..., Any]
@@ -111,7 +121,7 @@ class Function(Leaf):
 
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, Extras]:
         """y = f(params, x)"""
-        n = examples_of_batch(self, x)
+        n = _examples_of_batch(self, x)
         traced = self._traced(params, x, key, n)
         tell_unused(traced, params, repr(self))
         leaves, inputs = jax.tree.leaves(params), jax.tree.leaves((x, key))
@@ -123,7 +133,7 @@ class Function(Leaf):
             return outs, kept
 
         outs, pull, kept = jax.vjp(whole, zeros_for(traced.plan), inputs[:count], has_aux=True)
-        return jax.tree.unflatten(traced.out, outs), packed((pull, kept), leaves, traced.plan, n)
+        return jax.tree.unflatten(traced.out, outs), _packed((pull, kept), leaves, traced.plan, n)
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         """y = f(params, x)"""
@@ -144,7 +154,7 @@ class Function(Leaf):
 
     def coupled_at(self, params: Any, x: Any) -> str | None:
         """Name the line where examples meet, if they do."""
-        n = examples_of_batch(self, x)
+        n = _examples_of_batch(self, x)
         return coupling(self._traced(params, x, None, n))
 
     def _traced(self, params: Any, x: Any, key: Any, n: int) -> Traced:
@@ -176,8 +186,16 @@ def takes_key(f: Callable[..., Any]) -> bool:
     return len(by_place) > 2 and (by_place[2].default is inspect.Parameter.empty or by_place[2].name == "key")
 
 
-def examples_of_batch(who: Any, x: Any) -> int:
-    """Return the number of examples of a batch."""
+def _examples_of_batch(who: Any, x: Any) -> int:
+    """Return the number of examples of a batch.
+
+    Args:
+        who: the layer, for the error message.
+        x: the batch, a tree of arrays.
+
+    Raises:
+        InputError: where its leaves have no axis 0 of one size.
+    """
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}
     if len(sizes) != 1 or () in sizes:
         raise InputError(who, "examples on axis 0 of x", describe(x), "x[None]")

@@ -16,7 +16,13 @@ from fnn.function.internals import IDENTITIES, differentiable
 
 @dataclass(frozen=True)
 class Layout:
-    """Element (i, j, ...) of the view is element offset + i strides[0] + j strides[1] + ... of the array."""
+    """Element (i, j, ...) of the view is element offset + i strides[0] + j strides[1] + ... of the array.
+
+    Args:
+        shape: the shape of the view.
+        strides: for each of its axes, the number of elements of the array from one element to the next.
+        offset: the place of its first element in the array.
+    """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -60,7 +66,12 @@ class Layout:
         return Layout(shape, strides, self.offset)
 
     def broadcast(self, shape: tuple[int, ...], places: tuple[int, ...]) -> "Layout":
-        """Return the layout in a larger shape: our axis i becomes axis places[i]."""
+        """Return the layout in a larger shape.
+
+        Args:
+            shape: the larger shape.
+            places: the axis there that each of our axes becomes.
+        """
         strides = [0] * len(shape)
         for own, place in enumerate(places):
             strides[place] = self.strides[own] if self.shape[own] == shape[place] else 0
@@ -73,7 +84,13 @@ class Layout:
         return self.broadcast(shape, tuple(range(len(shape))))
 
     def slice(self, start: Any, stop: Any, step: Any) -> "Layout":
-        """Return the layout of a slice, of as many numbers as there are axes."""
+        """Return the layout of a slice.
+
+        Args:
+            start: the first element, a number for each axis.
+            stop: the element to stop before, a number for each axis.
+            step: the steps, a number for each axis, 1 or larger; None for steps of 1.
+        """
         step = step or (1,) * len(self.shape)
         shape = tuple(max(0, -(-(b - a) // c)) for a, b, c in zip(start, stop, step, strict=True))
         offset = self.offset + sum(a * s for a, s in zip(start, self.strides, strict=True))
@@ -98,7 +115,12 @@ def whole(shape: tuple[int, ...]) -> Layout:
 
 
 def through(eqn: Any, layout: Layout) -> list[Layout] | None:
-    """Return the layouts of the results of a view operation; None if it is no view of this array."""
+    """Return the layouts of the results of a view operation; None if they are no views.
+
+    Args:
+        eqn: the operation, an equation of a trace, of one operand.
+        layout: the layout of its operand.
+    """
     name, p = eqn.primitive.name, eqn.params
     shape = tuple(eqn.outvars[0].aval.shape)
     match name:
@@ -139,7 +161,13 @@ def through(eqn: Any, layout: Layout) -> list[Layout] | None:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A param as a matrix: its axes split into `split`, reordered by `order`, merged into `shape`."""
+    """A param as a matrix: its axes split, reordered and merged.
+
+    Args:
+        split: the shape that the param is split into.
+        order: the axes of `split`, in the order of the matrix.
+        shape: the shape of the matrix, stacked axes first, whose axes are merged from these.
+    """
 
     split: tuple[int, ...]
     order: tuple[int, ...]
@@ -150,7 +178,15 @@ class Arrangement:
         return param.reshape(self.split).transpose(self.order).reshape(self.shape)
 
     def back(self, matrix: Any, shape: tuple[int, ...]) -> Any:
-        """Bring an array of the matrix's shape, or with further axes before, back into the param's."""
+        """Bring an array of the matrix's shape back into the param's.
+
+        Args:
+            matrix: the array, (..., *shape of the matrix).
+            shape: the shape of the param.
+
+        Returns:
+            an array (..., *shape).
+        """
         extra = matrix.ndim - len(self.shape)
         front = matrix.shape[:extra]
         parts = matrix.reshape(*front, *(self.split[a] for a in self.order))
@@ -159,9 +195,12 @@ class Arrangement:
 
 
 def arrangement(groups: list[list[tuple[int, int]]], size: int, offset: int = 0) -> Arrangement | None:
-    """Return the matrix whose axes are these groups of (size, stride) in a param of `size` elements.
+    """Return the matrix with these axes; None where they do not hold every element exactly once.
 
-    None where they do not hold every element of the param exactly once.
+    Args:
+        groups: for each axis of the matrix, the (size, stride) of the axes of the param that it is made of.
+        size: the number of elements of the param.
+        offset: the place of the matrix's first element in the param.
     """
     axes = [(n, s) for group in groups for n, s in group if n > 1]
     order = sorted(range(len(axes)), key=lambda a: -axes[a][1])
@@ -181,7 +220,16 @@ def arrangement(groups: list[list[tuple[int, int]]], size: int, offset: int = 0)
 
 
 def scattered(layout: Layout, g: Any, size: int) -> Any:
-    """Add arrays of the view, (n, *layout.shape), up into arrays of the elements of the param, (n, size)."""
+    """Add the elements of views of a param up into arrays of all its elements.
+
+    Args:
+        layout: the layout of the view in the param.
+        g: an array of the view for each example, (n, *layout.shape).
+        size: the number of elements of the param.
+
+    Returns:
+        an array (n, size), zero where the view has no elements.
+    """
     flat = g.reshape(g.shape[0], math.prod(layout.shape))
     dense = [(n, s) for n, s in zip(layout.shape, layout.strides, strict=True) if n > 1]
     if arrangement([dense], flat.shape[1]) and all(

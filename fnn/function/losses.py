@@ -23,27 +23,32 @@ def factors(f: Callable[..., Any], *, wrt: Wrt | None = None) -> Callable[..., t
     Args:
         f: `f(params, *args) -> losses`, (n,), one for each example; or `f(params, *args, key=key)`. Every
             array of `args` has the examples on axis 0; numbers, of no axis, are the same for all.
-        wrt: `wrt(path, leaf) -> bool` says which params are followed; readings of the others are zero.
+        wrt: `wrt(path, leaf) -> bool` says which params are followed, path as in `jax.tree_util`; readings of
+            the others are zero. None for all.
 
-    The function's `read(factor, param, *leaves)` reads the factors of the sum of the losses; `trees` are
-    further trees that begin like the params. Without `read` it returns the factors themselves.
+    Returns:
+        the function. Its `read(factor, param, *leaves)` reads the factors of the sum of the losses; `trees`
+        are further trees that begin like the params. Without `read` it returns the factors themselves.
+
+    Raises:
+        InputError: on a call, where `f` cannot be traced for any number of examples, has side effects,
+            followed params that are not floating-point, a derivative through a `while_loop` or losses of
+            another shape or of params alone, where arrays differ in their number of examples, and, unless
+            `read` is `fnn.gradient`, where one example's loss depends on the others through the params: the
+            error names the line.
 
     Cost: one forward and one backward pass without the products that make gradients, and the reader's.
-    Raises InputError where `f` cannot be traced for any number of examples, has side effects, params that are
-    not floating-point or losses of another shape, and, for all readers but the gradient, where one example's
-    loss depends on the others through the params: the error names the line.
 
     >>> f = lambda w, x, t: jnp.square(jnp.tanh(x @ w) - t).sum(1)
     >>> w, x, t = jnp.ones((3, 2)), jnp.ones((4, 3)), jnp.zeros((4, 2))
     >>> losses, factor = factors(f)(w, x, t)
     >>> factor.x.shape, factor.dz.shape
     ((4, 3), (4, 2))
-
     """
 
     def run_(params: Any, *args: Any, key: Any = None, read: Read | None = None, trees: tuple = ()) -> Any:
         reader = None if read is None else as_reader(read)
-        losses, found = losses_and_factors(f, params, args, key, wrt, apart=reader is not gradient)
+        losses, found = _losses_and_factors(f, params, args, key, wrt, apart=reader is not gradient)
         if reader is None:
             return losses, found
         return losses, jax.tree.map(reader, found, params, *trees, is_leaf=is_factor)
@@ -51,17 +56,17 @@ def factors(f: Callable[..., Any], *, wrt: Wrt | None = None) -> Callable[..., t
     return run_
 
 
-def losses_and_factors(
+def _losses_and_factors(
     f: Any, params: Any, args: Any, key: Any, wrt: Wrt | None, apart: bool
 ) -> tuple[Any, Any]:
     """Return the losses and the tree of factors."""
     leaves, structure = jax.tree.flatten(params)
     own = followed(params, wrt)
     check_params(params, own)
-    n, traced = traced_losses(f, params, args, key, own)
+    n, traced = _traced_losses(f, params, args, key, own)
     tell_unused(traced, params, WHO)
     if apart:
-        check_apart(traced)
+        _check_apart(traced)
 
     def forward(zeros: Any) -> Any:
         values = [*leaves, *jax.tree.leaves((*args, key))]
@@ -78,7 +83,7 @@ def losses_and_factors(
     return losses, jax.tree.unflatten(structure, each)
 
 
-def traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) -> tuple[int, Traced]:
+def _traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) -> tuple[int, Traced]:
     """Plan a function of losses; also return the number of examples."""
     arrays = jax.tree.leaves(args)
     n = examples(arrays)
@@ -96,7 +101,7 @@ def traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) -> 
     return n, traced
 
 
-def check_apart(traced: Traced) -> None:
+def _check_apart(traced: Traced) -> None:
     """Raise where one example's loss depends on the others."""
     where = coupling(traced)
     if where is not None:
@@ -106,7 +111,14 @@ def check_apart(traced: Traced) -> None:
 
 
 def examples(arrays: list[Any]) -> int:
-    """Return the number of examples: the length of axis 0 of every array."""
+    """Return the number of examples: the length of axis 0 of every array.
+
+    Args:
+        arrays: arrays, shapes and numbers; what has no axis has no examples.
+
+    Raises:
+        InputError: where the lengths differ, or there are none.
+    """
     sizes = {jnp.shape(a)[0] for a in arrays if jnp.ndim(a)}
     if len(sizes) != 1:
         got = ", ".join(describe(a) for a in arrays) or "no arrays"

@@ -20,7 +20,14 @@ Axes = list[int]
 
 @dataclass(frozen=True)
 class Piece:
-    """The factor of one use, and where its matrix lies in the root: groups of (size, stride)."""
+    """The factor of one use, and where its matrix lies in the root.
+
+    Args:
+        factor: the factor of the matrix.
+        stacks: the (size, stride) of each stacked axis of the matrix in the root.
+        groups: for each further axis of the matrix, the (size, stride) of the axes that it is made of.
+        offset: the place of the matrix's first element in the root.
+    """
 
     factor: Factor
     stacks: tuple[tuple[int, int], ...]
@@ -35,16 +42,29 @@ class Piece:
 
 
 def stacked_loops(site: Site, view: View) -> dict[int, int]:
-    """Return the loops of a site, by place, whose steps have params of their own: with their strides."""
+    """Return the loops of a site, by place, whose steps have params of their own: with their strides.
+
+    Args:
+        site: the site.
+        view: the view that it uses.
+    """
     strides = {loop: stride for loop, stride in view.stacks if stride or loop.length == 1}
     return {k: strides[loop] for k, loop in enumerate(site.loops) if loop in strides}
 
 
 def laid(site: Site, view: View, array: Any, batch: Batch | None, stacks: Axes, features: list[Axes]) -> Any:
-    """Lay an array out: (*stacks, n, t, *features), t left out where there are no tokens.
+    """Lay out an array of a site as a factor has it.
 
-    `stacks` and `features` are axes of the array without its loops, which come first in it. A group of
-    features becomes one axis.
+    Args:
+        site: the site.
+        view: the view that it uses.
+        array: the array, with the loops around the site first; axes are counted without these.
+        batch: the examples in it, where no loop runs over them.
+        stacks: its stacked axes, beside the loops whose steps have params of their own.
+        features: its axes of features, in groups of which each becomes one axis.
+
+    Returns:
+        an array (*stacks, n, t, *features), t left out where there are no tokens.
     """
     loops = len(site.loops)
     own = list(stacked_loops(site, view))
@@ -74,7 +94,15 @@ def laid(site: Site, view: View, array: Any, batch: Batch | None, stacks: Axes, 
 
 
 def piece(site: Site, view: View, place: int, kept: tuple[Any, ...], dzs: tuple[Any, ...]) -> Piece:
-    """Return the factor of a site of a known kind."""
+    """Return the factor of a site of a known kind.
+
+    Args:
+        site: the site.
+        view: the view that it uses.
+        place: the place of the view among the operands.
+        kept: the operands that the site kept.
+        dzs: the cotangents of its zeros, of which the first counts.
+    """
     make = {"dot": _dot, "total": _total, "scale": _scale, "rows": _rows, "conv": _conv}[site.kind]
     return make(site, view, place, kept, dzs[0])
 

@@ -19,7 +19,11 @@ class Mismatch(Exception):
 
 
 class Planner:
-    """Walks two traces of one function, at the two batch sizes, side by side."""
+    """Walks two traces of one function, at the two batch sizes, side by side.
+
+    Args:
+        sizes: the two batch sizes.
+    """
 
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
@@ -29,23 +33,31 @@ class Planner:
         self.lines: list[str] = [""]  # of the operations around, for those inside that have none
 
     def whole(self, closed: Any, other: Any, params: list[int], batches: list[Batch | None]) -> Plan:
-        """Plan a function whose first operands are its params; `params` are those that are followed."""
+        """Plan a function.
+
+        Args:
+            closed: its first trace, a closed jaxpr.
+            other: its second trace, likewise.
+            params: the places of the operands that are the params to follow.
+            batches: the examples in each operand.
+
+        Raises:
+            InputError: where an output is made of params alone.
+            Mismatch: where the traces are not the same program.
+        """
         views: list[View | None] = [None] * len(closed.jaxpr.invars)
         for place in params:
             aval = closed.jaxpr.invars[place].aval
             views[place] = self._root(Root(tuple(aval.shape), aval.dtype))
-        body, out, batches = self.body(closed.jaxpr, other.jaxpr, closed.consts, views, batches, ())
+        body, out, batches = self._body(closed.jaxpr, other.jaxpr, closed.consts, views, batches, ())
         for k, view in enumerate(out):
             if view is not None:
-                raise InputError(
-                    "fnn.function",
-                    "outputs that depend on the examples",
-                    f"a function whose output {k} is made of params alone",
-                    "f = lambda params, x: params + 0 * x[:, 0]",
-                )
+                got = f"a function whose output {k} is made of params alone"
+                fix = "f = lambda params, x: params + 0 * x[:, 0]"
+                raise InputError("fnn.function", "outputs that depend on the examples", got, fix)
         return Plan(body, self.sites, self.roots, batches)
 
-    def body(
+    def _body(
         self, jaxpr: Any, other: Any, consts: list[Any], views: list, batches: list, loops: tuple[Loop, ...]
     ) -> tuple[Body, list[View | None], list[Batch | None]]:
         """Plan a jaxpr: also give the views and the examples in its results."""
@@ -68,7 +80,7 @@ class Planner:
             self.lines.append(internals.where(eqn) or self.lines[-1])
             own = [view(v) for v in eqn.invars]
             like = [batch(v) for v in eqn.invars]
-            step, outs, lie = self.step(eqn, theirs, own, like, loops)
+            step, outs, lie = self._step(eqn, theirs, own, like, loops)
             self.lines.pop()
             steps.append(step)
             for var, v, b in zip(eqn.outvars, outs, lie, strict=True):
@@ -76,7 +88,7 @@ class Planner:
         body = Body(jaxpr, consts, steps, list(range(first, len(self.sites))))
         return body, [view(v) for v in jaxpr.outvars], [batch(v) for v in jaxpr.outvars]
 
-    def step(self, eqn: Any, theirs: Any, views: list, like: list, loops: tuple) -> tuple[Step, list, list]:
+    def _step(self, eqn: Any, theirs: Any, views: list, like: list, loops: tuple) -> tuple[Step, list, list]:
         """Plan one operation."""
         none = [None] * len(eqn.outvars)
         lie = [self.sizes.result(eqn, theirs, k, like) for k in range(len(eqn.outvars))]
@@ -148,20 +160,14 @@ class Planner:
         call = internals.called(eqn)
         if call is not None:
             jaxpr, consts = call
-            body, outs, batches = self.body(
-                jaxpr,
-                internals.called(theirs)[0],  # pyright: ignore[reportOptionalSubscript]: of the same program
-                consts,
-                views,
-                like,
-                loops,  # pyright: ignore
-            )
+            other: Any = internals.called(theirs)  # of the same program
+            body, outs, batches = self._body(jaxpr, other[0], consts, views, like, loops)
             return Step(eqn, bodies=(body,), how="call"), outs, batches
         cases = internals.branches(eqn)
         if cases is not None and views[0] is None:
-            other: Any = internals.branches(theirs)  # of the same program
+            other = internals.branches(theirs)
             planned = [
-                self.body(own.jaxpr, o.jaxpr, own.consts, views[1:], like[1:], loops)
+                self._body(own.jaxpr, o.jaxpr, own.consts, views[1:], like[1:], loops)
                 for own, o in zip(cases, other, strict=True)
             ]
             bodies = tuple(body for body, _, _ in planned)
@@ -196,14 +202,8 @@ class Planner:
             self.sizes.of(shape_of(v), shape_of(o), like)
             for v, o in zip(jaxpr.invars, other.body.jaxpr.invars, strict=True)
         ]
-        body, outs, _ = self.body(
-            jaxpr,
-            other.body.jaxpr,
-            scan.body.consts,
-            inside,
-            batches,
-            (*loops, loop),
-        )
+        nested = (*loops, loop)
+        body, outs, _ = self._body(jaxpr, other.body.jaxpr, scan.body.consts, inside, batches, nested)
         results: list[View | None] = [None] * len(eqn.outvars)
         for k, out in enumerate(outs):
             if out is None:

@@ -15,12 +15,12 @@ Kept = dict[int, tuple[Any, ...]]
 
 
 @jax.custom_jvp
-def tap(value: Any, zero: Any) -> Any:
+def _tap(value: Any, zero: Any) -> Any:
     """Return `value`, whose derivative by `zero` is 1: value + zero, but nothing is added."""
     return value
 
 
-tap.defjvps(lambda dvalue, y, value, zero: dvalue, lambda dzero, y, value, zero: dzero)
+_tap.defjvps(lambda dvalue, y, value, zero: dvalue, lambda dzero, y, value, zero: dzero)
 
 
 def zeros_for(plan: Plan) -> Zeros:
@@ -33,7 +33,17 @@ def zeros_for(plan: Plan) -> Zeros:
 
 
 def run(body: Body, sites: list[Site], values: list[Any], zeros: Zeros) -> tuple[list[Any], Kept]:
-    """Run a body on the values of its operands: its results, and what its sites keep."""
+    """Run a body on the values of its operands.
+
+    Args:
+        body: the body.
+        sites: all sites of the plan.
+        values: an array or number for each operand of the body.
+        zeros: for each of its sites that has zeros, by number, a tuple of them; see `zeros_for`.
+
+    Returns:
+        the results, and for each site, by number, the operands that it keeps; in loops stacked by them.
+    """
     env: dict[Any, Any] = dict(zip(body.jaxpr.constvars, body.consts, strict=True))
     env.update(zip(body.jaxpr.invars, values, strict=True))
     last = _last_uses(body)
@@ -52,14 +62,14 @@ def run(body: Body, sites: list[Site], values: list[Any], zeros: Zeros) -> tuple
         else:
             for k, number in step.before.items():
                 (zero,) = zeros[number]
-                ins[k] = tap(_broadcast(ins[k], zero.shape), zero)
+                ins[k] = _tap(_broadcast(ins[k], zero.shape), zero)
                 kept[number] = ()
             outs = internals.bind(eqn, ins)
             if step.at is not None:
                 site = sites[step.at]
                 kept[step.at] = tuple(jnp.asarray(ins[k]) for k in site.record)
                 own = zeros.get(step.at, (None,) * len(outs))
-                outs = [o if z is None else tap(o, z) for o, z in zip(outs, own, strict=True)]
+                outs = [o if z is None else _tap(o, z) for o, z in zip(outs, own, strict=True)]
         env.update(zip(eqn.outvars, outs, strict=True))
         for var in last.get(place, ()):
             env.pop(var, None)

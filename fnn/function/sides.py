@@ -17,17 +17,27 @@ Axes = tuple[tuple[int, int], ...]  # the axes that a side is made of: (size, pl
 
 @dataclass(frozen=True)
 class Sides:
-    """What the sides of a matrix are made of."""
+    """What the sides of a matrix are made of.
+
+    Args:
+        stacks: the number of stacked axes, which come before the two sides.
+        rows: the axes of the param that the rows are made of.
+        columns: those that the columns are made of.
+        turned: whether the param has the columns before the rows.
+    """
 
     stacks: int
     rows: Axes
     columns: Axes
-    turned: bool  # whether the param has the columns before the rows
+    turned: bool
 
     def brought(self, side: str, part: Any) -> Any:
-        """Bring an array (*stacks, k, k), or (*stacks, k), of one side into the order of the param.
+        """Bring what a reader says of one side into the order of the param.
 
-        What a reader adds to a side, an input of 1, is left out.
+        Args:
+            side: "rows" or "columns".
+            part: an array (*stacks, k, k) or (*stacks, k). What the reader adds to the side, an input of 1,
+                is left out.
         """
         axes = self.rows if side == "rows" else self.columns
         size = math.prod(n for n, _ in axes)
@@ -46,7 +56,12 @@ class Sides:
 
 
 def sides_of(layout: Arrangement, stacks: int) -> Sides | None:
-    """Return the sides of a matrix; None where the param has its axes in no order of sides."""
+    """Return the sides of a matrix; None where the param has its axes in no order of sides.
+
+    Args:
+        layout: the param as the matrix.
+        stacks: the number of stacked axes of the matrix.
+    """
     groups, places = [], [place for place in layout.order if layout.split[place] > 1]
     for size in layout.shape:
         group: list[tuple[int, int]] = []
@@ -67,7 +82,13 @@ def sides_of(layout: Arrangement, stacks: int) -> Sides | None:
 
 
 def composed(outer: Arrangement, inner: Arrangement, shape: tuple[int, ...]) -> Arrangement | None:
-    """Return the layout of a matrix that is one of another matrix; None where its axes are not even."""
+    """Compose two layouts, one inside the other; None where the axes do not lie evenly.
+
+    Args:
+        outer: the param as a matrix.
+        inner: that matrix as another one.
+        shape: the shape of the param.
+    """
     strides = whole(outer.split).strides
     moved = Layout(tuple(outer.split[a] for a in outer.order), tuple(strides[a] for a in outer.order))
     matrix = moved.reshape(outer.shape)

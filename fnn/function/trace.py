@@ -20,13 +20,22 @@ MORE = (1, 2, 5)  # how many more examples the second trace has: one of these gi
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A function's plan, its two traces, and the structure of its outputs."""
+    """A function's plan, its two traces, and the structure of its outputs.
+
+    Args:
+        plan: the plan, of the first trace.
+        ours: the first trace, a closed jaxpr, for the batch's own number of examples.
+        theirs: the second trace, for a few examples more.
+        sizes: the numbers of examples of both.
+        params: the places, among the leaves of the params, of those that are followed.
+        out: the tree structure of the outputs.
+    """
 
     plan: Plan
     ours: Any
     theirs: Any
     sizes: Sizes
-    params: list[int]  # the places of the params that are followed
+    params: list[int]
     out: Any
 
 
@@ -41,8 +50,19 @@ def planned(
 ) -> Traced:
     """Plan `f(params, *args)`.
 
-    `axes` says of each leaf of `args` on which axis its n examples lie, if it has them; `own` of each leaf of
-    the params whether its uses are wanted; by the first `inputs` leaves of `args` it is differentiated, too.
+    Args:
+        f: the function, which returns a tree of arrays.
+        params: a tree of arrays or shapes.
+        args: a tuple of trees of arrays or shapes.
+        n: the number of examples.
+        own: for each leaf of the params, whether its uses are wanted.
+        axes: for each leaf of `args`, the axis on which its examples lie; None where it has none.
+        inputs: the number of leaves of `args`, the first ones, by which `f` is differentiated, too.
+
+    Raises:
+        InputError: where `f` has side effects, outputs that are no arrays or that are made of params alone,
+            a loop of no known end on the way of a derivative, or is not the same program for any number of
+            examples.
     """
     leaves, structure = jax.tree.flatten(params)
     arrays, inside = jax.tree.flatten(args)
@@ -105,12 +125,23 @@ def _resized(a: Any, axis: int, size: int) -> Any:
 
 
 def followed(params: Any, wrt: Callable[[Any, Any], bool] | None) -> list[bool]:
-    """Tell of each leaf of the params whether its uses are wanted."""
+    """Return for each leaf of the params whether its uses are wanted.
+
+    Args:
+        params: a tree of params.
+        wrt: `wrt(path, leaf) -> bool` says which leaves are followed; None for all.
+    """
     return [wrt is None or bool(wrt(path, leaf)) for path, leaf in jax.tree.leaves_with_path(params)]
 
 
 def tell_unused(traced: Traced, params: Any, who: str) -> None:
-    """Warn of params that are followed but do not enter: it is said once, as Python's warnings are."""
+    """Warn of params that are followed but do not enter: it is said once, as Python's warnings are.
+
+    Args:
+        traced: the traced function.
+        params: its params, for their names.
+        who: the name to begin the warning with.
+    """
     used = {view.root for site in traced.plan.sites for _, view in site.views}
     paths = [path for path, _ in jax.tree.leaves_with_path(params)]
     idle = [
@@ -123,7 +154,15 @@ def tell_unused(traced: Traced, params: Any, who: str) -> None:
 
 
 def check_params(params: Any, own: list[bool]) -> None:
-    """Raise unless every param that is followed is an array of a floating dtype."""
+    """Check that every param that is followed is an array of a floating dtype.
+
+    Args:
+        params: a tree of arrays or shapes.
+        own: for each leaf, whether it is followed.
+
+    Raises:
+        InputError: for a followed param that is not, with its name.
+    """
     for (path, leaf), one in zip(jax.tree.leaves_with_path(params), own, strict=True):
         if one and not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
             got = f"params{jax.tree_util.keystr(path)}: {describe(leaf)}"
