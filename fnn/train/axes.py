@@ -183,7 +183,8 @@ def _input_of(net: Layer, params: Params) -> Any:
     sizes = dict.fromkeys([*rows, *(leaf.shape[-1] for leaf in leaves if leaf.ndim)])
     floating = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
     dtype = floating[0] if floating else jnp.float32
-    likely = [jax.ShapeDtypeStruct((1, size), dtype) for size in sizes]
+    halves = [2 * size for size in sizes]  # of what runs on the halves of the features
+    likely = [jax.ShapeDtypeStruct((1, size), dtype) for size in (*sizes, *halves)]
     for x in (*likely, jax.ShapeDtypeStruct((1,), jnp.int32)):
         try:
             jax.eval_shape(lambda params, x: run(net, params, x, None)[0], params, x)
