@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -148,8 +149,9 @@ def _comes_back(value: Any, like: Any) -> Any:
     shape, dtype, sharding = np.shape(like), _dtype(like), _sharding(like)
     if _is_key(like):
         data = np.zeros(_data_shape(like), np.uint32) if value is None else np.asarray(value)
-        key = jax.random.wrap_key_data(jnp.asarray(data), impl=_impl(like))
-        return key if sharding is None else jax.device_put(key, sharding)
+        # jitted, for the devices of other processes, on which `device_put` puts no keys
+        wrapped = partial(jax.random.wrap_key_data, impl=_impl(like))
+        return wrapped(data) if sharding is None else jax.jit(wrapped, out_shardings=sharding)(data)
     value = np.zeros(shape, dtype) if value is None else value
     if value.dtype != dtype:
         value = _from_bytes(value, dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from fnn.core import Layer, Params, init
 from fnn.errors import InputError
 from fnn.train import leaves
-from fnn.train.folder import flaw, path_of, score, steps, unfinished
+from fnn.train.folder import flaw, path_of, score, steps
 from fnn.train.recipe import build
 
 
@@ -173,8 +173,6 @@ def load(
     found, damaged = steps(path), []
     if step is not None and step not in found:
         raise missing("load", path, step, call)
-    if step is None:
-        warn_of_unfinished(unfinished(path))
     order = whole(path, reversed(found) if step is None else [step], damaged)
     chosen = next(iter(_best(path, list(order), call)) if best else order, None)
     if chosen is None and damaged:

@@ -76,14 +76,14 @@ class Writer:
         try:
             self._manager.save(step, args=self.ocp.args.Composite(**args), force=True)
         except Exception as error:
-            raise self._failed() from error
+            raise self._failed(error) from error
 
     def wait(self) -> None:
         """Return when all is written. Raises: OSError, where that failed."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._failed() from error
+            raise self._failed(error) from error
         self.writing = None
 
     def set_aside(self, damaged: Sequence[int]) -> None:
@@ -129,7 +129,7 @@ class Writer:
         [path] = unfinished(self.folder, self.writing)
         seal(path)
 
-    def _failed(self) -> OSError:
+    def _failed(self, error: Exception) -> OSError:
         """Forget the checkpoint that could not be written, and make room."""
         step, self.writing = self.writing, None
         self._stop()
@@ -142,7 +142,8 @@ class Writer:
         stays = (
             "there is none before it" if last is None else f"step_{last} and those before it are as they were"
         )
-        return OSError(f"{self.folder}/step_{step} could not be written: {stays}")
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        return OSError(f"{self.folder}/step_{step} could not be written: {stays}; {why}")
 
     def _stop(self) -> None:
         """End orbax's threads: one that failed may leave others at work, and `close` raises what it left."""

@@ -552,6 +552,12 @@ def test_params_in_containers_of_others_are_loaded_by_the_shape_of_x(tmp_path):
     assert again == net and (params.w == 3).all()
 
 
+def test_a_write_that_goes_on_is_no_matter_to_load(tmp_path):
+    saved(tmp_path, 1, net=NET)
+    (tmp_path / "step_2.orbax-checkpoint-tmp").mkdir()
+    assert load(tmp_path)[0] == NET
+
+
 def test_a_folder_that_does_not_tell_its_network_is_not_loaded(tmp_path):
     with pytest.raises(fnn.InputError, match="load: expected a folder with checkpoints"):
         load(tmp_path)
