@@ -1,7 +1,7 @@
 """The bytes of a training step: from shapes alone, and as the compiler counts them."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -10,6 +10,9 @@ from fnn.core import Layer, Params, backward, forward, init
 from fnn.describe.summary import Summary, summary
 from fnn.errors import InputError, describe
 from fnn.memory.timeline import Moment, timeline_of
+
+if TYPE_CHECKING:
+    from fnn.memory.collectives import PerDevice
 
 
 class Compiled(NamedTuple):
@@ -46,7 +49,9 @@ class Memory:
             cotangents of one layer.
         summary: the `Summary` that lists the residuals by layer.
         timeline: a `Moment` for each turn of a layer.
-        compiled: the compiler's count, or None where no target was given.
+        compiled: the compiler's count, or None where no target was given; on a mesh that for one device.
+        per_device: a `PerDevice`, what one device of a mesh has, and what the devices exchange; None where no
+            shardings were given.
 
     >>> import fnn
     >>> report(fnn.Dense(3), None, jax.ShapeDtypeStruct((8, 4), "float32")).peak
@@ -61,6 +66,7 @@ class Memory:
     summary: Summary
     timeline: tuple[Moment, ...]
     compiled: Compiled | None
+    per_device: "PerDevice | None" = None
 
     @property
     def peak(self) -> int:
@@ -73,14 +79,20 @@ class Memory:
             rows += [(f"compiled: {name}", value) for name, value in self.compiled._asdict().items()]
         width = max(len(name) for name, _ in rows)
         table = "\n".join(f"{name:{width}}  {value:15,}" for name, value in rows)
-        return f"{self.summary}\n\n{table}"
+        return f"{self.summary}\n\n{table}" + (f"\n\n{self.per_device}" if self.per_device else "")
 
 
 PARTS = ("params", "gradients", "optimizer", "residuals", "transients")
 
 
 def report(
-    net: Layer, params: Params, x: Any, optimizer: Any = None, target: str | None = None, key: Any = None
+    net: Layer,
+    params: Params,
+    x: Any,
+    optimizer: Any = None,
+    target: str | None = None,
+    key: Any = None,
+    shardings: Any = None,
 ) -> Memory:
     """Count the bytes of a training step of `net`; no array is computed.
 
@@ -93,6 +105,9 @@ def report(
             the device need not be present. The step is forward, backward from a given `dy`, and update, with
             params and optimizer state donated.
         key: a random key, for a forward with dropout; None for none.
+        shardings: a tree like the params with the sharding of each, as `fnn.train.shardings` returns it, for
+            a report of one device of the mesh; with target "here" `x` has its sharding too, and the step's
+            gradients and state lie like the params. None for one device.
 
     Returns:
         a `Memory`, in bytes; its `residuals` equal the bytes of the residuals of `forward`.
@@ -107,7 +122,7 @@ def report(
     >>> found.params, found.residuals, found.transients
     (9640, 38400, 25600)
     """
-    x = shapes_of("report", x)
+    given, x = x, shapes_of("report", x)
     made = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
     params = made if params is None else jax.eval_shape(lambda: params)
     if jax.tree.map(lambda leaf: leaf.shape, params) != jax.tree.map(lambda leaf: leaf.shape, made):
@@ -116,8 +131,14 @@ def report(
     kept = bytes_of(residuals)
     timeline = timeline_of(net, params, x, kept)
     state = () if optimizer is None else jax.eval_shape(optimizer.init, params)
-    compiled = None
-    if target is not None:
+    compiled = per_device = None
+    if shardings is not None:
+        from fnn.memory.collectives import on_devices  # which is made of this file
+
+        step = _training_step(net, optimizer)
+        per_device = on_devices(step, params, state, given, y, shardings, target)
+        compiled = per_device.compiled
+    elif target is not None:
         from fnn.memory.targets import compiled_for  # it loads parts of JAX that are not public
 
         compiled = compiled_for(target, _training_step(net, optimizer), params, state, x, y, donate=(0, 1))
@@ -130,6 +151,7 @@ def report(
         summary(net, x, key),
         timeline,
         compiled,
+        per_device,
     )
 
 
