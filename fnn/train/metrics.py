@@ -22,7 +22,7 @@ class Observed(NamedTuple):
     Args:
         loss: the value of the loss, ().
         params: the params before the update.
-        grads: their gradient, without the loss scale, before it is clipped; the private one of a private step.
+        grads: their gradient, without the loss scale, before clipping; the private one of a private step.
         updates: what the optimizer adds to the params.
         readings: what the metric's own reader read, a tree like the params; () where it has none. It is
             divided by no loss scale.

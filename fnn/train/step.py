@@ -81,6 +81,11 @@ class Step:
             halted=jnp.array(False),
         )
 
+    def key(self, state: State) -> Any:
+        """Return the random key of the next step; None where it draws nothing."""
+        draws = (self.noise and draws_noise(self.net)) or self.private is not None
+        return jax.random.fold_in(state.key, state.step) if draws else None
+
     def __call__(self, state: State, batch: Any) -> tuple[State, dict[str, Any]]:
         """Run one step, compiled.
 
@@ -106,9 +111,8 @@ class Step:
         """Run one step as plain code, to be compiled with others. Args: `state`, `batch`, as for a call."""
         batch = canonical(as_batch(batch))
         scale = None if self.loss_scale is None else state.scale.value
-        noise = self.noise and draws_noise(self.net) or self.private is not None
-        key = jax.random.fold_in(state.key, state.step) if noise else None
-        params, optimizer, metrics = self.updates(state.params, state.optimizer, batch, key, scale)
+        of_batch = self.key(state)
+        params, optimizer, metrics = self.updates(state.params, state.optimizer, batch, of_batch, scale)
         finite, average, bearable = metrics["finite"], state.average, metrics["finite"]
         if self.average is not None:
             move = self.average

@@ -178,7 +178,7 @@ def update_in_backward(
             bound = jnp.asarray(clip, norm.dtype) / (norm * undo)
             by, keep = undo * jnp.where(norm * undo < clip, 1, bound), jnp.isfinite(norm) if skip else None
             rows = after_all(partial(update, (), by, keep=keep), params, rows, squares, held)
-            value = jnp.where(keep, value, jnp.nan) if skip else value
+            value = value if keep is None else jnp.where(keep, value, jnp.nan)
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
 

@@ -278,7 +278,8 @@ def test_a_loss_scale_stops_at_a_loss_that_is_not_finite_and_at_the_least():
 
 def test_a_scaled_step_is_the_plain_one():
     plain, _ = taken(fnn.train.make_step(NET, CE, ADAM, clip=0.1), *BATCHES)
-    for options in ({}, {"microbatch": 4}, {"in_backward": True}):
+    kinds: list[dict[str, Any]] = [{}, {"microbatch": 4}, {"in_backward": True}]
+    for options in kinds:
         step = fnn.train.make_step(NET, CE, ADAM, clip=0.1, loss_scale=fnn.train.LossScale(8.0), **options)
         assert_equal(taken(step, *BATCHES)[0].params, plain.params)
 

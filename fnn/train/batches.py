@@ -1,0 +1,175 @@
+"""Batches out of arrays in memory, and what takes any batches to the devices ahead of the step."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.errors import InputError, describe
+
+
+@dataclass
+class Batches:
+    """Batches of arrays in memory, in a new order each epoch; iterating goes on where it stood.
+
+    The order follows from the seed and the epoch alone, on every machine. `get_state` and `set_state` are
+    those of grain's iterators, so that a run resumes at the batch where it stopped.
+
+    Args:
+        data: the arrays (n, ...) of a batch: `(x, target)`, or any pytree of NumPy or JAX arrays.
+        size: the number of examples of a batch. An epoch leaves out the few that do not fill one.
+        seed: the seed of the order; None for the order of the data.
+        epochs: the number of epochs, None for no end.
+        sampling: a probability, for private steps: each batch draws every example with it, by itself (Poisson
+            sampling), and is padded to `size`; a mask (n,) of the examples drawn is its last entry.
+        position: the number of batches taken.
+
+    Raises:
+        InputError: where the arrays have different lengths, or no batch can be filled.
+
+    >>> data = np.arange(6.0).reshape(6, 1), np.arange(6)
+    >>> batches = Batches(data, 2, seed=None)
+    >>> next(iter(batches))[1], batches.get_state()
+    (array([0, 1]), {'position': 1})
+    """
+
+    data: Any
+    size: int
+    seed: int | None = 0
+    epochs: int | None = None
+    sampling: float | None = None
+    position: int = 0
+    _order: tuple[int, Any] = field(default=(-1, None), repr=False)
+
+    def __post_init__(self) -> None:
+        lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(self.data)}
+        if len(lengths) != 1 or () in lengths:
+            raise InputError(
+                "Batches", "arrays with one length of axis 0", describe(self.data), "(x, target)"
+            )
+        if not 1 <= self.size <= self._length:
+            fix = f"fnn.train.Batches(data, {max(1, min(32, self._length))})"
+            raise InputError("Batches", f"a size from 1 to {self._length}", repr(self.size), fix)
+        if self.sampling is not None and not (0 < self.sampling <= 1 and self.seed is not None):
+            fix = f"fnn.train.Batches(data, {self.size}, seed=0, sampling=0.01)"
+            raise InputError("Batches", "a sampling in (0, 1], and a seed", repr(self.sampling), fix)
+
+    @property
+    def _length(self) -> int:
+        return np.shape(jax.tree.leaves(self.data)[0])[0]
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return self._length // self.size
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return itself: there is one position."""
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next batch."""
+        epoch, i = divmod(self.position, len(self))
+        if self.epochs is not None and epoch >= self.epochs:
+            raise StopIteration
+        if self.sampling is not None:
+            batch = self._drawn()
+        else:
+            rows = self._rows(epoch)[i * self.size : (i + 1) * self.size]
+            batch = jax.tree.map(lambda leaf: leaf[rows], self.data)
+        self.position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Return where the iteration stands."""
+        return {"position": self.position}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go to where an iteration stood. Args: `state`, what `get_state` returned."""
+        self.position = int(state["position"])
+
+    def _rows(self, epoch: int) -> Any:
+        if self.seed is None:
+            return np.arange(self._length)
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self._length)
+        return self._order[1]
+
+    def _drawn(self) -> Any:
+        random = np.random.default_rng((self.seed or 0, self.position))
+        rows = np.flatnonzero(random.random(self._length) < (self.sampling or 0))
+        if len(rows) > self.size:
+            fix = f"fnn.train.Batches(data, {min(self._length, 2 * len(rows))}, sampling={self.sampling})"
+            raise InputError("Batches", "a size that holds every draw", f"{len(rows)} examples drawn", fix)
+        mask = np.arange(self.size) < len(rows)
+        rows = np.concatenate([rows, np.zeros(self.size - len(rows), rows.dtype)])
+        return (*jax.tree.map(lambda leaf: leaf[rows], self.data), mask)
+
+
+def prefetched(
+    batches: Iterable[Any], place: Callable[[Any], Any], size: int = 2, skip: int = 0
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Take batches to the devices ahead of the step: yield `(batch, before, after)`.
+
+    Args:
+        batches: the batches. Where they have `get_state`, as grain's iterators do, it is called around each.
+        place: a function that puts a batch on the devices, without waiting for it.
+        size: the number of batches to be ahead, 0 for none.
+        skip: how many batches have been taken already, for batches without `get_state`.
+
+    Yields:
+        the batch on the devices, and the positions of the batches before and after it.
+
+    >>> list(prefetched("ab", str.upper))
+    [('A', 0, 1), ('B', 1, 2)]
+    """
+    iterator: Any = iter(batches)
+    queue, taken = deque(), skip
+
+    def position() -> Any:
+        return iterator.get_state() if hasattr(iterator, "get_state") else taken
+
+    before = position()
+    for batch in iterator:
+        taken += 1
+        after = position()
+        queue.append((place(batch), before, after))
+        before = after
+        if len(queue) > size:
+            yield queue.popleft()
+    yield from queue
+
+
+def placed(batch: Any, sharding: Any) -> Any:
+    """Put a batch on the devices, without waiting for it.
+
+    Args:
+        batch: a pytree of arrays; where there are several processes, the rows that this one feeds.
+        sharding: a sharding, such as `NamedSharding(mesh, P("data"))`, or a tree of them; None for the
+            default device.
+
+    Raises:
+        InputError: where an array's axes are not divided by the devices.
+    """
+    if sharding is None:
+        return jax.device_put(batch)
+
+    def one(leaf: Any, own: Any) -> Any:
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if jax.process_count() > 1:
+            return jax.make_array_from_process_local_data(own, leaf)
+        try:
+            own.shard_shape(leaf.shape)
+        except ValueError:
+            shards = own.mesh.size
+            fix = f"fnn.train.Batches(data, {max(shards, leaf.shape[0] // shards * shards)})"
+            wanted = f"a batch that {own.spec} divides over {dict(own.mesh.shape)}"
+            raise InputError("fit", wanted, describe(leaf), fix) from None
+        return jax.device_put(leaf, own)
+
+    many = not isinstance(sharding, jax.sharding.Sharding)
+    return (
+        jax.tree.map(one, batch, sharding) if many else jax.tree.map(lambda leaf: one(leaf, sharding), batch)
+    )
