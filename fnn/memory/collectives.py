@@ -154,9 +154,7 @@ def on_devices(
     of_rows = jax.tree.map(lambda leaf: NamedSharding(mesh, first if jnp.ndim(leaf) else PartitionSpec()), y)
     args = jax.tree.map(shape, (params, state), (shardings, lie))
     data = jax.tree.map(lambda leaf: shape(leaf, own(leaf)), x), jax.tree.map(shape, y, of_rows)
-    program = (
-        jax.jit(step, donate_argnums=(0, 1), out_shardings=(shardings, lie)).lower(*args, *data).compile()
-    )
+    program = _compiled(step, (shardings, lie), *args, *data)
     count = program.memory_analysis()
     compiled = Compiled(
         count.argument_size_in_bytes,
@@ -165,6 +163,10 @@ def on_devices(
         count.temp_size_in_bytes,
     )
     return PerDevice(sizes[0], *sizes, compiled, collectives_of(program.as_text()))
+
+
+def _compiled(step: Any, out: Any, *args: Any) -> Any:
+    return jax.jit(step, donate_argnums=(0, 1), out_shardings=out).lower(*args).compile()
 
 
 def _bytes(result: str, started: bool) -> int:
