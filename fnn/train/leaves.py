@@ -15,7 +15,8 @@ from fnn.errors import InputError, describe
 # What Zarr has no number type for is stored as bytes: integers as their values, others as their bits.
 _BYTES = ("int1", "uint1", "uint2", "uint4", "float8_e4m3")
 _JAX = (jax.Array, jax.ShapeDtypeStruct)
-NOTHING = {"()": np.zeros((), np.int8)}  # in place of no leaves, which orbax does not store
+WHOLE = "()"  # the path of a tree that is one leaf
+NOTHING = {"nothing": np.zeros((), np.int8)}  # in place of no leaves, which orbax does not store
 
 
 def split(who: str, state: Any) -> tuple[Any, Any]:
@@ -105,7 +106,7 @@ def stored(leaves: Mapping[str, Any]) -> dict[str, Any]:
         elif not isinstance(leaf, jax.Array):
             leaf = np.array(leaf)  # a copy, as the caller may change it while it is written
         if 0 not in leaf.shape:
-            found[path] = _as_bytes(leaf) if leaf.dtype.name in _BYTES else leaf
+            found[path or WHOLE] = _as_bytes(leaf) if leaf.dtype.name in _BYTES else leaf
     return found or NOTHING
 
 
@@ -128,9 +129,9 @@ def wanted(leaves: Mapping[str, Any]) -> dict[str, Any]:
         dtype = np.dtype(np.uint8) if dtype.name in _BYTES else dtype
         sharding = None if _is_key(leaf) else _sharding(leaf)
         if sharding is None:
-            found[path] = np.broadcast_to(np.zeros((), dtype), shape)
+            found[path or WHOLE] = np.broadcast_to(np.zeros((), dtype), shape)
         else:
-            found[path] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+            found[path or WHOLE] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
     return found or NOTHING
 
 
@@ -141,14 +142,14 @@ def come_back(found: Mapping[str, Any], like: Any) -> Any:
         found: the arrays by their paths.
         like: the tree of arrays, shapes or numbers.
     """
-    leaves = [_comes_back(found.get(path), leaf) for path, leaf in paths(like).items()]
+    leaves = [_comes_back(found.get(path or WHOLE), leaf) for path, leaf in paths(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _comes_back(value: Any, like: Any) -> Any:
     shape, dtype, sharding = np.shape(like), _dtype(like), _sharding(like)
     if _is_key(like):
-        data = np.zeros(_data_shape(like), np.uint32) if value is None else np.asarray(value)
+        data: Any = np.zeros(_data_shape(like), np.uint32) if value is None else np.asarray(value)
         # jitted, for the devices of other processes, on which `device_put` puts no keys
         wrapped = partial(jax.random.wrap_key_data, impl=_impl(like))
         return wrapped(data) if sharding is None else jax.jit(wrapped, out_shardings=sharding)(data)

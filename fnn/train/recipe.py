@@ -142,7 +142,7 @@ def difference(a: Any, b: Any, unless: Sequence[str] = (), place: str = "") -> s
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         pairs = [(f"{place}[{i}]", x, y) for i, (x, y) in enumerate(zip(a, b, strict=True))]
     else:
-        return None if a == b else f"{place}: {_short(json.dumps(a))}, not {_short(json.dumps(b))}"
+        return None if a == b else f"{place}: {_short(a)}, not {_short(b)}"
     return next(filter(None, (difference(x, y, unless, where) for where, x, y in pairs)), None)
 
 

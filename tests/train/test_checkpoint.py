@@ -157,13 +157,15 @@ def test_numbers_keys_and_empty_leaves_come_back(tmp_path):
     assert_same(restored.state, own)
 
 
-@pytest.mark.parametrize("params", [(), {}, (None, {})], ids=repr)
+@pytest.mark.parametrize("params", [(), {}, (None, {}), jnp.zeros((0, 2))], ids=repr)
 def test_a_network_may_have_no_params(tmp_path, params):
     with Checkpoints(tmp_path, fnn.relu) as checkpoints:
         checkpoints.save(1, Own(params))
         restored: Any = checkpoints.restore(Own(params))
-    assert restored.state == Own(params)
-    assert load(tmp_path) == (fnn.relu, params)
+    assert_same(restored.state, Own(params))
+    net, loaded = load(tmp_path)
+    assert net == fnn.relu
+    assert_same(loaded, params)
 
 
 def test_what_is_donated_after_a_save_is_saved(tmp_path):
@@ -180,7 +182,7 @@ def test_what_is_donated_after_a_save_is_saved(tmp_path):
 
 def test_the_last_and_the_best_are_kept(tmp_path):
     losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: float("nan"), 5: 4.0, 6: 5.0}
-    for best, wanted in [("loss", 2), ("-loss", 6), (None, None)]:
+    for best, wanted in [("loss", 2), (None, None)]:
         folder = tmp_path / str(best)
         for steps in [(1, 2, 3), (4, 5, 6)]:  # two runs, the second of which is told by the first
             with Checkpoints(folder, NET, best=best, keep=2) as checkpoints:
