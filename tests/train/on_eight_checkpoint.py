@@ -54,4 +54,5 @@ def main(folder: str) -> None:
     print("done")
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])
