@@ -28,7 +28,7 @@ from fnn.train.restore import load as load
 from fnn.train.restore import missing, none_whole, read, warn_of_unfinished, whole
 from fnn.train.writing import Writer
 
-_OTHER = 'fnn.train.checkpoint.Checkpoints("runs/second")'
+_OTHER = 'fnn.train.Checkpoints("runs/second")'
 _PLAN = ("plan", "every")  # say what is computed again, and change no value
 
 
@@ -74,10 +74,10 @@ class Checkpoints:
         best: str | None = None,
         asynchronous: bool = True,
     ) -> None:
-        check_size("Checkpoints", "every", every, "fnn.train.checkpoint.Checkpoints(folder, every=1000)")
-        check_size("Checkpoints", "keep", keep, "fnn.train.checkpoint.Checkpoints(folder, keep=2)")
+        check_size("Checkpoints", "every", every, "fnn.train.Checkpoints(folder, every=1000)")
+        check_size("Checkpoints", "keep", keep, "fnn.train.Checkpoints(folder, keep=2)")
         if best is not None and not isinstance(best, str):
-            fix = 'fnn.train.checkpoint.Checkpoints(folder, best="loss")'
+            fix = 'fnn.train.Checkpoints(folder, best="loss")'
             raise InputError("Checkpoints", "the name of a metric as best", repr(best), fix)
         shapes = None if x is None else jax.tree.map(leaves.told, shapes_of("Checkpoints", x))
         self._about = {
@@ -203,7 +203,7 @@ class Checkpoints:
 
     def _opened(self) -> Writer:
         if self._writer is None:
-            fix = f"fnn.train.checkpoint.Checkpoints({str(self.folder)!r})"
+            fix = f"fnn.train.Checkpoints({str(self.folder)!r})"
             raise InputError("Checkpoints", "checkpoints that are open", "closed ones", fix)
         return self._writer
 

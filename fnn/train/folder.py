@@ -28,7 +28,7 @@ def made(who: str, folder: Any) -> Path:
     Raises:
         InputError: where it is no path of a folder, or there is a file.
     """
-    fix = 'fnn.train.checkpoint.Checkpoints("runs/first")'
+    fix = 'fnn.train.Checkpoints("runs/first")'
     if not isinstance(folder, (str, os.PathLike)) or "://" in os.fspath(folder):
         raise InputError(who, "the path of a local folder", repr(folder), fix)
     path = Path(os.path.abspath(folder))
@@ -63,7 +63,7 @@ class Lock:
             file.seek(0)
             got = f"{folder}, which {file.read().strip() or 'another run'} holds"
             self.release()
-            fix = 'fnn.train.checkpoint.Checkpoints("runs/second")'
+            fix = 'fnn.train.Checkpoints("runs/second")'
             raise InputError("Checkpoints", "a folder that no other run holds", got, fix) from None
         except OSError:  # a file system without locks
             self.release()

@@ -93,7 +93,7 @@ def check_same(saved: Mapping[str, str], like: Mapping[str, Any], name: str, whe
     wanted = f"{name}{path} {own[path]}" if path in own else f"no {name}{path}"
     got = f"{name}{path} {saved[path]}" if path in saved else f"no {name}{path}"
     more = f", and {len(differ) - 1} more that differ" if len(differ) > 1 else ""
-    fix = 'fnn.train.checkpoint.Checkpoints("runs/second")'
+    fix = 'fnn.train.Checkpoints("runs/second")'
     raise InputError("restore", f"a checkpoint with {wanted}", f"{got} in {where}{more}", fix)
 
 

@@ -97,7 +97,7 @@ def none_whole(who: str, folder: Path, damaged: Sequence[int]) -> InputError:
         damaged: the steps of those that are not.
     """
     got = f"{', '.join(path_of(folder, step).name for step in damaged)} in {folder}, damaged"
-    return InputError(who, "a whole checkpoint", got, 'fnn.train.checkpoint.Checkpoints("runs/second")')
+    return InputError(who, "a whole checkpoint", got, 'fnn.train.Checkpoints("runs/second")')
 
 
 def missing(who: str, folder: Path, step: int, call: str) -> InputError:
@@ -164,12 +164,10 @@ def load(
     >>> load(folder)[0] == net
     True
     """
-    call = f"fnn.train.checkpoint.load({str(folder)!r}, step={{}})"
+    call = f"fnn.train.load({str(folder)!r}, step={{}})"
     path = Path(folder).absolute()
     if not path.is_dir():
-        raise InputError(
-            "load", "a folder of checkpoints", str(path), 'fnn.train.checkpoint.load("runs/first")'
-        )
+        raise InputError("load", "a folder of checkpoints", str(path), 'fnn.train.load("runs/first")')
     found, damaged = steps(path), []
     if step is not None and step not in found:
         raise missing("load", path, step, call)
@@ -178,13 +176,13 @@ def load(
     if chosen is None and damaged:
         raise none_whole("load", path, damaged)
     if chosen is None:
-        fix = 'fnn.train.checkpoint.load("runs/first")'
+        fix = 'fnn.train.load("runs/first")'
         raise InputError("load", "a folder with checkpoints", f"{path} without", fix)
     step, about = chosen
     if about["net"] is None:
-        fix = f"fnn.train.checkpoint.Checkpoints({str(folder)!r}, net, x)"
+        fix = f"fnn.train.Checkpoints({str(folder)!r}, net, x)"
         raise InputError("load", "a checkpoint that tells its network", str(path_of(path, step)), fix)
-    net = build(about["net"], known, f"fnn.train.checkpoint.load({str(folder)!r}, known=({{}},))")
+    net = build(about["net"], known, f"fnn.train.load({str(folder)!r}, known=({{}},))")
     return net, read(path_of(path, step), params=_like(net, about, path_of(path, step), known))["params"]
 
 
@@ -194,7 +192,7 @@ def _best(folder: Path, found: list[tuple[int, Any]], call: str) -> list[tuple[i
         return []
     name = found[0][1]["best"]
     if name is None:
-        fix = f'fnn.train.checkpoint.Checkpoints({str(folder)!r}, net, x, best="loss")'
+        fix = f'fnn.train.Checkpoints({str(folder)!r}, net, x, best="loss")'
         raise InputError(
             "load", "checkpoints of a run that was told its metric", f"best=None in {folder}", fix
         )
@@ -210,10 +208,10 @@ def _best(folder: Path, found: list[tuple[int, Any]], call: str) -> list[tuple[i
 def _like(net: Layer, about: Any, path: Path, known: Sequence[Any]) -> Any:
     """Return the shapes of the params of a checkpoint as a tree."""
     if about["tree"] is not None:
-        call = f"fnn.train.checkpoint.load({str(path.parent)!r}, known=({{}},))"
+        call = f"fnn.train.load({str(path.parent)!r}, known=({{}},))"
         return jax.tree.map(leaves.shape_of, build(about["tree"], known, call))
     if about["x"] is None:
-        fix = f"fnn.train.checkpoint.Checkpoints({str(path.parent)!r}, net, x)"
+        fix = f"fnn.train.Checkpoints({str(path.parent)!r}, net, x)"
         raise InputError("load", "a checkpoint that tells the shape of x", str(path), fix)
     x = jax.tree.map(leaves.shape_of, build(about["x"], known, "load"))
     like = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
