@@ -88,6 +88,7 @@ from fnn.losses import softmax_cross_entropy as softmax_cross_entropy
 from fnn.losses import squared_error as squared_error
 from fnn.losses.objective import value_and_grad as value_and_grad
 from fnn.reader import gradient as gradient
+from fnn.train.shardings import shardings as shardings
 
 __version__ = "0.1.0"
 __all__ = [
@@ -97,7 +98,7 @@ __all__ = [
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
     "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
     "Parallel", "Part", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible",
-    "RMSNorm", "Scale", "Segment", "Select", "Serial", "sigmoid", "silu", "Skip", "softmax",
+    "RMSNorm", "Scale", "Segment", "Select", "Serial", "shardings", "sigmoid", "silu", "Skip", "softmax",
     "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack",
     "value_and_grad",
 ]  # fmt: skip

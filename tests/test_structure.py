@@ -27,8 +27,8 @@ RANKS = [
     ["describe", "readers"],
     ["function"],
     ["memory"],
-    ["curvature", "privacy", "train", "feedback", "export"],
-    ["attribution"],
+    ["curvature", "privacy", "feedback", "export"],
+    ["attribution", "train"],
 ]
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 

@@ -132,7 +132,8 @@ def on_devices(
         return PerDevice(sizes[0], *sizes, None, ())
     if target != "here":
         wanted = 'target="here" or None, with shardings'
-        raise InputError("report", wanted, repr(target), 'fnn.memory.report(..., target="here")')
+        fix = 'fnn.memory.report(net, params, x, target="here", shardings=shardings)'
+        raise InputError("report", wanted, repr(target), fix)
     mesh = jax.tree.leaves(shardings)[0].mesh
 
     def own(leaf: Any) -> NamedSharding | None:

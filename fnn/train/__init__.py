@@ -1,6 +1,9 @@
 """Training: the step, the loop, checkpoints, and where arrays lie on a mesh."""
 
+from fnn.compose.constrained import constrain as constrain
+from fnn.train.axes import param_axes as param_axes
 from fnn.train.batches import Batches as Batches
+from fnn.train.batches import placed as placed
 from fnn.train.checkpoint import Checkpoints as Checkpoints
 from fnn.train.fault import NotFiniteError as NotFiniteError
 from fnn.train.fault import fault as fault
@@ -22,6 +25,8 @@ from fnn.train.restore import Restored as Restored
 from fnn.train.restore import load as load
 from fnn.train.scaling import LossScale as LossScale
 from fnn.train.scaling import Scale as Scale
+from fnn.train.shardings import shardings as shardings
+from fnn.train.shardings import shardings_like as shardings_like
 from fnn.train.state import State as State
 from fnn.train.step import Step as Step
 from fnn.train.update import Update as Update

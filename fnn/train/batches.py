@@ -25,7 +25,8 @@ class Batches:
         epochs: the number of epochs, None for no end.
         sampling: a probability, for private steps: each batch draws every example with it, by itself (Poisson
             sampling), and is padded to `size`; a mask (n,) of the examples drawn is its last entry.
-        position: the number of batches taken.
+        share: `(i, processes)`, which part of every batch this process feeds: its rows from i / processes on.
+        position: the number of batches taken; `_order`, of an epoch and its order, is found anew.
 
     Raises:
         InputError: where the arrays have different lengths, or no batch can be filled.
@@ -41,8 +42,9 @@ class Batches:
     seed: int | None = 0
     epochs: int | None = None
     sampling: float | None = None
+    share: tuple[int, int] = (0, 1)
     position: int = 0
-    _order: tuple[int, Any] = field(default=(-1, None), repr=False)
+    _order: tuple[int, Any] = field(default=(-1, None), init=False, repr=False)
 
     def __post_init__(self) -> None:
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(self.data)}
@@ -53,6 +55,9 @@ class Batches:
         if not 1 <= self.size <= self._length:
             fix = f"fnn.train.Batches(data, {max(1, min(32, self._length))})"
             raise InputError("Batches", f"a size from 1 to {self._length}", repr(self.size), fix)
+        if not 0 <= self.share[0] < self.share[1] or self.size % self.share[1]:
+            fix = "fnn.train.Batches(data, size, share=(jax.process_index(), jax.process_count()))"
+            raise InputError("Batches", f"a share of equal parts of {self.size}", repr(self.share), fix)
         if self.sampling is not None and not (0 < self.sampling <= 1 and self.seed is not None):
             fix = f"fnn.train.Batches(data, {self.size}, seed=0, sampling=0.01)"
             raise InputError("Batches", "a sampling in (0, 1], and a seed", repr(self.sampling), fix)
@@ -75,12 +80,13 @@ class Batches:
         if self.epochs is not None and epoch >= self.epochs:
             raise StopIteration
         if self.sampling is not None:
-            batch = self._drawn()
+            rows, mask = self._drawn()
         else:
-            rows = self._rows(epoch)[i * self.size : (i + 1) * self.size]
-            batch = jax.tree.map(lambda leaf: leaf[rows], self.data)
+            rows, mask = self._rows(epoch)[i * self.size : (i + 1) * self.size], None
         self.position += 1
-        return batch
+        own = slice(*(self.size * end // self.share[1] for end in (self.share[0], self.share[0] + 1)))
+        batch = jax.tree.map(lambda leaf: leaf[rows[own]], self.data)
+        return batch if mask is None else (*batch, mask[own])
 
     def get_state(self) -> dict[str, int]:
         """Return where the iteration stands."""
@@ -97,15 +103,14 @@ class Batches:
             self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self._length)
         return self._order[1]
 
-    def _drawn(self) -> Any:
+    def _drawn(self) -> tuple[Any, Any]:
         random = np.random.default_rng((self.seed or 0, self.position))
         rows = np.flatnonzero(random.random(self._length) < (self.sampling or 0))
         if len(rows) > self.size:
             fix = f"fnn.train.Batches(data, {min(self._length, 2 * len(rows))}, sampling={self.sampling})"
             raise InputError("Batches", "a size that holds every draw", f"{len(rows)} examples drawn", fix)
         mask = np.arange(self.size) < len(rows)
-        rows = np.concatenate([rows, np.zeros(self.size - len(rows), rows.dtype)])
-        return (*jax.tree.map(lambda leaf: leaf[rows], self.data), mask)
+        return np.concatenate([rows, np.zeros(self.size - len(rows), rows.dtype)]), mask
 
 
 def prefetched(
@@ -152,6 +157,9 @@ def placed(batch: Any, sharding: Any) -> Any:
 
     Raises:
         InputError: where an array's axes are not divided by the devices.
+
+    >>> placed((np.zeros(2), np.ones(2)), None)[1]
+    Array([1., 1.], dtype=float32)
     """
     if sharding is None:
         return jax.device_put(batch)

@@ -70,6 +70,8 @@ def tensorboard(folder: str | Path) -> Log:
 
     Raises:
         InputError: where the library is not installed.
+
+    >>> log = tensorboard("runs/one")  # doctest: +SKIP
     """
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
@@ -87,39 +89,56 @@ def tensorboard(folder: str | Path) -> Log:
     return log
 
 
-@contextmanager
-def shown(steps: int | None, done: int, on: bool) -> Iterator[Callable[[int, dict[str, Any]], None]]:
-    """Show a line with steps, rate, time left and metrics on the terminal, by the library rich.
+class Line:
+    """A line on the terminal with steps, rate, time left and metrics, by the library rich.
 
     Args:
         steps: the number of steps in all, None if unknown.
-        done: the number of steps before this run.
-        on: False to show nothing.
-
-    Yields:
-        a function `(step, numbers)` that brings the line up to date.
+        on: False to show nothing; of several processes the first alone shows it.
 
     Raises:
         InputError: where the library is not installed.
     """
-    if not on or jax.process_index() != 0:
-        yield lambda step, record: None
-        return
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        fix = "fnn.train.fit(step, state, batches, progress=False)"
-        raise InputError("fit", "the library rich, for progress", "none installed", fix) from None
-    columns = MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
-    with Progress(*columns) as progress:
-        bar, start = progress.add_task("", total=steps, completed=done), time.monotonic()
 
-        def show(step: int, record: dict[str, Any]) -> None:
-            rate = (step - done) / max(time.monotonic() - start, 1e-9)
-            few = [f"{k} {v:.4g}" for k, v in record.items() if isinstance(v, float)][:4]
-            progress.update(bar, completed=step, description=", ".join([f"{rate:.1f} steps/s", *few]))
+    def __init__(self, steps: int | None, on: bool) -> None:
+        self._steps, self._progress = steps, None
+        if not on or jax.process_index() != 0:
+            return
+        try:
+            from rich import progress
+        except ImportError:
+            fix = "fnn.train.fit(step, state, batches, progress=False)"
+            raise InputError("fit", "the library rich, for progress", "none installed", fix) from None
+        columns = (
+            progress.BarColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.description}"),
+        )
+        self._progress = progress.Progress(progress.MofNCompleteColumn(), *columns)
 
-        yield show
+    @contextmanager
+    def begun(self, done: int) -> Iterator[None]:
+        """Show the line within `with`. Args: `done`, the number of steps before this run."""
+        if self._progress is None:
+            yield
+            return
+        self._done, self._start = done, time.monotonic()
+        self._task = self._progress.add_task("", total=self._steps, completed=done)
+        with self._progress:
+            yield
+
+    def show(self, step: int, record: dict[str, Any]) -> None:
+        """Bring the line up to date.
+
+        Args:
+            step: the number of the step.
+            record: its metrics, of which the first four numbers are shown.
+        """
+        if self._progress is not None:
+            rate = (step - self._done) / max(time.monotonic() - self._start, 1e-9)
+            few = [f"{name} {value:.4g}" for name, value in record.items() if isinstance(value, float)][:4]
+            text = ", ".join([f"{rate:.1f} steps/s", *few])
+            self._progress.update(self._task, completed=step, description=text)
 
 
 def _plain(value: Any) -> Any:

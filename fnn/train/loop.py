@@ -12,7 +12,7 @@ import numpy as np
 from fnn.errors import InputError
 from fnn.train.batches import placed, prefetched
 from fnn.train.checkpoint import Checkpoints
-from fnn.train.logs import Log, shown
+from fnn.train.logs import Line, Log
 from fnn.train.run import Run
 from fnn.train.signals import Stopping
 
@@ -100,10 +100,11 @@ def fit(
     (10, 'steps')
     """
     _check(steps, evaluate_every, log_every, prefetch, profile)
-    run = Run(step, state, checkpoints, logs, log_every, best)
+    line = Line(steps, progress)
+    run = Run(step, state, checkpoints, logs, log_every, best, line.show)
     iterator, taken = run.begin(batches, resume)
     with ExitStack() as stack:
-        run.show = stack.enter_context(shown(steps, run.done, progress))
+        stack.enter_context(line.begun(run.done))
         stopping = stack.enter_context(Stopping(checkpoints is not None))
         reason = "steps" if steps is not None and run.done >= steps else "batches"
         wanted = iter(()) if reason == "steps" else iterator

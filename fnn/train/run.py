@@ -51,6 +51,7 @@ class Run:
         underway: the steps of which nothing has been read yet.
         evaluations: the evaluations so far.
         since: the number of evaluations since the best one.
+        least: the number of the best one, negative where higher is better.
     """
 
     step: Callable[[Any, Any], tuple[Any, dict[str, Any]]]
@@ -59,7 +60,7 @@ class Run:
     logs: Sequence[Log]
     log_every: int
     best: str
-    show: Callable[[int, dict[str, Any]], None] = lambda step, record: None
+    show: Callable[[int, dict[str, Any]], None]
     done: int = 0
     position: Any = 0
     underway: deque[Underway] = field(default_factory=deque)
@@ -89,10 +90,10 @@ class Run:
             raise InputError("fit", "a folder without a run, or resume=True", got, fix)
         if restored is not None:
             self.state, self.done, self.position = restored.state, restored.step, restored.position
-            if can_tell(iterator):
+            if can_tell(iterator) and restored.position is not None:
                 iterator.set_state(restored.position)  # pyright: ignore[reportAttributeAccessIssue]
-            else:
-                taken = int(restored.position)
+            else:  # saved by hand, perhaps: as many batches as steps
+                taken = restored.step if restored.position is None else int(restored.position)
                 iterator = islice(iterator, taken, None)
         return iterator, taken
 

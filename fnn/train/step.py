@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward, init
 from fnn.errors import InputError, check_key, describe
 from fnn.losses.noise import draws_noise
 from fnn.losses.objective import Objective
+from fnn.memory.placed import shardings_like
 from fnn.train.private import Private
 from fnn.train.scaling import LossScale
 from fnn.train.state import State
@@ -52,7 +54,7 @@ class Step:
     noise: bool = True
     donate: bool = True
 
-    def init(self, key: Any, x: Any, params: Params | None = None) -> State:
+    def init(self, key: Any, x: Any, params: Params | None = None, shardings: Any = None) -> State:
         """Make the state before the first step.
 
         Args:
@@ -60,6 +62,8 @@ class Step:
             x: the input of a batch, arrays or shapes (n, ..., k).
             params: the params to begin with, a pair with the loss's where it has some; None for those that
                 `fnn.init` and `loss.init` make. They are copied, and keep their shardings.
+            shardings: where each param lies on a mesh, a tree like the params, as of `fnn.shardings`; the
+                rest of the state follows, by `fnn.train.shardings_like`. None to leave all where it is.
         """
         check_key("make_step", key, "step.init(jax.random.key(0), x)")
         of_params, of_noise = jax.random.split(key)
@@ -70,7 +74,7 @@ class Step:
                 params = params, self.loss.init(jax.random.fold_in(of_params, 1), y)
         params = _copied(canonical(params))
         optimizer = _copied(self.updates.init(params, x))
-        return State(
+        state = State(
             params,
             optimizer,
             of_noise,
@@ -80,6 +84,7 @@ class Step:
             spent=() if self.private is None else self.private.init(),
             halted=jnp.array(False),
         )
+        return state if shardings is None else _put(state, shardings_like(state, params, shardings))
 
     def key(self, state: State) -> Any:
         """Return the random key of the next step; None where it draws nothing."""
@@ -147,6 +152,21 @@ def as_batch(batch: Any) -> tuple[Any, Any, Any]:
             "step", "a batch (x, target) or (x, target, weights)", describe(batch), "(x, target)"
         )
     return tuple(batch) if len(batch) == 3 else (*batch, None)  # pyright: ignore[reportReturnType]
+
+
+def _put(tree: Any, shardings: Any) -> Any:
+    """Put a tree on a mesh; where that is of many processes, each has the whole tree."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def one(leaf: Any, sharding: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            impl, own = jax.random.key_impl(leaf), one(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(own, impl=impl)
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    return jax.tree.map(one, tree, shardings)
 
 
 def _copied(tree: Any) -> Any:

@@ -37,7 +37,7 @@ def raised(row: Row) -> fnn.InputError:
 
 def suggested(error: fnn.InputError, names: dict[str, Any]) -> Any:
     """Return the value of what an error suggests."""
-    fix, scope = error.args[3], SCOPE | names
+    fix, scope = error.args[3], {**SCOPE, **names}
     if re.match(r"case ", fix):
         fix = f"match factor:\n    {fix}\nfound = True"
     assigned = re.match(r"(\w+) = ", fix) or re.match(r"match [^$]*\n(found) = ", fix)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import fnn
-from tests.suggestions import of_functions, of_layers, of_losses, of_readers
+from tests.suggestions import of_functions, of_layers, of_losses, of_readers, of_training
 from tests.suggestions.row import raised, suggested
 
 ROWS = of_functions.ROWS | of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
+ROWS |= of_training.ROWS
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
 ELSEWHERE = {
@@ -19,11 +20,13 @@ ELSEWHERE = {
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
     "train/update.py:_axes_to_reduce": "tests/meshes",
+    **{f"train/{name}.py": "tests/train" for name in ("checkpoint", "folder", "leaves", "recipe", "restore")},
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_what_an_error_suggests_works(name):
+def test_what_an_error_suggests_works(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     row = ROWS[name]
     row.use(suggested(raised(row), row.names))
 
@@ -45,7 +48,7 @@ def sites() -> set[tuple[str, int]]:
     return found
 
 
-def test_every_error_has_a_row(monkeypatch):
+def test_every_error_has_a_row(monkeypatch, tmp_path):
     """The place that makes the error of each row is noted: together they are all there are."""
     met, make = set(), fnn.InputError.__init__
 
@@ -56,6 +59,7 @@ def test_every_error_has_a_row(monkeypatch):
             met.add((path.relative_to(PACKAGE).as_posix(), frame.f_lineno))
         make(self, *args)
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fnn.InputError, "__init__", noted)
     for row in ROWS.values():
         raised(row)
