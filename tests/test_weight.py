@@ -5,7 +5,19 @@ import subprocess
 import sys
 
 LATER = {"optax", "fnn.check", "fnn.export", "fnn.memory.targets", "jax.experimental.topologies"}
-LATER |= {"matplotlib", "sklearn", "torch", "rich", "tyro", "onnx", "safetensors", "flax", "equinox"}
+LATER |= {
+    "matplotlib",
+    "sklearn",
+    "torch",
+    "rich",
+    "tyro",
+    "onnx",
+    "safetensors",
+    "flax",
+    "equinox",
+    "orbax",
+    "tensorstore",
+}
 
 
 def loaded_by(statement: str) -> set[str]:

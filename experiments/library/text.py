@@ -1,7 +1,7 @@
 """A text as examples: some characters, and the one that follows."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,3 +34,8 @@ def from_text(path: Path) -> Text:
     x, t = windows[:, :-1], windows[:, -1]
     seen = len(x) * 9 // 10
     return Text(x[:seen], t[:seen], x[seen:], t[seen:], characters)
+
+
+def flattened(params: Any, x: Any) -> Any:
+    """Put what an example has into one row, as a function that `fnn.function.Function` makes a layer."""
+    return x.reshape(len(x), -1)
