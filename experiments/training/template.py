@@ -48,11 +48,11 @@ def main(o: Options) -> fnn.train.Fit:
     batches = fnn.train.Batches((x, t), o.batch, share=(o.process, o.processes))
     wrong = jax.jit(lambda params, x, t: (fnn.apply(net, params, x).argmax(-1) != t).mean())
     few = fnn.train.placed((x_test[: 2**10], t_test[: 2**10]), NamedSharding(mesh, P()))
-    with fnn.train.Checkpoints(o.folder, net, x[:1], every=o.every, best="wrong") as checkpoints:
+    with fnn.train.Checkpoints(o.folder, net, x[:1], every=o.every, best="wrong") as saved:
         return fnn.train.fit(
-            step, state, batches, steps=o.steps, sharding=NamedSharding(mesh, P("data")), checkpoints=checkpoints,
+            step, state, batches, steps=o.steps, sharding=NamedSharding(mesh, P("data")), resume=True,
             evaluate=lambda state: {"wrong": wrong(state.params, *few)}, evaluate_every=o.every, best="wrong",
-            logs=[fnn.train.json_lines(o.folder / "log.jsonl"), print], log_every=o.every, resume=True,
+            logs=[fnn.train.json_lines(o.folder / "log.jsonl"), print], log_every=o.every, checkpoints=saved,
         )  # fmt: skip
 
 
