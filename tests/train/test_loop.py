@@ -326,7 +326,7 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options, wanted", MISTAKES, ids=lambda v: str(v))
+@pytest.mark.parametrize("options, wanted", MISTAKES, ids=[wanted for _, wanted in MISTAKES])
 def test_mistakes_are_told(options, wanted):
     with pytest.raises(fnn.InputError, match=wanted):
         fit(STEP, start(), batches(), **options)

@@ -329,11 +329,12 @@ class Coupled(fnn.Leaf):
         return (), dy - dy.mean(0, keepdims=True)
 
 
-@pytest.mark.parametrize(
-    "options", [{"microbatch": 2}, {"metrics": {"noise": fnn.train.noise_scale()}}], ids=str
-)
-def test_examples_that_are_coupled_are_not_taken_apart(options):
+COUPLING = {"microbatch": {"microbatch": 2}, "norms": {"metrics": {"noise": fnn.train.noise_scale()}}}
+
+
+@pytest.mark.parametrize("name", COUPLING)
+def test_examples_that_are_coupled_are_not_taken_apart(name):
     net = fnn.Serial(fnn.Dense(6), Coupled(), fnn.Dense(3))
     taken(fnn.train.make_step(net, CE, ADAM), (X, LABEL))
     with pytest.raises(fnn.InputError, match="couple"):
-        taken(fnn.train.make_step(net, CE, ADAM, **options), (X, LABEL))
+        taken(fnn.train.make_step(net, CE, ADAM, **COUPLING[name]), (X, LABEL))
