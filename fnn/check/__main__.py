@@ -41,7 +41,7 @@ _ARGUMENT = re.compile(r"\s*(\w+)\[([\d,\s]*)\](?:<(\d+))?(?::(\w+))?\s*(?:,|$)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit status."""
+    """Run the command line and return the exit status, which the docstring of the module lists."""
     parser = argparse.ArgumentParser(prog="python -m fnn.check", description="Check a hand-written gradient.")
     parser.add_argument("function", help="module:function or path.py:function")
     parser.add_argument("arguments", help='their dtypes and shapes: "f32[6,5], i32[6]<4, f32[3]:positive"')
@@ -74,7 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def arguments(text: str, seed: int = 0) -> list[Any]:
-    """Draw arrays of the dtypes and shapes in `text`; raises ValueError where it does not read as such."""
+    """Draw the arrays that a text describes.
+
+    Args:
+        text: the dtypes, shapes and domains, as in the docstring of the module: "f32[6,5], i32[6]<4".
+        seed: the seed of the generator.
+
+    Returns:
+        a list of JAX arrays, in the order of the text.
+
+    Raises:
+        ValueError: where the text does not read as such a list.
+    """
     rng, found, at = np.random.default_rng(seed), [], 0
     while at < len(text):
         match = _ARGUMENT.match(text, at)

@@ -15,12 +15,28 @@ COTANGENTS = 5
 
 
 def stack(shapes: Sequence[Any], rng: np.random.Generator) -> list[np.ndarray]:
-    """Draw two cotangents for each output, and stack them with what `combine` makes of them."""
+    """Draw two cotangents for each output, and stack them with what `combine` makes of them.
+
+    Args:
+        shapes: the shape and dtype of each output, as `jax.ShapeDtypeStruct`s.
+        rng: the generator to draw from.
+
+    Returns:
+        for each output an array (5, ...) of its dtype.
+    """
     return [combine(*(np.asarray(_draw(s, rng)).astype(s.dtype) for _ in range(2))) for s in shapes]
 
 
 def combine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Stack two cotangents with their sum, the first scaled, and zero."""
+    """Stack two cotangents with their sum, the first scaled, and zero.
+
+    Args:
+        first: a cotangent of one output, of any shape.
+        second: another of the same shape and dtype.
+
+    Returns:
+        (5, ...), of the same dtype.
+    """
     scaled = (first * np.asarray(_scale(first.dtype), first.dtype)).astype(first.dtype)
     return np.stack([first, second, first + second, scaled, np.zeros_like(first)])
 
@@ -39,7 +55,18 @@ def _scale(dtype: Any) -> float:
 def linearity(
     names: Sequence[str], grads: Sequence[np.ndarray], dtypes: Sequence[Any], tolerances: Sequence[float]
 ) -> list[Finding]:
-    """Test B(0) = 0, B(a + b) = B(a) + B(b) and B(s a) = s B(a) on gradients stacked as in `stack`."""
+    """Test B(0) = 0, B(a + b) = B(a) + B(b) and B(s a) = s B(a) on gradients stacked as in `stack`.
+
+    Args:
+        names: the names of the leaves.
+        grads: the gradients of each leaf for the five cotangents, (5, ...).
+        dtypes: the dtypes of the leaves, which set what rounding may change.
+        tolerances: for each leaf the absolute error that is allowed in addition; where it is not finite the
+            leaf is left out.
+
+    Returns:
+        a `Finding` for each law that a leaf breaks.
+    """
     findings = []
     scale = min(_scale(d) for d in dtypes)
     for name, g, dtype, tolerance in zip(names, grads, dtypes, tolerances, strict=True):

@@ -12,8 +12,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Arguments:
-    """The leaves of the arguments, their names, and which of them (`active`) are to have a gradient
-    checked.
+    """The arguments of a check as a flat list of named arrays.
+
+    Args:
+        leaves: all leaves of the arguments, as JAX arrays.
+        tree: the structure of the tuple of arguments.
+        names: the name of each leaf, such as `params['w']`.
+        owners: for each leaf the number of the argument that it belongs to.
+        active: the numbers of the leaves whose gradients are checked.
     """
 
     leaves: tuple[Any, ...]
@@ -32,10 +38,16 @@ class Arguments:
 
 
 def flatten(f: Callable[..., Any], args: Sequence[Any], wanted: Sequence[int]) -> Arguments:
-    """Flatten `args`, as JAX arrays, and name each leaf after the parameter of `f`: `params['w']`.
+    """Flatten arguments to JAX arrays, and name each leaf after the parameter of `f`: `params['w']`.
 
-    `wanted` numbers the arguments to differentiate by. Raises TypeError for a leaf that is no array, and
-    where no leaf can have a gradient; ValueError where there is not one element.
+    Args:
+        f: the function, whose signature names the arguments.
+        args: the arguments, pytrees of arrays and numbers.
+        wanted: the numbers of the arguments to differentiate by.
+
+    Raises:
+        TypeError: where a leaf is no array, and where no leaf can have a gradient.
+        ValueError: where the leaves that can have one hold not one element.
     """
     labels = _parameter_names(f, len(args))
     paths, tree = jax.tree_util.tree_flatten_with_path(tuple(args))

@@ -17,7 +17,12 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Budget:
-    """The seconds of a check: nothing is begun after them, and the order does not depend on them."""
+    """The seconds of a check: nothing is begun after them, and the order does not depend on them.
+
+    Args:
+        seconds: how long the check may take, or None for no end.
+        start: when it began, by `time.perf_counter`.
+    """
 
     seconds: float | None = None
     start: float = field(default_factory=time.perf_counter)
@@ -30,13 +35,27 @@ class Budget:
 
 @dataclass
 class Attempts:
-    """What was tried and raised, each by a name, with the first error that it gave."""
+    """What was tried and raised, each by a name, with the first error that it gave.
+
+    Args:
+        budget: the seconds of the check; what would begin after them is not tried.
+        failed: the first line of each error, by the name of what was tried.
+    """
 
     budget: Budget = field(default_factory=Budget)
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, what: str, do: Callable[[], Any], otherwise: Any = None) -> Any:
-        """Return what `do()` gives, or `otherwise` where it raises."""
+        """Try something, and note the error where it raises.
+
+        Args:
+            what: the name to note it by.
+            do: a function without arguments.
+            otherwise: what to return where `do` raises, or the seconds are over.
+
+        Returns:
+            what `do` returned, or `otherwise`.
+        """
         try:
             self.budget.tick()
             return do()
@@ -48,7 +67,15 @@ class Attempts:
             return otherwise
 
     def gather(self, what: str, make: Callable[[], Iterable[Any]]) -> list[Any]:
-        """Return the items that `make()` gives as a list, up to where making the next one raises."""
+        """List items up to where making the next one raises, and note that error.
+
+        Args:
+            what: the name to note it by.
+            make: a function without arguments that returns an iterable of the items.
+
+        Returns:
+            a list of the items made.
+        """
         found: list[Any] = []
         self.run(what, lambda: [found.append(item) for item in make()])
         return found

@@ -13,9 +13,15 @@ from fnn.check.jaxprs import fixed_positions
 
 @dataclass(frozen=True)
 class Binding:
-    """All arguments of a call: those at the places `free` are varied, and `wanted` of them differentiated.
+    """All arguments of a call, of which some are varied and the others bound to their values.
 
-    What is no array inside of an argument (the activation in a module) is bound as well: `rest` holds it.
+    What is no array inside of an argument (the activation in a module) is bound as well.
+
+    Args:
+        args: all arguments.
+        free: the places, in `args`, of those that are varied.
+        wanted: the places, in `free`, of those to differentiate by.
+        rest: for each of the free ones what is no array in it, or None where all is.
     """
 
     args: tuple[Any, ...]
@@ -43,7 +49,12 @@ class Binding:
     def bound(
         self, f: Callable[..., Any], named_after: Callable[..., Any] | None = None
     ) -> Callable[..., Any]:
-        """Return `f` as a function of the free arguments, whose parameters keep their names."""
+        """Return a function of the free arguments alone, whose parameters keep their names.
+
+        Args:
+            f: a function of all arguments.
+            named_after: the function whose signature names the parameters, or None for `f`.
+        """
 
         def of_free(*args: Any) -> Any:
             return f(*self.whole(args))
@@ -66,7 +77,16 @@ class Binding:
 def bind(f: Callable[..., Any], args: tuple[Any, ...], wrt: int | Sequence[int] | None) -> Binding:
     """Sort the arguments of `f`, and add those that have a default where `f` has a rule of its own.
 
-    Raises TypeError where one that is held fixed is missing, ValueError for a `wrt` that numbers none.
+    Its `nondiff_argnums` are bound, and so are Python's ints and bools unless it is a `custom_vjp` function.
+
+    Args:
+        f: the function.
+        args: its arguments, by position.
+        wrt: the numbers of the arguments to look at, or None for all that were given.
+
+    Raises:
+        TypeError: where one of the `nondiff_argnums` is missing.
+        ValueError: where `wrt` numbers an argument that was not given.
     """
     given = len(args)
     ruled = isinstance(f, jax.custom_vjp | jax.custom_jvp)
@@ -81,7 +101,15 @@ def bind(f: Callable[..., Any], args: tuple[Any, ...], wrt: int | Sequence[int] 
 
 
 def bind_all(args: tuple[Any, ...], wrt: int | Sequence[int] | None) -> Binding:
-    """Leave all arguments free, as those of two functions are that are no JAX function together."""
+    """Leave all arguments free, as those of two functions are that are no JAX function together.
+
+    Args:
+        args: the arguments.
+        wrt: the numbers of the arguments to look at, or None for all.
+
+    Raises:
+        ValueError: where `wrt` numbers an argument that was not given.
+    """
     return _sorted(args, set(), _wanted(wrt, len(args)))
 
 
