@@ -9,7 +9,16 @@ from fnn.check.report import Finding, Leaf, Verdict
 
 
 def doubts(stand: Bench, m: Measurement, leaves: Sequence[Leaf]) -> Iterator[Finding]:
-    """Say which outputs of the function are NaN, and of every leaf that is INCONCLUSIVE why it is."""
+    """Say which outputs of the function are NaN, and of every leaf that is INCONCLUSIVE why it is.
+
+    Args:
+        stand: the subject beside its reference.
+        m: what was measured there.
+        leaves: the judgement of every active leaf, in their order.
+
+    Returns:
+        the findings, all of them INCONCLUSIVE.
+    """
     for i, y in enumerate(m.right_outputs):
         if count := int(np.isnan(y).sum()):
             text = f"output {i} of the function itself is NaN in {count} of {y.size} places"

@@ -28,7 +28,14 @@ Function = Callable[[Sequence[Any]], list[np.ndarray]]
 
 
 def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) -> None:
-    """Compare the slopes that the backward pass claims with measured ones, leaf by leaf."""
+    """Compare the slopes that the backward pass claims with measured ones, leaf by leaf.
+
+    Args:
+        subject: the pair that is checked.
+        arguments: the arguments, at which it is run.
+        seed: the seed of the cotangents and the directions.
+        p: the report in the making, to which all is added.
+    """
     p.checks.append("finite differences")
     subject = replace(subject, primal=subject.surrogate or subject.primal)
     rng = np.random.default_rng(seed)
@@ -77,6 +84,10 @@ def attested(
 ) -> list[Leaf]:
     """Ask finite differences about the leaves that failed: where they agree with the rule, and not with
     autodiff, the rule is right (`where(w != 0, 3 * w, 0)` has the slope 3 at zero, autodiff says 0).
+
+    Args: `stand`, the subject and the reference, compiled; `m`, what was measured; `leaves`, the leaves,
+    judged; `p`, the report in the making, to which findings are added; `probe`, the name of the probe, or
+    nothing for the inputs given.
     """
     failed = [leaf.name for leaf in leaves if leaf.verdict is Verdict.FAIL]
     if not failed or stand.subject.surrogate is not None:

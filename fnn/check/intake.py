@@ -28,13 +28,26 @@ def require_callable(f: Any) -> None:
 
 
 def require_choice(what: str, got: Any, allowed: Sequence[Any]) -> None:
-    """Raise ValueError unless `got` is one of `allowed`."""
+    """Raise unless an option has one of the values that it may have.
+
+    Args:
+        what: the name of the option.
+        got: its value.
+        allowed: the values that it may have.
+
+    Raises:
+        ValueError: where it has another.
+    """
     if got not in allowed:
         raise ValueError(f"expected {what} to be one of {', '.join(map(repr, allowed))}, got {got!r}")
 
 
 def require_seconds(seconds: Any) -> float | None:
-    """Return a time in seconds, or None; raises ValueError for anything else."""
+    """Return a time in seconds, or None.
+
+    Raises:
+        ValueError: for anything but a positive number or None.
+    """
     if seconds is None or (isinstance(seconds, int | float) and seconds > 0):
         return seconds
     raise ValueError(f"expected seconds to be a positive number, as in `seconds=10`, got {seconds!r}")
@@ -69,9 +82,17 @@ def first_of(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def traced(subject: Subject, arguments: Arguments) -> tuple[Trace | None, list[str]]:
-    """Trace the primal, and say what is remarkable; None where only values will do (numpy, an `if` on data).
+    """Trace the primal, and say what is remarkable.
 
-    Raises TypeError or ValueError, in a sentence, for a function that cannot be checked at all.
+    Args:
+        subject: the pair that is checked.
+        arguments: the arguments, whose shapes and dtypes it is traced at.
+
+    Returns:
+        the trace, or None where only values will do (numpy, an `if` on data), and a list of notes.
+
+    Raises:
+        TypeError, ValueError: for a function that cannot be checked at all.
     """
     name, notes, printed = subject.name, [], io.StringIO()
     try:
@@ -102,7 +123,15 @@ def traced(subject: Subject, arguments: Arguments) -> tuple[Trace | None, list[s
 
 
 def traced_quietly(subject: Subject, arguments: Arguments) -> tuple[Trace | None, str]:
-    """Trace the primal at shapes that it may not accept."""
+    """Trace the primal at shapes that it may not accept.
+
+    Args:
+        subject: the pair that is checked.
+        arguments: the arguments at those shapes.
+
+    Returns:
+        the trace and "", or None and what the primal raised.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return reference.trace(subject.primal, arguments), ""
@@ -125,7 +154,16 @@ def is_differentiable(given: Trace) -> bool:
 
 
 def require_derivative(subject: Subject, given: Trace | None, p: Progress) -> None:
-    """Raise TypeError for a function without a rule of its own that JAX itself cannot differentiate."""
+    """Raise for a function without a rule of its own that JAX itself cannot differentiate.
+
+    Args:
+        subject: the pair that is checked.
+        given: the trace of its primal, or None where there is none.
+        p: the report in the making, whose mistakes say whether the rules could be run.
+
+    Raises:
+        TypeError: for such a function.
+    """
     plain = subject.own is not None and not isinstance(subject.own, jax.custom_vjp | jax.custom_jvp)
     own = given is not None and re.search("custom_[jv][vj]p", str(given.jaxpr))
     if (

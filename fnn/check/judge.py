@@ -15,8 +15,12 @@ CAP = 0.05  # beyond this the working precision says nothing about the leaf
 
 @dataclass(frozen=True)
 class Margin:
-    """What is allowed of one leaf: `tolerance` (absolute) everywhere, and `slack` more where a kink
-    leaves a choice.
+    """What is allowed of the gradient of one leaf.
+
+    Args:
+        tolerance: the absolute error that is allowed in every element.
+        slack: what is allowed in addition where a kink leaves a choice; a number, or an array like the
+            gradient.
     """
 
     tolerance: float
@@ -26,9 +30,15 @@ class Margin:
 def margin(
     right: np.ndarray, others: Sequence[np.ndarray], dtype: Any, slack: np.ndarray | float = 0.0
 ) -> Margin:
-    """Derive what is allowed from gradients that differ from `right` by rounding alone.
+    """Derive what is allowed from gradients that differ from the right one by rounding alone.
 
     8 max(|other - right|, 8 eps |right|), in the largest element, and the smallest normal number.
+
+    Args:
+        right: the right gradient, in float64 or complex128.
+        others: gradients of the same shape, rounded in other ways.
+        dtype: the dtype of the leaf, whose eps is meant.
+        slack: the slack of the margin, as for `Margin`.
     """
     info = jnp.finfo(dtype)
     size = _largest(right)
@@ -39,7 +49,14 @@ def margin(
 
 
 def exact_margin(right: np.ndarray, dtype: Any, floor: float, slack: np.ndarray | float = 0.0) -> Margin:
-    """Return what is allowed of a rule that itself runs in float64: the rounding of its constants."""
+    """Return what is allowed of a rule that itself runs in float64: the rounding of its constants.
+
+    Args:
+        right: the right gradient, in float64 or complex128.
+        dtype: the dtype of the leaf, which its constants were rounded to.
+        floor: the least tolerance, absolute.
+        slack: the slack of the margin, as for `Margin`.
+    """
     info = jnp.finfo(dtype)
     eps = float(info.eps)
     relative = SAFETY * SAFETY * eps if SAFETY * SAFETY * eps < CAP else 2 * eps
@@ -49,7 +66,16 @@ def exact_margin(right: np.ndarray, dtype: Any, floor: float, slack: np.ndarray 
 def judge(
     name: str, got: np.ndarray, right: np.ndarray, allowed: Margin, dtype: Any, probe: str = ""
 ) -> Leaf:
-    """Compare one gradient with its reference; see Leaf for the numbers."""
+    """Compare one gradient with its reference; see `Leaf` for the numbers.
+
+    Args:
+        name: the name of the leaf.
+        got: the gradient to judge, in float64 or complex128.
+        right: the right one, of the same shape.
+        allowed: what is allowed between the two.
+        dtype: the dtype of the leaf.
+        probe: what was special about the inputs, or "" for those given.
+    """
     size = _largest(right)
     with np.errstate(invalid="ignore", over="ignore"):
         distance = np.abs(got - right)
