@@ -26,7 +26,16 @@ RULED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")  # those
 
 
 def bind(equation: Any, inputs: Sequence[Any], **changed: Any) -> list[Any]:
-    """Run one equation on other inputs, a call of any kind as a whole."""
+    """Run one equation on other inputs, a call of any kind as a whole.
+
+    Args:
+        equation: the equation of a jaxpr.
+        inputs: a value for each of its operands.
+        changed: parameters of the primitive to replace, by name.
+
+    Returns:
+        a list of its outputs.
+    """
     params = equation.primitive.get_bind_params(equation.params | changed)
     outputs = equation.primitive.bind(*inputs, **params)
     return list(outputs) if equation.primitive.multiple_results else [outputs]

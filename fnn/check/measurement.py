@@ -9,8 +9,15 @@ from fnn.check.reference import Arrays
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the subject gave and what is right, on one set of arguments; gradients are stacked over
-    cotangents.
+    """What the subject gave and what is right, on one set of arguments.
+
+    Args:
+        arguments: the arguments.
+        dys: the cotangents of each floating output, stacked as in `algebra.stack`, (5, ...).
+        outputs: the floating outputs of the forward rule.
+        right_outputs: those of the primal, in float64.
+        grads: the subject's gradients of each active leaf, for all cotangents, (5, ...).
+        right: the reference's, for the first two, (2, ...).
     """
 
     arguments: Arguments

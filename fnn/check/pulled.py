@@ -13,13 +13,25 @@ Gradients = list[np.ndarray]
 
 
 class Run:
-    """A function with its arguments and one cotangent: `gradients(f)` are those of the active leaves."""
+    """A function with its arguments and one cotangent: `gradients(f)` are those of the active leaves.
+
+    Args:
+        f: the function.
+        arguments: its arguments.
+        dy: a cotangent for each of its floating outputs, of the same shape and dtype.
+    """
 
     def __init__(self, f: Callable[..., Any], arguments: Arguments, dy: Sequence[Any]):
         self.f, self.arguments, self.dy = f, arguments, dy
 
     def pull(self, f: Callable[..., Any], leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
-        """Return the gradients of `f`, differentiated by JAX with its own rule."""
+        """Return the gradients of a function by the active leaves, differentiated by JAX with its own rule.
+
+        Args:
+            f: the function, of the same arguments.
+            leaves: the leaves of the arguments, in the place of those given.
+            dy: a cotangent for each of its floating outputs.
+        """
 
         def chosen(*some: Any) -> Any:
             full = list(leaves)

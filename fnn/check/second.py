@@ -17,7 +17,13 @@ from fnn.check.pulled import Gradients, Run
 
 
 def second_order(bench: Bench, run: Run, p: Progress) -> None:
-    """Pull a random cotangent back through the backward pass itself, ours and autodiff's in float64."""
+    """Pull a random cotangent back through the backward pass itself, ours and autodiff's in float64.
+
+    Args:
+        bench: the subject beside its reference, whose trace is differentiated twice.
+        run: the subject's function, with the arguments and the cotangent of the first backward pass.
+        p: the report in the making, to which failures are added.
+    """
     rng = np.random.default_rng(2)
     active = run.arguments.active
     us = [

@@ -20,8 +20,13 @@ from fnn.check.subject import Subject, cotangent, match
 
 @dataclass(frozen=True)
 class Structure:
-    """What the trees say; `fatal` where no numbers can be had, `repairs` are mistakes if the repaired
-    numbers are right.
+    """What the trees say.
+
+    Args:
+        findings: what is wrong with them.
+        mistakes: the mistakes that they prove.
+        repairs: pairs of the name of a leaf and a mistake that the numbers must confirm.
+        fatal: whether no numbers can be had.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -31,7 +36,13 @@ class Structure:
 
 
 def inspect_rule(subject: Subject, arguments: Arguments, traced: Trace) -> Structure:
-    """Run both rules on abstract values and compare what they give with what they were given."""
+    """Run both rules, on abstract values where JAX can trace them, and compare what they give.
+
+    Args:
+        subject: the pair that is checked.
+        arguments: the arguments that the rules are run on; their leaves say how the cotangents must look.
+        traced: the trace of the primal, which says how the outputs must look.
+    """
     try:
         out, flat, untouched = _abstract(subject, arguments)
     except Exception as error:  # whatever the user's rules raise is the finding
@@ -158,7 +169,12 @@ def _raised(error: Exception) -> Structure:
 
 
 def same_twice(run: Callable[..., Any], *example: Any) -> bool:
-    """Whether two traces of `run` are the same program: state and chance in Python show here."""
+    """Whether two traces of a function are the same program: state and chance in Python show here.
+
+    Args:
+        run: the function.
+        example: its arguments, arrays or their shapes.
+    """
     first, second = (jax.make_jaxpr(lambda *xs: run(*xs))(*example) for _ in range(2))
     texts = [re.sub(r"0x[0-9a-f]+", "", str(t)) for t in (first, second)]
     constants = zip(first.consts, second.consts, strict=False)
