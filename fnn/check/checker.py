@@ -38,12 +38,25 @@ def gradient(
     function's (a straight-through estimator, a clipped cotangent) is compared with the gradient that JAX
     gives `surrogate`, its rules included; the outputs still with the primal's.
 
-    `wrt` numbers the arguments to look at, `order=2` adds the second derivative, `transforms` are some of
-    "jit", "vmap", "scan", "checkpoint", "devices" (level "deep": all, and order 2), and `key` (an int or a
-    random key) draws the cotangents. After `seconds` no further part is begun, always in the same order: the
-    report says what was not tried.
+    Args:
+        f: the function: a `custom_vjp` function, or any other whose derivative is to be checked.
+        args: its arguments, at which it is checked.
+        reference: a function of the same arguments whose gradient is right, or None for `f` itself.
+        surrogate: the function whose gradient the backward pass is meant to be, or None for `f`'s own.
+        wrt: the numbers of the arguments to look at; None for all that are floating.
+        order: 1, or 2 to check the second derivative too.
+        level: "quick" looks at the arguments given, "standard" also at other values and shapes, "deep" also
+            at all transforms and at order 2.
+        transforms: some of "jit", "vmap", "scan", "checkpoint", "devices".
+        key: an int or a random key, which draws the cotangents.
+        seconds: after these no further part is begun, always in the same order, and the report says what was
+            not tried; None for no end.
 
-    Raises TypeError or ValueError for a function or arguments that have no gradient to check.
+    Returns:
+        a `Report`.
+
+    Raises:
+        TypeError, ValueError: for a function or arguments that have no gradient to check.
 
     >>> import jax, jax.numpy as jnp, fnn.check
     >>> @jax.custom_vjp
@@ -72,11 +85,33 @@ def pair(
     key: Any = 0,
     seconds: float | None = None,
 ) -> Report:
-    """Check a pair: `forward(*args)` gives `(out, residuals)`, `backward(residuals, dy)` a tuple of
-    cotangents.
+    """Check a forward and its backward pass, two plain functions.
 
-    The tuple has one entry for each of `args`; everything else is as for `gradient`. The functions may be
-    plain numpy: then the reference is finite differences.
+    They may be plain numpy: then the reference is finite differences.
+
+    Args:
+        forward: `forward(*args)` returns `(out, residuals)`.
+        backward: `backward(residuals, dy)` returns a tuple of cotangents, one for each of `args`.
+        args: the arguments of `forward`.
+        reference: as for `gradient`.
+        surrogate: as for `gradient`.
+        wrt: as for `gradient`.
+        order: as for `gradient`.
+        level: as for `gradient`.
+        transforms: as for `gradient`.
+        key: as for `gradient`.
+        seconds: as for `gradient`.
+
+    Returns:
+        a `Report`.
+
+    Raises:
+        TypeError, ValueError: for functions or arguments that have no gradient to check.
+
+    >>> import jax.numpy as jnp, fnn.check
+    >>> report = fnn.check.pair(lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,), jnp.arange(1.0, 4.0))
+    >>> report.verdict.name, report.mistake != ""
+    ('FAIL', True)
     """
     intake.require_callable(forward)
     intake.require_callable(backward)

@@ -28,12 +28,30 @@ def layers(
     """Check every layer of `net` by itself, the last first, each composition after its layers; stop at a
     wrong one.
 
-    `x` is an input like those of training, `params` are those of `net`. A composition lists its layers with
-    `parts(params, x)`, as `fnn.Part`s: one that takes the composition's input, or the last one's output, gets
-    that, another an input drawn at random. `library` is the module whose
-    `forward(net, params, x)` and `backward(net, params, residuals, dy)` run a layer: that of the network's
-    classes, if it is not given. The report of the first wrong layer says in `where` which one it is; if none
-    is wrong, the report is that of the whole network. Raises TypeError where there is no such library.
+    A composition lists its layers with `parts(params, x)`, as `fnn.Part`s: one that takes the composition's
+    input, or the last one's output, gets that, another an input drawn at random.
+
+    Args:
+        net: the network, any layer.
+        params: its params.
+        x: an input like those of training.
+        library: the module whose `forward(net, params, x)` and `backward(net, params, residuals, dy)` run a
+            layer; None for that of the network's classes.
+        level: as for `gradient`.
+        key: as for `gradient`.
+
+    Returns:
+        the report of the first wrong layer, which says in `where` which one it is; if none is wrong, that of
+        the whole network.
+
+    Raises:
+        TypeError: where there is no such library.
+
+    >>> import fnn, fnn.check, jax, jax.numpy as jnp
+    >>> net, x = fnn.mlp([3, 4, 2], fnn.tanh), jnp.ones((5, 3))
+    >>> report = fnn.check.layers(net, fnn.init(net, jax.random.key(0), x), x, level="quick")
+    >>> report.verdict.name
+    'PASS'
     """
     start = time.perf_counter()
     root = _Place(type(net).__name__, net, params, x)

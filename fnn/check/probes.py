@@ -20,15 +20,19 @@ SCALES = (1e-3, 30.0, 1e3)
 
 @dataclass(frozen=True)
 class Probe:
-    """One set of arguments and what is special about it."""
+    """One set of arguments and what is special about it.
+
+    Args: `name`, what is special about it; `arguments`, the arguments.
+    """
 
     name: str
     arguments: Arguments
 
 
 def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe]:
-    """Return the probes of the given shapes: scales from 1e-3 to 1e3, mixed ones, zeros, and duplicate
-    indices.
+    """Return the probes of the given shapes: other scales, mixed ones, zeros, and duplicate indices.
+
+    Args: `arguments`, the arguments given; `rng`, the generator to draw from.
     """
     for scale in SCALES:
         yield Probe(f"inputs x {scale:g}", _mapped(arguments, lambda x, s=scale: x * s))
@@ -42,7 +46,10 @@ def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe
 
 
 def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
-    """Return other values of the same kind: what explains a mistake must explain it here too."""
+    """Return a probe with other values of the same kind: what explains a mistake must explain it here too.
+
+    Args: `arguments`, those whose active and integer leaves are drawn anew; `rng`, the generator to draw from.
+    """
     leaves = [
         _permuted(x, rng) if not is_inexact(x) else _redrawn(x, x.shape, rng) if i in arguments.active else x
         for i, x in enumerate(arguments.leaves)
@@ -53,7 +60,9 @@ def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
 def fixed_sizes(arguments: Arguments, *functions: Any) -> frozenset[int]:
     """Return the sizes of the arguments' axes that functions close over, alone or multiplied by one another.
 
-    A rule that takes a size from there was made for that size, and is right or wrong for it alone.
+    Args:
+        arguments: the arguments.
+        functions: rules; one that takes a size from there is right or wrong for that size alone.
     """
     known, shapes = _closed_over(functions), [x.shape for x in arguments.leaves if is_array(x)]
     return frozenset(
@@ -89,7 +98,12 @@ def _closed_over(functions: tuple[Any, ...]) -> set[int]:
 
 
 def batch_size(arguments: Arguments, output: tuple[int, ...]) -> int | None:
-    """Return the size of the batch: the rows of the output, or those that most arguments of a loss have."""
+    """Return the size of the batch, or None where there is none.
+
+    Args:
+        arguments: the arguments; where the output is a scalar, the number of rows that most of them have.
+        output: the shape of the first floating output, whose rows it is otherwise.
+    """
     if output:
         return output[0]
     rows = {
@@ -118,7 +132,11 @@ def other_shapes(
 ) -> Iterator[list[Probe]]:
     """Return lists of alternatives: the first probe of each that the primal accepts is the one to run.
 
-    The sizes that are `fixed` stay as they are.
+    Args:
+        arguments: the arguments given.
+        batch: the size of the batch, or None.
+        fixed: the sizes that stay as they are.
+        rng: the generator to draw from.
     """
     primes: dict[int, int] = {}
     sizes = {s for x in arguments.leaves if is_array(x) for s in x.shape if s > 1}

@@ -7,7 +7,11 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """PASS: right to the accuracy of the dtype; FAIL: wrong; INCONCLUSIVE: it cannot be told from here."""
+    """PASS: right to the accuracy of the dtype; FAIL: wrong; INCONCLUSIVE: it cannot be told from here.
+
+    >>> Verdict.FAIL == "FAIL"
+    True
+    """
 
     PASS = "PASS"
     INCONCLUSIVE = "INCONCLUSIVE"
@@ -15,7 +19,14 @@ class Verdict(StrEnum):
 
 
 class GradientError(AssertionError):
-    """A backward pass is wrong; `report` says how."""
+    """A backward pass is wrong; `report` says how.
+
+    Args:
+        report: the report, whose text is the error's.
+
+    >>> GradientError(Report("double")).report.subject
+    'double'
+    """
 
     def __init__(self, report: "Report"):
         super().__init__(str(report))
@@ -24,7 +35,18 @@ class GradientError(AssertionError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found at one place: `check` ran on `probe` and looked at `leaf`."""
+    """What one check found at one place.
+
+    Args:
+        check: the name of the check.
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        text: what it found, in words.
+        leaf: the leaf that it looked at, or "".
+        probe: what was special about the inputs, or "" for those given.
+
+    >>> print(Finding("linearity", Verdict.FAIL, "it does not scale", "x", "inputs zero"))
+    linearity (inputs zero): it does not scale
+    """
 
     check: str
     verdict: Verdict
@@ -39,10 +61,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One gradient beside its reference: largest error and tolerance, both relative to the reference's
-    largest element.
+    """One gradient beside its reference.
 
-    `ratio` is the length of what was given over the length of the reference, signed by their angle (degrees).
+    Args:
+        name: the name of the leaf, such as `params['w']`.
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        error: the largest error, relative to the reference's largest element.
+        tolerance: what rounding allows, relative likewise.
+        ratio: the length of what was given over that of the reference, negative where they point apart.
+        angle: the angle between the two, in degrees.
+        probe: what was special about the inputs, or "" for those given.
+
+    >>> Leaf("x", Verdict.FAIL, error=2.0, tolerance=1e-6, ratio=-1.0, angle=180.0).verdict.name
+    'FAIL'
     """
 
     name: str
@@ -56,10 +87,18 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that reproduces the wrong gradient: its name, what it did, and where along the forward pass.
+    """A mistake that reproduces the wrong gradient.
 
-    `error` and `fresh` are how far its gradient is from the one given, relative, on the inputs of the check
-    and on others drawn afterwards; NaN where no gradients were compared.
+    Args:
+        name: its name, as in the catalogue.
+        words: what it did.
+        where: the line of the forward pass, or "".
+        leaves: the names of the leaves whose gradients it explains.
+        error: how far its gradient is from the one given, relative; NaN where none were compared.
+        fresh: the same on inputs drawn afterwards.
+
+    >>> Mistake("sign", "the opposite sign", leaves=("x",)).name
+    'sign'
     """
 
     name: str
@@ -72,7 +111,22 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check; `print(report)` reads well, `report.raise_if_failed()` is for tests."""
+    """The outcome of a check; `print(report)` reads well, `report.raise_if_failed()` is for tests.
+
+    Args:
+        subject: the name of what was checked.
+        findings: what the checks found.
+        leaves: every gradient beside its reference.
+        mistakes: what explains the wrong ones, the likeliest first.
+        where: the layer in a report of `layers`, else the operation that the error begins at, or "".
+        details: lines about what is wrong.
+        notes: remarks.
+        checks: the names of the checks that ran.
+        seconds: how long it took.
+
+    >>> Report("double").verdict.name, Report("double").mistake
+    ('PASS', '')
+    """
 
     subject: str
     findings: tuple[Finding, ...] = ()
@@ -99,7 +153,14 @@ class Report:
         return self.mistakes[0].name if self.mistakes else ""
 
     def raise_if_failed(self, inconclusive: bool = False) -> "Report":
-        """Return the report back, or raise GradientError on FAIL (and on INCONCLUSIVE, if asked to)."""
+        """Return the report, or raise.
+
+        Args:
+            inconclusive: whether to raise on INCONCLUSIVE too.
+
+        Raises:
+            GradientError: on FAIL, and on INCONCLUSIVE where that is asked for.
+        """
         if self.verdict is Verdict.FAIL or (inconclusive and self.verdict is Verdict.INCONCLUSIVE):
             raise GradientError(self)
         return self

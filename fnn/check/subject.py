@@ -19,8 +19,20 @@ from fnn.check.jaxprs import primal as primal_of
 
 @dataclass(frozen=True)
 class Subject:
-    """A hand-written backward pass: `forward(*args)` gives `(out, residuals)`, `backward(residuals, dy)` a
-    cotangent for each of the args; `primal` is the function that they claim to differentiate.
+    """A hand-written backward pass, and the function that it claims to differentiate.
+
+    Args:
+        name: its name in the report.
+        primal: the function that is differentiated.
+        forward: `forward(*args)` returns `(out, residuals)`.
+        backward: `backward(residuals, dy)` returns a cotangent for each of the args.
+        function: what transforms are applied to, or None for a `custom_vjp` function made of the pair.
+        strict: whether `backward` is the bare rule, not yet brought into shape by JAX.
+        traceable: whether JAX can trace the rules.
+        written: the rules as their author wrote them; what they close over is read there.
+        own: a function whose derivative is JAX's work, as it was given, or None.
+        surrogate: the function whose gradient the backward is to give, or None for the primal's.
+        lenient: whether a cotangent of a wrong shape is NaN, so that the others can be judged.
     """
 
     name: str
@@ -84,18 +96,35 @@ class Subject:
 
 
 def cotangent(outputs: Sequence[Any], tree: Any, dy: Sequence[Any]) -> Any:
-    """Put cotangents of the floating outputs into the output's tree; the other outputs get float0."""
+    """Put cotangents of the floating outputs into the output's tree; the other outputs get float0.
+
+    Args:
+        outputs: the leaves of the output.
+        tree: the structure of the output.
+        dy: a cotangent for each of the floating leaves, in their order.
+    """
     rest = iter(dy)
     flat = [next(rest) if is_inexact(y) else np.zeros(np.shape(y), jax.dtypes.float0) for y in outputs]
     return jax.tree.unflatten(tree, flat)
 
 
 def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenient: bool = False) -> list[Any]:
-    """Return the cotangents of the active leaves in the shape and dtype of their leaves; None counts as zero.
+    """Bring the cotangents of the active leaves into the shape and dtype of their leaves.
 
     A shape that a sum over leading axes or a transposition would make right is made right here: what was
     given is reported all the same, and the numbers then tell whether that is the whole mistake.
-    Raises ValueError where trees cannot be brought together, or shapes, unless it is `lenient`: then NaN.
+
+    Args:
+        cotangents: what a backward rule returned; None, for a leaf or an argument, counts as zero.
+        args: the arguments of the primal.
+        arguments: the same, flat, which names the active leaves.
+        lenient: whether a cotangent of another shape becomes NaN.
+
+    Returns:
+        a list of arrays, one for each active leaf.
+
+    Raises:
+        ValueError: where trees cannot be brought together, or shapes, unless `lenient`.
     """
     flat = match(cotangents, args)
     leaves = jax.tree.leaves(args)
@@ -103,7 +132,15 @@ def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenien
 
 
 def match(cotangents: Any, args: tuple[Any, ...]) -> list[Any]:
-    """Return one cotangent (or None) for each leaf of `args`; raises ValueError where the trees differ."""
+    """Return one cotangent, or None, for each leaf of the arguments.
+
+    Args:
+        cotangents: what a backward rule returned: a tuple with a tree, or None, for each argument.
+        args: the arguments of the primal.
+
+    Raises:
+        ValueError: where the trees differ.
+    """
     if not isinstance(cotangents, tuple | list) or len(cotangents) != len(args):
         got = (
             f"{len(cotangents)}"
@@ -154,6 +191,13 @@ def of_function(f: Callable[..., Any], binding: Binding) -> Subject:
 
     A `custom_vjp` function is its three parts. Any other function is differentiated by JAX, by the wanted
     arguments alone, with the rules that it meets on the way.
+
+    Args:
+        f: the function.
+        binding: its arguments, and which of them are free.
+
+    Raises:
+        TypeError: for a `custom_vjp` or `custom_jvp` function without its rules.
     """
     name = getattr(f, "__name__", type(f).__name__)
     fwd, bwd = rules(f)

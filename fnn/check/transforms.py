@@ -25,8 +25,15 @@ NAMES = ("jit", "vmap", "scan", "checkpoint", "devices")
 def check(
     bench: Bench, arguments: Arguments, dys: list[Any], names: Sequence[str], order: int, p: Progress
 ) -> None:
-    """Run the transforms by name, and second order where `order` is 2; report what differs from the plain
-    gradient.
+    """Run the transforms by name, and the second order; report what differs from the plain gradient.
+
+    Args:
+        bench: the subject beside its reference.
+        arguments: the arguments, at which all of it is run.
+        dys: the cotangents of each floating output, (5, ...); the first is pulled back.
+        names: the names of the transforms, of `NAMES`.
+        order: 2 for the second derivative too, where nothing is wrong so far.
+        p: the report in the making, to which all is added.
     """
     f = as_function(bench.subject)
     dy = [jnp.asarray(d[0]) for d in dys]
