@@ -48,7 +48,7 @@ def same_shape(arguments: Arguments, rng: np.random.Generator) -> Iterator[Probe
 def fresh(arguments: Arguments, rng: np.random.Generator) -> Probe:
     """Return a probe with other values of the same kind: what explains a mistake must explain it here too.
 
-    Args: `arguments`, those whose active and integer leaves are drawn anew; `rng`, the generator to draw from.
+    Args: `arguments`, those whose active and integer leaves are drawn anew; `rng`, the generator for that.
     """
     leaves = [
         _permuted(x, rng) if not is_inexact(x) else _redrawn(x, x.shape, rng) if i in arguments.active else x
