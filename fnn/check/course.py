@@ -20,7 +20,18 @@ from fnn.check.subject import Subject
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller chose, checked."""
+    """What the caller chose, checked.
+
+    Args:
+        order: 1, or 2 for the second derivative too.
+        level: "quick", "standard" or "deep".
+        transforms: the names of the transforms to try, of `transforms.NAMES`.
+        seed: the seed of all that is drawn.
+        seconds: the time after which no further part is begun, or None for no end.
+
+    Raises:
+        ValueError: where one of the first three is none of these.
+    """
 
     order: int
     level: str
@@ -38,7 +49,20 @@ class Options:
 def with_trace(
     subject: Subject, arguments: Arguments, traced: Trace, options: Options, p: Progress, budget: Budget
 ) -> None:
-    """Run the checks of a subject that JAX can trace; what they find goes to `p`."""
+    """Run the checks of a subject that JAX can trace.
+
+    Args:
+        subject: the pair that is checked.
+        arguments: the arguments given.
+        traced: the trace of the primal at their shapes.
+        options: what the caller chose.
+        p: the report in the making, to which all is added.
+        budget: the seconds of the check.
+
+    Raises:
+        TypeError: for a function without a rule of its own that JAX itself cannot differentiate.
+        ValueError: for a surrogate whose outputs have other shapes or dtypes.
+    """
     p.checks.append("structure")
     seen = structure.inspect_rule(subject, arguments, traced)
     p.findings += seen.findings

@@ -2,7 +2,8 @@
 
 A jaxpr is the forward pass as a list of operations. `evaluate` walks it, into loops and calls, and
 hands every operation to a `Step`, which may run it as it is, in float64, with noise, or with another
-derivative. Rules written by hand (`custom_vjp`) are not followed: what runs is the primal.
+derivative. Rules written by hand (`custom_vjp`) are followed only where that is asked for by `ruled`:
+otherwise what runs is the primal.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,14 @@ from fnn.check.nested import NESTED, Run
 
 @dataclass(frozen=True)
 class Program:
-    """A part of a jaxpr that is run as if it were one."""
+    """A part of a jaxpr that is run as if it were one.
+
+    Args:
+        constvars: the variables of its constants.
+        invars: the variables of its inputs.
+        outvars: the variables of its outputs.
+        eqns: its equations, in order.
+    """
 
     constvars: tuple[Any, ...]
     invars: tuple[Any, ...]
@@ -32,8 +40,15 @@ class Program:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: its place in the trace, its equation, the function that runs it, its jaxpr, all values
-    so far, and a function that gives those that come after it too.
+    """One operation of a trace.
+
+    Args:
+        place: the numbers of the equations that lead to it, the outermost first.
+        equation: its equation.
+        run: a function that runs it on other inputs and returns a list of outputs.
+        program: the jaxpr, or part of one, that it is in.
+        values: what was computed there before it, by variable.
+        complete: a function that returns such a dict with what comes after it, too.
     """
 
     place: tuple[int, ...]
@@ -63,7 +78,12 @@ Step = Callable[[Operation, Sequence[Any]], Sequence[Any]]
 
 
 def as_is(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
-    """Run an operation and change nothing."""
+    """Run an operation, change nothing, and return its outputs.
+
+    Args:
+        operation: the operation.
+        inputs: a value for each of its operands.
+    """
     return operation.run(*inputs)
 
 
@@ -76,9 +96,16 @@ def evaluate(
     place: tuple[int, ...] = (),
     ruled: bool = False,
 ) -> list[Any]:
-    """Run `jaxpr` on `inputs`, every operation through `step`; `wide` runs all of it in float64.
+    """Run a jaxpr, every operation through `step`, and return a list of its outputs.
 
-    Where it is to be `ruled`, functions keep the derivatives that were written for them.
+    Args:
+        jaxpr: the program.
+        constants: a value for each of its constants.
+        inputs: a value for each of its inputs.
+        step: `step(operation, inputs)` returns the outputs of an operation; `as_is` changes nothing.
+        wide: whether all of it is run in float64.
+        place: the numbers of the equations that lead to the program, where it is in a larger one.
+        ruled: whether functions keep the derivatives that were written for them.
     """
     start = dict(zip(jaxpr.constvars, map(widen, constants) if wide else constants, strict=True))
     start |= dict(zip(jaxpr.invars, map(widen, inputs) if wide else inputs, strict=True))

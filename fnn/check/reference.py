@@ -25,7 +25,16 @@ Arrays = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Trace:
-    """A primal traced at some shapes; `outputs` are the places of its floating outputs."""
+    """A primal traced at some shapes.
+
+    Args:
+        jaxpr: the program.
+        arguments: the arguments whose shapes it was traced at.
+        shapes: the shape and dtype of each leaf of the output.
+        out_tree: the structure of the output.
+        outputs: the places, among these leaves, of the floating ones.
+        ruled: whether the rules of what it calls are followed.
+    """
 
     jaxpr: ClosedJaxpr
     arguments: Arguments
@@ -36,7 +45,13 @@ class Trace:
 
 
 def trace(primal: Callable[..., Any], arguments: Arguments, ruled: bool = False) -> Trace:
-    """Trace `primal` at the shapes of `arguments`."""
+    """Trace a function at the shapes of its arguments.
+
+    Args:
+        primal: the function.
+        arguments: its arguments.
+        ruled: whether the rules of what it calls are to be followed.
+    """
     flat = lambda *leaves: primal(*arguments.unflatten(leaves))  # noqa: E731
     jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*arguments.leaves)
     shapes, tree = jax.tree.flatten(shape)
@@ -46,11 +61,17 @@ def trace(primal: Callable[..., Any], arguments: Arguments, ruled: bool = False)
 
 @dataclass(frozen=True)
 class Reference:
-    """The right outputs and gradients: `run(leaves, dys)` gives both, gradients stacked over the cotangents
-    `dys`.
+    """The right outputs and gradients of a trace.
 
-    `wide` runs in float64, `working` as traced; `rough(leaves, dys, seed)` in float64 with the rounding
-    errors of the working precision drawn at random; `tied(leaves, dys, side)` takes one side at every kink.
+    Each function takes `(leaves, dys)`, with a seed or a side, and returns the outputs and the gradients, in
+    float64 on the host; the gradients are stacked over the cotangents `dys`.
+
+    Args:
+        trace: the trace.
+        wide: runs it in float64.
+        working: runs it as it was traced.
+        rough: `rough(leaves, dys, seed)`, in float64 with the rounding errors of the working precision drawn.
+        tied: `tied(leaves, dys, side)`, in float64 with one side taken at every kink.
     """
 
     trace: Trace
@@ -85,8 +106,17 @@ def reference(traced: Trace) -> Reference:
 def pull(
     traced: Trace, leaves: Sequence[Any], dys: Sequence[Any], step: Step = as_is, wide: bool = True
 ) -> tuple[list[Any], list[Any]]:
-    """Run the trace on `leaves` and pull every one of the stacked cotangents `dys` back to the active
-    leaves.
+    """Run a trace, and pull every one of the stacked cotangents back to the active leaves.
+
+    Args:
+        traced: the trace.
+        leaves: the leaves of the arguments, all of them.
+        dys: the cotangents of each floating output, (n, ...).
+        step: what is done at each operation, as for `evaluate`.
+        wide: whether it is run in float64.
+
+    Returns:
+        the floating outputs, and the gradients of each active leaf, (n, ...).
     """
     change = widen if wide else jnp.asarray
     active = traced.arguments.active
@@ -110,8 +140,14 @@ def wide_rule(
 ) -> Callable[..., Arrays] | None:
     """Return a rule in float64, to tell a wrong formula from rounding; None where it cannot be traced.
 
-    `rule(leaves, dy)` gives the gradients for one cotangent; what comes back takes stacked ones and, where
-    it is to be `rough`, a seed for rounding errors of the dtypes traced.
+    Args:
+        rule: `rule(leaves, dy)` returns the gradients for one cotangent of the outputs.
+        arguments: the arguments at whose shapes it is traced.
+        dys: stacked cotangents of each output, (n, ...), of the shapes and dtypes to come.
+        rough: whether rounding errors of the dtypes traced are drawn.
+
+    Returns:
+        `run(leaves, dys, seed=0)`, which returns the gradients for stacked cotangents, on the host.
     """
     try:
         jaxpr = jax.make_jaxpr(rule)(arguments.leaves, [d[0] for d in dys])
