@@ -16,7 +16,7 @@ from fnn.check.attempt import Budget
 from fnn.check.jaxprs import RULED, every
 from fnn.check.judge import SAFETY, Margin, exact_margin, judge, margin, worst
 from fnn.check.measurement import Measurement as Measurement
-from fnn.check.reference import Arrays, Reference, Trace, narrowest, reference, trace, wide_rule
+from fnn.check.reference import Arrays, Reference, Trace, narrowest, wide_rule
 from fnn.check.report import Finding, Leaf, Verdict
 from fnn.check.roughness import KINKED
 from fnn.check.subject import Subject
@@ -27,8 +27,15 @@ SAMPLES = 3  # of rounding errors, for a second opinion
 
 @dataclass(frozen=True)
 class Bench:
-    """A subject, its trace, and both of them compiled at the shapes of the trace, each when it is first
-    run.
+    """A subject beside its reference at the shapes of a trace, each compiled when it is first run.
+
+    Args:
+        subject: the pair that is checked.
+        traced: the trace of the function whose gradient is right: the surrogate, or else the primal.
+        reference: the right outputs and gradients of that trace.
+        run: the subject, compiled: `run(leaves, dys)` returns its outputs and its gradients.
+        budget: the seconds of the check.
+        outputs: the reference of the primal, where a surrogate is traced, or None.
     """
 
     subject: Subject
@@ -88,7 +95,12 @@ class Bench:
         return algebra.stack([self.traced.shapes[i] for i in self.traced.outputs], rng)
 
     def measure(self, arguments: Arguments, dys: list[Any]) -> Measurement:
-        """Run the subject on all cotangents, and the reference on the first two."""
+        """Run the subject on all cotangents, and the reference on the first two.
+
+        Args:
+            arguments: the arguments, of the shapes of the trace.
+            dys: the cotangents of each floating output, (5, ...).
+        """
         outputs, grads = self.run(arguments.leaves, dys)
         pair = [d[:2] for d in dys]
         right_outputs, right = self.reference.wide(arguments.leaves, pair)
@@ -102,6 +114,10 @@ class Bench:
         Beside autodiff's own error first; what fails there is run again in float64, and is wrong if it is
         wrong there too, or if the rule computes in a narrower dtype than the primal; where rounding alone
         takes more than half of the digits the leaf is INCONCLUSIVE.
+
+        Args:
+            m: what was measured.
+            probe: what was special about the inputs, or "" for those given.
         """
         if probe and all(self._close(i, m) for i in range(len(m.right))):
             return [self._judge(i, m, [], probe) for i in range(len(m.right))]
@@ -203,7 +219,7 @@ class Bench:
         return algebra.linearity(self.names, grads, dtypes, [size] * len(grads))
 
     def forward(self, m: Measurement, probe: str = "") -> list[Finding]:
-        """Compare the outputs of the forward rule with those of the primal."""
+        """Compare the forward rule's outputs with the primal's. Args: `m` and `probe`, as for `leaves`."""
         findings = []
         for i, (got, right) in enumerate(zip(m.outputs, m.right_outputs, strict=True)):
             dtype = self.traced.shapes[self.traced.outputs[i]].dtype
@@ -226,24 +242,6 @@ class Bench:
             max(margin(r[c], [w[c]], d).tolerance for c in range(2))
             for r, w, d in zip(m.right, working, self.dtypes, strict=True)
         ]
-
-
-def make(subject: Subject, traced: Trace, budget: Budget) -> Bench:
-    """Set a subject up at the shapes of its trace. Raises ValueError for a surrogate of another shape."""
-    run = subject.compiled(traced.arguments)
-    if subject.surrogate is None:
-        return Bench(subject, traced, reference(traced), run, budget)
-    declared = trace(subject.surrogate, traced.arguments, ruled=True)
-    if declared.shapes != traced.shapes:
-        raise ValueError(
-            f"expected a surrogate that returns what {subject.name} does, {_listed(traced)}, "
-            f"got {_listed(declared)}"
-        )
-    return Bench(subject, declared, reference(declared), run, budget, reference(traced))
-
-
-def _listed(traced: Trace) -> str:
-    return ", ".join(f"{s.dtype}[{','.join(map(str, s.shape))}]" for s in traced.shapes)
 
 
 def _at(slack: Any, c: int) -> Any:

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.check import bench, intake, probes, structure, transforms
+from fnn.check import intake, probes, structure, transforms
 from fnn.check.arguments import Arguments
 from fnn.check.attempt import Attempts, Budget, OutOfTime, first_line
+from fnn.check.bench import Bench, Measurement
 from fnn.check.diagnose import diagnose
 from fnn.check.doubts import doubts
 from fnn.check.finite import attested, differences
 from fnn.check.progress import Progress
 from fnn.check.reference import Trace
 from fnn.check.report import Finding, Mistake, Verdict
+from fnn.check.setting import set_up
 from fnn.check.subject import Subject
 
 
@@ -75,7 +77,7 @@ def with_trace(
     if any(m.name == "wrong shape" for m in seen.mistakes):
         subject = replace(subject, lenient=True)
     rng, attempts = np.random.default_rng(options.seed), Attempts(budget)
-    stand = bench.make(subject, traced, budget)
+    stand = set_up(subject, traced, budget)
     dys = stand.cotangents(rng)
     try:
         measured = stand.measure(arguments, dys)
@@ -105,7 +107,7 @@ def with_trace(
 
 
 def _at_the_inputs(
-    stand: bench.Bench, m: bench.Measurement, seen: structure.Structure, p: Progress, attempts: Attempts
+    stand: Bench, m: Measurement, seen: structure.Structure, p: Progress, attempts: Attempts
 ) -> Any:
     """Judge everything at the inputs given, each check by itself; give what failed, None without numbers."""
     p.checks += ["forward", "repeatability", "linearity", "leaves"]
@@ -135,7 +137,7 @@ def _at_the_inputs(
     return stand, m, "", None
 
 
-def _repeats(stand: bench.Bench, m: bench.Measurement) -> bool:
+def _repeats(stand: Bench, m: Measurement) -> bool:
     subject, arguments = stand.subject, m.arguments
     again = stand.run(arguments.leaves, m.dys)[1]
     if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(m.grads, again, strict=True)):
@@ -146,7 +148,7 @@ def _repeats(stand: bench.Bench, m: bench.Measurement) -> bool:
 
 
 def _sweep(
-    stand: bench.Bench, passed: bench.Measurement, rng: np.random.Generator, p: Progress, attempts: Attempts
+    stand: Bench, passed: Measurement, rng: np.random.Generator, p: Progress, attempts: Attempts
 ) -> Any:
     """Run the probes until one shows a mistake; one that cannot be run leaves a note."""
     arguments = passed.arguments
@@ -167,7 +169,7 @@ def _sweep(
                 continue
             try:
                 stand.budget.tick()
-                other = bench.make(stand.subject, traced, stand.budget)
+                other = set_up(stand.subject, traced, stand.budget)
                 failing = _at_probe(other, probe, other.cotangents(rng), p)
             except OutOfTime as over:
                 attempts.failed.setdefault(probe.name, str(over))
@@ -181,7 +183,7 @@ def _sweep(
     return None
 
 
-def _at_probe(stand: bench.Bench, probe: probes.Probe, dys: list[Any], p: Progress) -> Any:
+def _at_probe(stand: Bench, probe: probes.Probe, dys: list[Any], p: Progress) -> Any:
     measured = stand.measure(probe.arguments, dys)
     return (stand, measured, probe.name) if _note_failure(stand, measured, probe.name, p) else None
 
@@ -190,7 +192,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _note_failure(stand: bench.Bench, m: bench.Measurement, probe: str, p: Progress) -> bool:
+def _note_failure(stand: Bench, m: Measurement, probe: str, p: Progress) -> bool:
     found = stand.forward(m, probe)
     leaves = attested(stand, m, stand.leaves(m, probe), p, probe)
     failed = {leaf.name: leaf for leaf in leaves if leaf.verdict is Verdict.FAIL}

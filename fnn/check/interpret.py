@@ -91,7 +91,7 @@ def evaluate(
     jaxpr: Jaxpr | Program,
     constants: Sequence[Any],
     inputs: Sequence[Any],
-    step: Step = as_is,
+    step: Step | None = None,
     wide: bool = True,
     place: tuple[int, ...] = (),
     ruled: bool = False,
@@ -102,7 +102,7 @@ def evaluate(
         jaxpr: the program.
         constants: a value for each of its constants.
         inputs: a value for each of its inputs.
-        step: `step(operation, inputs)` returns the outputs of an operation; `as_is` changes nothing.
+        step: `step(operation, inputs)` returns the outputs of an operation; None runs each as it is.
         wide: whether all of it is run in float64.
         place: the numbers of the equations that lead to the program, where it is in a larger one.
         ruled: whether functions keep the derivatives that were written for them.
@@ -124,7 +124,7 @@ def evaluate(
     def complete() -> dict[Any, Any]:
         return run(as_is)
 
-    values = run(step)
+    values = run(as_is if step is None else step)
     return [_read(values, v, wide) for v in jaxpr.outvars]
 
 

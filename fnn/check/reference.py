@@ -104,7 +104,7 @@ def reference(traced: Trace) -> Reference:
 
 
 def pull(
-    traced: Trace, leaves: Sequence[Any], dys: Sequence[Any], step: Step = as_is, wide: bool = True
+    traced: Trace, leaves: Sequence[Any], dys: Sequence[Any], step: Step | None = None, wide: bool = True
 ) -> tuple[list[Any], list[Any]]:
     """Run a trace, and pull every one of the stacked cotangents back to the active leaves.
 

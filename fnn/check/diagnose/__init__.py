@@ -34,6 +34,10 @@ def diagnose(
     `passed` is a bench and a measurement on it for which the rule was right: a mistake must explain that as
     well. Where none does, and the `probe` that shows it is a range of inputs, it is named after that. A part
     of the search that raises is noted, and what the others found stays.
+
+    Args: `bench`, the subject and the reference, compiled; `measured`, what was measured; `seed`, of the
+    trials; `p`, the report in the making, to which findings are added; `probe`, the name of the probe, or
+    nothing for the inputs given; `passed`, a bench and a measurement for which the rule was right, or None.
     """
     e = evidence(bench, measured)
     wrong = [i for i in range(len(e.given)) if not e.matches(i, e.right[i])]

@@ -42,6 +42,9 @@ def altered(
 ) -> tuple[list[Any], tuple[Any, Any] | None]:
     """Return the inputs with their constants altered, and for a selection `(turned, what it is without the
     mask)`.
+
+    Args: `operation`, the operation; `inputs`, its inputs; `values`, the numbers of its constants, and what
+    each is altered to; `theta`, how far each dial is turned.
     """
     changed = list(inputs)
     if operation.equation.primitive.name != "select_n":

@@ -17,6 +17,9 @@ from fnn.check.interpret import Operation
 class Back:
     """An operation during the backward pass: `right[i]` is the right cotangent of input `i`, None for
     integers.
+
+    Args: `operation`, the operation; `inputs`, its inputs; `outputs`, its outputs; `dy`, the cotangent of its
+    first output; `right`, the right cotangents, None for integers.
     """
 
     operation: Operation
@@ -45,7 +48,11 @@ Rule = Callable[[Back], dict[int, Any]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A wrong derivative rule: `rule(back)` gives the wrong cotangents by operand."""
+    """A wrong derivative rule: `rule(back)` gives the wrong cotangents by operand.
+
+    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `rule`, `rule(back)`, the
+    wrong cotangents by operand.
+    """
 
     name: str
     words: str

@@ -19,7 +19,10 @@ NEAREST = 12  # cotangents of later values that one operand may be mistaken for
 
 
 def explanations(e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Return every cotangent that stands where a value should, and every function applied to a cotangent."""
+    """Return every cotangent that stands where a value should, and every function applied to a cotangent.
+
+    Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
+    """
     with in_float64():
         stage = Stage(e.bench.traced)
     yield from _applied(stage, e, wrong)

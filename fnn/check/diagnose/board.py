@@ -16,7 +16,11 @@ from fnn.check.diagnose.statistic import Statistic
 
 @dataclass(frozen=True)
 class Dial:
-    """One mistake at one operation, or at all its repetitions."""
+    """One mistake at one operation, or at all its repetitions.
+
+    Args: `fault`, the mistake; `where`, the line of the forward pass; `operation`, its name; `place`, its
+    key; `repeated`, whether it is of all repetitions.
+    """
 
     fault: Fault
     where: str
@@ -27,7 +31,13 @@ class Dial:
 
 @dataclass
 class Board:
-    """What may go wrong at one operation, and the dials for it: of all repetitions, and of this one."""
+    """What may go wrong at one operation, and the dials for it: of all repetitions, and of this one.
+
+    Args: `rules`, wrong derivatives; `mistakes`, operands read wrongly; `values`, constants, and what they
+    are altered to; `regions`, activations, their mistakes and how many; `statistic`, what is stretched here,
+    or None; `statistic_rules`, its mistakes; `shared`, the dials of all repetitions; `own`, the dials of this
+    one.
+    """
 
     rules: Sequence[Fault] = ()
     mistakes: Sequence[Mistaken] = ()

@@ -10,14 +10,22 @@ from fnn.check.interpret import Operation
 
 
 def selection(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of a choice by a mask."""
+    """Return the mistakes of a choice by a mask.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     for i in floating if inputs[0].size > 1 else ():  # one flag for all is no mask
         yield Fault("mask ignored", "the mask is not applied", 2.5, lambda b, i=i: {i: b.dy})
         yield Fault("mask inverted", "the mask is inverted", 2.5, lambda b, i=i: {i: b.dy - b.right[i]})
 
 
 def largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return those of the larger or smaller of two."""
+    """Return those of the larger or smaller of two.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     for i in floating:
         yield Fault(
             "mask ignored",
@@ -34,7 +42,11 @@ def largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
 
 
 def reduced_largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return those of the largest or smallest along axes."""
+    """Return those of the largest or smallest along axes.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     axes = operation.equation.params["axes"]
     wide = lambda b: jnp.broadcast_to(jnp.expand_dims(b.dy, axes), b.inputs[0].shape)  # noqa: E731
     yield Fault(

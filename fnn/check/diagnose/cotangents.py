@@ -33,7 +33,10 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
 
 
 def nonlinear(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Return the name of a rule that is not linear, if it is none."""
+    """Return the name of a rule that is not linear, if it is none.
+
+    Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
+    """
     found = _bent(e, wrong)
     if found is not None:
         yield found

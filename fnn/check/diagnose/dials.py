@@ -47,7 +47,11 @@ class _Notes:
 
 
 class Panel:
-    """All dials of a trace, and the gradients that they set: those for `formulas` of activations apart."""
+    """All dials of a trace, and the gradients that they set: those for `formulas` of activations apart.
+
+    Args: `traced`, the trace of the primal; `budget`, the seconds of the check; `formulas`, whether the dials
+    are those for formulas of activations.
+    """
 
     def __init__(self, traced: Trace, budget: Budget, formulas: bool = False):
         self.dials: list[Dial] = []
@@ -69,13 +73,20 @@ class Panel:
     def gradients(
         self, number: int | Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], to: float = 1.0
     ) -> Arrays:
-        """Return the gradients with one dial turned to 1, or several."""
+        """Return the gradients with one dial turned to 1, or several.
+
+        Args: `number`, that of the dial, or several; `leaves`, the leaves of the arguments; `dys`, the
+        stacked cotangents of the outputs; `to`, how far it is turned.
+        """
         theta = self._idle.copy()
         theta[number] = to
         return self._at(theta, leaves, dys)
 
     def each(self, leaves: Sequence[Any], dys: Sequence[Any]) -> list[Arrays]:
-        """Return the gradients with each dial turned to 1 by itself. Raises OutOfTime."""
+        """Return the gradients with each dial turned to 1 by itself. Raises OutOfTime.
+
+        Args: `leaves`, the leaves of the arguments; `dys`, the stacked cotangents of the outputs.
+        """
         found = []
         for number in range(len(self.dials)):
             self.budget.tick()
@@ -91,6 +102,9 @@ class Panel:
 
         Such is the path through the maximum of a stable softmax: nobody writes it into a backward pass, and
         it carries something as soon as another path is wrong.
+
+        Args: `idle`, the numbers of their dials; `leaves`, the leaves of the arguments; `dys`, the stacked
+        cotangents of the outputs; `right`, the right gradients.
         """
         theta = np.zeros(len(self.dials) + 1)
         theta[list(idle)] = 1.0

@@ -16,7 +16,10 @@ from fnn.check.interpret import Operation
 
 
 def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
-    """Return the mistakes that one operation invites, given its (abstract) inputs."""
+    """Return the mistakes that one operation invites, given its (abstract) inputs.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs.
+    """
     equation = operation.equation
     floating = [
         i for i, x in enumerate(inputs) if is_inexact(x) and not isinstance(equation.invars[i], Literal)

@@ -13,7 +13,10 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Return what leaf algebra explains: the same change for as many of the wrong leaves as it fits."""
+    """Return what leaf algebra explains: the same change for as many of the wrong leaves as it fits.
+
+    Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
+    """
     yield from _scales(e, wrong)
     for name, words, cost, change in _changes(e, wrong):
         fitting = [i for i in wrong if e.matches(i, _apply(change, e.right[i]))]

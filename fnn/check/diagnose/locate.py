@@ -13,6 +13,8 @@ from fnn.check.diagnose.hypothesis import Evidence
 def begins(panel: Panel, e: Evidence, wrong: Sequence[int]) -> str:
     """Return the last operation of the forward pass whose cotangents reach all wrong leaves and no right
     one.
+
+    Args: `panel`, all dials; `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
     """
     best = ""
     for number, dial in enumerate(panel.dials):
@@ -29,7 +31,10 @@ def begins(panel: Panel, e: Evidence, wrong: Sequence[int]) -> str:
 
 
 def describe(e: Evidence, wrong: Sequence[int]) -> list[str]:
-    """Describe the worst leaf: where its largest error is, and which of its slices are wrong."""
+    """Describe the worst leaf: where its largest error is, and which of its slices are wrong.
+
+    Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
+    """
     i = max(wrong, key=lambda i: e.distance(i, e.right[i]))
     error = np.abs(e.given[i] - e.right[i]).max(0)
     at = np.unravel_index(int(np.argmax(error)), error.shape)

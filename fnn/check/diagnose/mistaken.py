@@ -27,6 +27,10 @@ _BENT = CURVED | {"integer_pow", "pow", "square", "max", "min"}
 class Mistaken:
     """The operand at `position` is read as `variable`, or as `change` of itself, when the cotangent of
     `target` is made.
+
+    Args: `position`, the number of the operand; `target`, the number of the one whose cotangent is made;
+    `tag`, tells it from others of the operation; `fault`, its name and words; `variable`, what is read
+    instead, or None; `change`, what is made of the operand, or None.
     """
 
     position: int
@@ -38,7 +42,10 @@ class Mistaken:
 
 
 def mistaken(operation: Operation, repeats: Repeats) -> Iterator[Mistaken]:
-    """Return what the operands of a product, a quotient or a curved function may be mistaken for."""
+    """Return what the operands of a product, a quotient or a curved function may be mistaken for.
+
+    Args: `operation`, the operation; `repeats`, the operations, grouped by line.
+    """
     kind, invars = operation.equation.primitive.name, operation.equation.invars
     floating = [i for i, v in enumerate(invars) if not isinstance(v, Literal) and is_inexact(v.aval)]
     if kind in ("mul", "div", "dot_general", "conv_general_dilated") and len(invars) == 2:

@@ -11,7 +11,11 @@ from fnn.check.interpret import Operation
 
 
 def gather(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of indexing: equal indices, indices that are off, a permutation not undone."""
+    """Return the mistakes of indexing: equal indices, indices that are off, a permutation not undone.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     if 0 not in floating:
         return
 
@@ -56,7 +60,11 @@ def _pushed(x: Any, by: int, axis: int) -> Any:
 
 
 def scatter(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of adding into rows: what falls on one of them, and which one."""
+    """Return the mistakes of adding into rows: what falls on one of them, and which one.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     if 2 not in floating:
         return
 
@@ -76,7 +84,11 @@ def scatter(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
 
 
 def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of running sums, which run backwards on the way back."""
+    """Return the mistakes of running sums, which run backwards on the way back.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     yield Fault(
         "order reversed",
         "it runs forwards where it should run backwards",
@@ -88,7 +100,11 @@ def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
 
 
 def running_product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of running products: which factors each element is taken to be in."""
+    """Return the mistakes of running products: which factors each element is taken to be in.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
     yield Fault(
         "diagonal only",
         "each product is differentiated by its last factor alone",
@@ -104,7 +120,11 @@ def running_product(operation: Operation, inputs: Sequence[Any], floating: Seque
 
 
 def selected(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    """Return the mistakes of picking the largest: where along the last axis their cotangents go."""
+    """Return the mistakes of picking the largest: where along the last axis their cotangents go.
+
+    Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
+    have cotangents.
+    """
 
     def to_all(b: Back) -> dict[int, Any]:
         return {0: jnp.broadcast_to(b.dy.sum(-1, keepdims=True), b.inputs[0].shape)}

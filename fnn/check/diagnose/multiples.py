@@ -17,7 +17,10 @@ from fnn.check.source import source
 
 
 def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
-    """Return the values of the forward pass that stand between what was given and what is right."""
+    """Return the values of the forward pass that stand between what was given and what is right.
+
+    Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
+    """
     if not any(_could_be(e, i) for i in wrong):
         return
     run, where = _values(e.bench.traced)

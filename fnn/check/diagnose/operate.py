@@ -25,7 +25,11 @@ def with_rules(
     inputs: Sequence[Any],
     attempts: Attempts,
 ) -> Sequence[Any]:
-    """Run an operation whose derivative follows the rules, and reads the wrong operands, that are dialled."""
+    """Run an operation whose derivative follows the rules, and reads the wrong operands, that are dialled.
+
+    Args: `operation`, the operation; `rules`, wrong derivatives; `mistakes`, operands read wrongly; `theta`,
+    how far each dial is turned; `inputs`, its inputs; `attempts`, what was tried and raised.
+    """
     floating = operation.floating(inputs)
     n = len(rules)
     others = tuple(None if m.variable is None else _value(operation, m.variable) for m in mistakes)
@@ -97,7 +101,12 @@ def _misread(
 def with_region(
     operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any, attempts: Attempts
 ) -> Any:
-    """Return the end of a region, whose cotangent goes to the region's source as the dials say."""
+    """Return the end of a region, whose cotangent goes to the region's source as the dials say.
+
+    Args: `operation`, the last of the region; `region`, the region; `faults`, `faults(region, f)`, its
+    mistakes; `theta`, how far each dial is turned; `target`, the value at its end; `attempts`, what was tried
+    and raised.
+    """
     source_value = operation.values[region.source]
     others = tuple(operation.values[v] for v in region.others)
 

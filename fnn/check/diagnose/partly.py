@@ -19,6 +19,9 @@ def partial_explanations(
 ) -> Iterator[Match]:
     """Return every mistake that explains a wrong leaf if it is made on the paths through one operation alone,
     or on all others.
+
+    Args: `panel`, all dials; `at_one`, the gradients with each dial at 1; `e`, what was given and what is
+    right; `wrong`, the numbers of the wrong leaves.
     """
     ordinary = [n for n, d in enumerate(panel.dials) if d.fault.name != DROP and d.fault.cost <= _PLAIN]
     faults = sorted(_distinct(ordinary, at_one, e), key=lambda n: panel.dials[n].fault.cost)

@@ -30,7 +30,11 @@ CURVED = frozenset(
 
 @dataclass(frozen=True)
 class Region:
-    """Equations of one jaxpr that take `source` to `target` element by element."""
+    """Equations of one jaxpr that take `source` to `target` element by element.
+
+    Args: `equations`, in their order; `source`, the variable that it reads; `target`, the variable that it
+    makes; `others`, further variables that it reads.
+    """
 
     equations: tuple[JaxprEqn, ...]
     source: Any
@@ -125,7 +129,10 @@ def _grow(last: JaxprEqn, made: dict[Any, JaxprEqn], fixed: set[Any]) -> Region 
 
 
 def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Return the mistakes that an activation invites; operand 0 is its source."""
+    """Return the mistakes that an activation invites; operand 0 is its source.
+
+    Args: `region`, the region; `f`, its function of the source.
+    """
     yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
     slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
     if region.source.aval.dtype == region.target.aval.dtype:
@@ -148,7 +155,10 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
 
 def formula_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Return the derivatives of other functions that may stand there: many, and asked for last."""
+    """Return the derivatives of other functions that may stand there: many, and asked for last.
+
+    Args: `region`, the region; `f`, its function of the source.
+    """
     yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
     if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
         return

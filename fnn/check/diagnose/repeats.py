@@ -16,7 +16,10 @@ _HELPERS = ("/numpy/", "/nn/", "/scipy/", "/lax/")  # JAX's own lines that tell 
 
 
 class Repeats:
-    """The operations of one jaxpr, grouped by their line: `key(equation)`, and which repetition it is."""
+    """The operations of one jaxpr, grouped by their line: `key(equation)`, and which repetition it is.
+
+    Args: `program`, the jaxpr.
+    """
 
     def __init__(self, program: Any):
         self.groups: dict[Key, list[Any]] = defaultdict(list)
@@ -35,7 +38,11 @@ class Repeats:
         return self._at[id(equation)][0]
 
     def operand(self, equation: Any, position: int, step: int) -> Any:
-        """Return what an operand is `step` repetitions later; None where there is none."""
+        """Return what an operand is `step` repetitions later; None where there is none.
+
+        Args: `equation`, the operation; `position`, the number of the operand; `step`, how many repetitions
+        later.
+        """
         key, n = self._at[id(equation)]
         group = self.groups[key]
         if 0 <= n + step < len(group):
@@ -50,13 +57,19 @@ class Repeats:
         return None
 
     def mirrored(self, equation: Any, position: int) -> Any:
-        """Return what an operand is in the loop run backwards; None outside of a loop."""
+        """Return what an operand is in the loop run backwards; None outside of a loop.
+
+        Args: `equation`, the operation; `position`, the number of the operand.
+        """
         key, n = self._at[id(equation)]
         group = self.groups[key]
         return _variable(group[len(group) - 1 - n].invars[position]) if len(group) > 1 else None
 
     def relation(self, equation: Any, variable: Any) -> Key:
-        """Name a value as this operation and its repetitions see it: who made it, and how long before."""
+        """Name a value as this operation and its repetitions see it: who made it, and how long before.
+
+        Args: `equation`, the operation; `variable`, the value.
+        """
         n = self._at[id(equation)][1]
         line, m = self.made.get(variable, ((id(variable),), n))
         return (*line, n - m if len(self.groups.get(line[:-1], ())) > 1 else 0)

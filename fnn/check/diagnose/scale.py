@@ -11,13 +11,19 @@ from fnn.check.reference import Trace
 
 
 def parallel(given: np.ndarray, right: np.ndarray) -> float | None:
-    """Return k with given = k right in the least-squares sense, or None where there is nothing to fit."""
+    """Return k with given = k right in the least-squares sense, or None where there is nothing to fit.
+
+    Args: `given`, a gradient; `right`, the reference.
+    """
     square = float(np.real(np.vdot(right, right)))
     return float(np.real(np.vdot(right, given))) / square if square > 0 else None
 
 
 def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]:
-    """Name a factor: a sign, a size of some axis (a mean for a sum, or the reverse), or just a number."""
+    """Name a factor: a sign, a size of some axis (a mean for a sum, or the reverse), or just a number.
+
+    Args: `k`, the factor; `arguments`, the arguments; `traced`, the trace of the primal.
+    """
     if _near(k, -1):
         return "sign", "that of the opposite sign"
     lengths = sizes(arguments, traced)
@@ -63,7 +69,10 @@ def _near(a: float, b: float) -> bool:
 
 
 def sizes(arguments: Arguments, traced: Trace) -> list[tuple[int, str]]:
-    """Return the sizes by which a mean divides, each with what it is the size of; the output's rows first."""
+    """Return the sizes by which a mean divides, each with what it is the size of; the output's rows first.
+
+    Args: `arguments`, the arguments; `traced`, the trace of the primal.
+    """
     found: dict[int, str] = {}
     shapes = [("the output", s.shape) for s in traced.shapes]
     shapes += [(name, x.shape) for name, x in zip(arguments.names, arguments.leaves, strict=True)]

@@ -17,6 +17,9 @@ from fnn.check.report import Mistake
 class Match:
     """A hypothesis and the wrong leaves that it explains; `strays` counts right leaves that it would make
     wrong.
+
+    Args: `hypothesis`, the mistake; `explains`, the numbers of those leaves; `strays`, how many right leaves
+    it makes wrong; `error`, the largest distance of what it explains, relative.
     """
 
     hypothesis: Hypothesis
@@ -26,14 +29,22 @@ class Match:
 
 
 def match(hypothesis: Hypothesis, e: Evidence, wrong: Sequence[int]) -> Match | None:
-    """Compare a hypothesis with what was given; None where it explains no leaf."""
+    """Compare a hypothesis with what was given; None where it explains no leaf.
+
+    Args: `hypothesis`, the mistake; `e`, what was given and what is right; `wrong`, the numbers of the wrong
+    leaves.
+    """
     return matched(hypothesis, hypothesis.predict(e), e, wrong)
 
 
 def matched(
     hypothesis: Hypothesis, predicted: Sequence[np.ndarray], e: Evidence, wrong: Sequence[int]
 ) -> Match | None:
-    """Compare what a hypothesis predicts with what was given."""
+    """Compare what a hypothesis predicts with what was given.
+
+    Args: `hypothesis`, the mistake; `predicted`, its gradients; `e`, what was given and what is right;
+    `wrong`, the numbers of the wrong leaves.
+    """
     explains = {i for i in wrong if e.matches(i, predicted[i])}
     if not explains:
         return None
@@ -52,6 +63,9 @@ def cover(
     whether that explains all.
 
     `names` are those of all leaves. Every one is tried again on the `trials`, fresh inputs first.
+
+    Args: `matches`, what explains a leaf; `wrong`, the numbers of the wrong leaves; `names`, those of all
+    leaves; `trials`, evidence of other inputs, fresh ones first; `attempts`, what was tried and raised.
     """
     left, chosen, sources = set(wrong), [], []
     ranked = list(matches)

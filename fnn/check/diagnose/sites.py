@@ -24,7 +24,12 @@ PRODUCTS = ("dot_general", "mul", "conv_general_dilated")
 
 @dataclass(frozen=True)
 class Site:
-    """An operation whose cotangent of operand `target` reads another array in the place of `position`."""
+    """An operation whose cotangent of operand `target` reads another array in the place of `position`.
+
+    Args: `place`, the numbers of the equations that lead to it; `position`, the number of the operand that is
+    read; `target`, the number of the operand whose cotangent is made; `shape`, that of the operand; `where`,
+    the line of the forward pass; `name`, the operation's.
+    """
 
     place: tuple[int, ...]
     position: int
@@ -34,14 +39,20 @@ class Site:
     name: str
 
     def wrong(self, back: Back, array: Any) -> Any:
-        """Return the wrong cotangent; where position and target are one, it is made by the other's rule."""
+        """Return the wrong cotangent; where position and target are one, it is made by the other's rule.
+
+        Args: `back`, the operation during the backward pass; `array`, what is read instead.
+        """
         rule = 1 - self.position if self.position == self.target else self.target
         return back.pull(back.dy, **{f"at{self.position}": array})[rule]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the forward pass, by its place, and the line that makes it."""
+    """A value of the forward pass, by its place, and the line that makes it.
+
+    Args: `place`, the number of its equation; `shape`, its shape; `text`, the line that makes it.
+    """
 
     place: int
     shape: tuple[int, ...]
@@ -49,7 +60,10 @@ class Value:
 
 
 class Stage:
-    """The places of a trace where cotangents may stand, and the gradients that they give there."""
+    """The places of a trace where cotangents may stand, and the gradients that they give there.
+
+    Args: `traced`, the trace of the primal.
+    """
 
     def __init__(self, traced: Trace):
         self.traced = traced
@@ -77,14 +91,22 @@ class Stage:
             return [[exact(c)[None] for c in self._cotangents(leaves, dys)] for dys in self._each(e)]
 
     def gradients(self, e: Evidence, n: int, arrays: Sequence[Any]) -> Arrays:
-        """Return the gradients with an array at a site, one for each cotangent."""
+        """Return the gradients with an array at a site, one for each cotangent.
+
+        Args: `e`, what was given and what is right; `n`, the number of the site; `arrays`, what is read
+        there, one for each cotangent.
+        """
         theta, zeros = np.zeros(len(self.sites)), [np.zeros(s.shape) for s in self.sites]
         theta[n] = 1.0
         sets = [[*zeros[:n], a[0], *zeros[n + 1 :]] for a in arrays]
         return self._all(e, [(theta, s, np.zeros(len(self.regions))) for s in sets])
 
     def applied(self, e: Evidence, n: int, scale: float) -> Arrays:
-        """Return the gradients with the function of a region applied to its cotangent times a scale."""
+        """Return the gradients with the function of a region applied to its cotangent times a scale.
+
+        Args: `e`, what was given and what is right; `n`, the number of the region; `scale`, what its
+        cotangent is multiplied by.
+        """
         theta = np.zeros(len(self.regions))
         theta[n] = scale
         nothing = np.zeros(len(self.sites)), [np.zeros(s.shape) for s in self.sites]

@@ -63,7 +63,10 @@ def _is_plain(equations: list[Any]) -> bool:
 
 
 def span_faults(span: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
-    """Return the mistakes that a whole function invites; operand 0 is its source."""
+    """Return the mistakes that a whole function invites; operand 0 is its source.
+
+    Args: `span`, its equations; `f`, it, as a function of the source.
+    """
     yield Fault("term dropped", "the path through it is left out", 3.0, lambda b: {0: 0 * b.dy})
     if span.source.aval.dtype != span.target.aval.dtype:
         return  # complex numbers on one side alone

@@ -26,7 +26,11 @@ MOST = 8  # sets of axes that are tried
 
 @dataclass(frozen=True)
 class Statistic:
-    """What `region` makes of the sum of `source` over `axes`, stretched over them again as an operand."""
+    """What `region` makes of the sum of `source` over `axes`, stretched over them again as an operand.
+
+    Args: `source`, the variable that is summed; `axes`, the axes of the sum; `region`, what is made of the
+    sum; `operand`, the number of the operand that it is.
+    """
 
     source: Any
     axes: tuple[int, ...]
@@ -34,7 +38,10 @@ class Statistic:
     operand: int
 
     def stretch(self, operation: Operation, x: Any) -> Any:
-        """Return the statistic the shape of the elements."""
+        """Return the statistic the shape of the elements.
+
+        Args: `operation`, the operation that stretches it; `x`, the statistic.
+        """
         if operation.equation.primitive.name == "broadcast_in_dim":
             return operation.run(x)[0]
         return jnp.broadcast_to(x, self.source.aval.shape)
@@ -42,7 +49,11 @@ class Statistic:
     def hook(
         self, operation: Operation, inputs: Sequence[Any], rules: Sequence[Fault], theta: Any
     ) -> tuple[Sequence[Any], Any]:
-        """Return the operation's inputs, and its output where that is the stretched statistic itself."""
+        """Return the operation's inputs, and its output where that is the stretched statistic itself.
+
+        Args: `operation`, the operation that stretches it; `inputs`, its inputs; `rules`, the statistic's
+        mistakes; `theta`, how far each dial is turned.
+        """
         others = [operation.values[v] for v in self.region.others]
         summed, narrow = operation.values[self.region.source], inputs[self.operand]
         slope = jax.jvp(self.region.function(others), (summed,), (jnp.ones_like(summed),))[1]
@@ -55,7 +66,10 @@ class Statistic:
 
 
 def statistic(equation: JaxprEqn, made: dict[Any, JaxprEqn]) -> Statistic | None:
-    """Find the statistic that an operation stretches over its elements, if it does."""
+    """Find the statistic that an operation stretches over its elements, if it does.
+
+    Args: `equation`, the operation; `made`, the equation that made each variable.
+    """
     if len(equation.outvars) != 1 or not is_inexact(equation.outvars[0].aval):
         return None
     shape = equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,7 +16,10 @@ _SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise k
 
 
 def turned(panel: Panel, e: Evidence) -> list[Arrays]:
-    """Return the gradients with each dial at 1, the paths that carry nothing left out for good."""
+    """Return the gradients with each dial at 1, the paths that carry nothing left out for good.
+
+    Args: `panel`, all dials; `e`, what was given and what is right.
+    """
     leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
     at_one = panel.each(leaves, dys)
     still = [_same(g, e.right) for g in at_one]
@@ -29,7 +32,11 @@ def turned(panel: Panel, e: Evidence) -> list[Arrays]:
 def explanations(
     panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]
 ) -> Iterator[Match]:
-    """Return every dial that explains a wrong leaf."""
+    """Return every dial that explains a wrong leaf.
+
+    Args: `panel`, all dials; `at_one`, the gradients with each dial at 1; `e`, what was given and what is
+    right; `wrong`, the numbers of the wrong leaves.
+    """
     moves = [not _same(g, e.right) for g in at_one]
     drops: dict[int, Arrays] = {}
     for n, dial in enumerate(panel.dials):
