@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -37,18 +36,25 @@ class InputError(ValueError):
         return f"net{self.place}: {self.text}" if self.place else self.text
 
 
-@contextmanager
-def at(place: str) -> Iterator[None]:
-    """Add a place to an error raised inside: put it before the place that the error has.
+class at:
+    """Name what runs inside by a layer's place: in profiles, and in an error, before the place that it has.
 
     Args:
         place: a layer's attribute or index in its composition, such as `.layers[2]`.
     """
-    try:
-        yield
-    except InputError as error:
-        error.place = place + error.place
-        raise
+
+    def __init__(self, place: str) -> None:
+        self.place: str = place
+        scope = place.replace('["', ".").replace('"]', "").lstrip(".")  # `["a"].layers[2]`: a.layers[2]
+        self.scope: AbstractContextManager[Any] = jax.named_scope(scope) if scope else nullcontext()
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.scope.__exit__(kind, error, trace)
+        if isinstance(error, InputError):
+            error.place = self.place + error.place
 
 
 def brief(self: Any) -> str:
@@ -93,9 +99,7 @@ def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) ->
         return
     if isinstance(x, (dict, tuple, list)) and x and all(map(is_array, jax.tree.leaves(x))) and name == "x":
         entries = dict(x) if isinstance(x, dict) else dict(enumerate(x))
-        fits = [
-            key for key, entry in entries.items() if is_array(entry) and jnp.issubdtype(entry.dtype, kind)
-        ]
+        fits = [key for key, v in entries.items() if is_array(v) and jnp.issubdtype(v.dtype, kind)]
         fix = f"fnn.Serial(fnn.Select({(fits or list(entries))[0]!r}), {who!r})"
         raise InputError(who, "one array as x, not a tree", describe(x), fix)
     raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
@@ -180,8 +184,7 @@ def check_params(who: object, params: Any, shapes: dict[str, tuple[int, ...]]) -
     Raises:
         InputError: where they are not.
     """
-    good = isinstance(params, dict) and {name: np.shape(p) for name, p in params.items()} == shapes
-    if not good:
+    if not isinstance(params, dict) or {name: np.shape(p) for name, p in params.items()} != shapes:
         expected = "params {" + ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) + "}"
         raise InputError(who, expected, describe(params), "params = fnn.init(net, key, x)")
 

@@ -4,7 +4,7 @@
 
 784-512-512-10, relu, adam, batch 128: each loop runs `steps` steps over the same batches, which lie in the
 machine's memory; the loops take turns in one process. "bare" calls fnn's compiled step on batches that are
-on the device already, and does nothing else. PyTorch, where it is installed, runs in processes of its own, in
+on the device already, and does nothing else; fed by the host, it takes what `fit` takes. PyTorch, where it is installed, runs in processes of its own, in
 turn with a process of the bare step. Ratios above 1 are faster than the bare step.
 """
 
@@ -67,6 +67,12 @@ def loops(options: Options) -> dict[str, Callable[[], Any]]:
             state, _ = step(state, batch)
         return state.params
 
+    def fed() -> Any:
+        state = start
+        for batch in batches(x, label, options):
+            state, _ = step(state, batch)
+        return state.params
+
     def fit(**more: Any) -> Any:
         return fnn.train.fit(
             step, start, batches(x, label, options), steps=options.steps, **more
@@ -74,6 +80,7 @@ def loops(options: Options) -> dict[str, Callable[[], Any]]:
 
     return {
         "bare": bare,
+        "bare, fed by the host": fed,
         "fit": fit,
         "fit, with records": lambda: fit(logs=[log], log_every=10),
         "jax.grad and optax": by_hand(net, placed, start.params),
@@ -185,15 +192,15 @@ def main(options: Options) -> None:
         return
     print(machine(("fnn", "jax", "flax")))
     seconds = race(loops(options), options.rounds)
-    print(f"{'loop':20} {'steps/s':>10}  of the bare step's (quartiles)")
+    print(f"{'loop':24} {'steps/s':>10}  of the bare step's (quartiles)")
     for name, own in seconds.items():
-        print(f"{name:20} {options.steps / quartiles(own).median:10.0f}  {speedup(seconds['bare'], own)}")
+        print(f"{name:24} {options.steps / quartiles(own).median:10.0f}  {speedup(seconds['bare'], own)}")
     if importlib.util.find_spec("torch") is None:
-        print(f"{'PyTorch':20} {'':>10}  not installed here")
+        print(f"{'PyTorch':24} {'':>10}  not installed here")
         return
     pairs = np.array([[alone("bare", options), alone("torch", options)] for _ in range(3)])
     rate, ratio = options.steps / np.median(pairs[:, 1]), speedup(pairs[:, 0], pairs[:, 1])
-    print(f"{'PyTorch':20} {rate:10.0f}  {ratio}, in processes of its own")
+    print(f"{'PyTorch':24} {rate:10.0f}  {ratio}, in processes of its own")
 
 
 if __name__ == "__main__":

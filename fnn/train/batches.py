@@ -82,10 +82,14 @@ class Batches:
         if self.sampling is not None:
             rows, mask = self._drawn()
         else:
-            rows, mask = self._rows(epoch)[i * self.size : (i + 1) * self.size], None
+            rows, mask = slice(i * self.size, (i + 1) * self.size), None
+            rows = rows if self.seed is None else self._rows(epoch)[rows]
         self.position += 1
         own = slice(*(self.size * end // self.share[1] for end in (self.share[0], self.share[0] + 1)))
-        batch = jax.tree.map(lambda leaf: leaf[rows[own]], self.data)
+        if isinstance(rows, slice):  # a view, which copies nothing
+            batch = jax.tree.map(lambda leaf: leaf[rows][own], self.data)
+        else:
+            batch = jax.tree.map(lambda leaf: leaf[rows[own]], self.data)
         return batch if mask is None else (*batch, mask[own])
 
     def get_state(self) -> dict[str, int]:
@@ -97,10 +101,8 @@ class Batches:
         self.position = int(state["position"])
 
     def _rows(self, epoch: int) -> Any:
-        if self.seed is None:
-            return np.arange(self._length)
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self._length)
+            self._order = epoch, np.random.default_rng((self.seed or 0, epoch)).permutation(self._length)
         return self._order[1]
 
     def _drawn(self) -> tuple[Any, Any]:
