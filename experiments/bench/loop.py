@@ -4,8 +4,9 @@
 
 784-512-512-10, relu, adam, batch 128: each loop runs `steps` steps over the same batches, which lie in the
 machine's memory; the loops take turns in one process. "bare" calls fnn's compiled step on batches that are
-on the device already, and does nothing else; fed by the host, it takes what `fit` takes. PyTorch, where it is installed, runs in processes of its own, in
-turn with a process of the bare step. Ratios above 1 are faster than the bare step.
+on the device already, and does nothing else; fed by the host, it takes what `fit` takes. PyTorch, where it
+is installed, runs in processes of its own, in turn with a process of the bare step. Ratios above 1 are
+faster than the bare step.
 """
 
 import importlib.util
