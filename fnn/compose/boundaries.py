@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fnn.core import Composition, Layer
-from fnn.errors import InputError
+from fnn.errors import InputError, at
 
 Boundaries = dict[int, Any]  # v[0] is the chain's input, v[i + 1] the output of block i
 
@@ -73,6 +73,7 @@ def reach(
     known: Boundaries,
     extras: Sequence[Any],
     hold: Callable[[Any], Any],
+    place: Callable[[Any], str],
 ) -> Any:
     """Return a boundary of a chain, recomputed by cheap blocks where it is not known.
 
@@ -83,14 +84,18 @@ def reach(
         known: the known boundaries by number, to which the recomputed ones are added.
         extras: the extras of the blocks.
         hold: a function through which what a recomputation starts from is passed.
+        place: `place(number)`, or of a slice, says where a block stands.
     """
     if i not in known:
         where, layer = blocks[i - 1]
         if isinstance(layer, Composition) and layer.rebuilds:
-            known[i] = layer.rebuild(params[where], hold(extras[i - 1]))
+            extra = hold(extras[i - 1])
+            with at(place(where)):
+                known[i] = layer.rebuild(params[where], extra)
         else:
-            known[i - 1] = hold(reach(blocks, i - 1, params, known, extras, hold))
-            known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
+            known[i - 1] = hold(reach(blocks, i - 1, params, known, extras, hold, place))
+            with at(place(where)):
+                known[i] = layer.recompute(params[where], known[i - 1], extras[i - 1])
     return known[i]
 
 

@@ -75,7 +75,9 @@ class Skip(Composition):
 
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """y = x + f(x)"""
-        return jax.tree.map(jnp.add, x, placed_like(self.layer.recompute(params, x, extras[1]), x))
+        with at(".layer"):
+            f = self.layer.recompute(params, x, extras[1])
+        return jax.tree.map(jnp.add, x, placed_like(f, x))
 
     def backward(
         self, params: Any, x: Any, y: None, extras: tuple[Any, Any], dy: Any, read: Reading

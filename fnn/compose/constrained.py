@@ -146,7 +146,8 @@ class Constrained(Composition):
 
     def recompute(self, params: Any, x: Any, extras: tuple[Places, Any]) -> Any:
         """y = f(x)"""
-        return self.rule(self.layer.recompute(params, x, extras[1]))
+        with at(".layer"):
+            return self.rule(self.layer.recompute(params, x, extras[1]))
 
     def backward(
         self, params: Any, x: Any, y: Any, extras: tuple[Places, Any], dy: Any, read: Reading
@@ -159,7 +160,8 @@ class Constrained(Composition):
     def rebuild(self, params: Any, extras: tuple[Places, Any]) -> Any:
         """Return the output again, without the input."""
         assert isinstance(self.layer, Composition)
-        return self.rule(self.layer.rebuild(params, extras[1]))
+        with at(".layer"):
+            return self.rule(self.layer.rebuild(params, extras[1]))
 
     def backward_and_input(
         self, params: Any, y: Any, extras: tuple[Places, Any], dy: Any, read: Reading

@@ -119,7 +119,8 @@ class Loop(Composition):
 
         def step(x: Any, xs: tuple[Any, Any]) -> tuple[Any, None]:
             own, extras = xs
-            return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
+            with at(self.place):
+                return placed_like(self.layer.recompute(params if self.shared else own, x, extras), x), None
 
         return lax.scan(step, varying_like(x, params), (None if self.shared else params, extras[1]), self.n)[
             0
@@ -211,7 +212,9 @@ class Loop(Composition):
             return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), stack)
 
         assert isinstance(self.layer, Composition)
-        return self.layer.rebuild(params if self.shared else at_use(params), at_use(extras))
+        own, extras = params if self.shared else at_use(params), at_use(extras)
+        with at(self.place):
+            return self.layer.rebuild(own, extras)
 
     def rebuild(self, params: Any, extras: tuple[Any, Any]) -> Any:
         """Return the output of the last use again."""

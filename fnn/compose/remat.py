@@ -62,7 +62,8 @@ class Remat(Composition):
 
     def recompute(self, params: Any, x: Any, extras: Any) -> Any:
         """y = f(x), with the same noise"""
-        return run(self.layer, params, x, extras)[0]
+        with at(self.place):
+            return run(self.layer, params, x, extras)[0]
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """List the layer, run again."""

@@ -184,7 +184,8 @@ class Serial(Composition):
         """v[i + 1] = block i of v[i]"""
         params = self.shares(params)
         for (where, layer), extra in zip(self.blocks, extras[1], strict=True):
-            x = layer.recompute(params[where], x, extra)
+            with at(self._place(where)):
+                x = layer.recompute(params[where], x, extra)
         return x
 
     def backward(
@@ -194,12 +195,11 @@ class Serial(Composition):
         self.spelling.check("Serial", params)
         of_chain, params = params, self.shares(params)
         blocks, (inner, extras) = self.blocks, extras
-        known = {0: x, len(blocks): y} | inner
-        known = {i: v for i, v in known.items() if v is not None}
+        known = {i: v for i, v in ({0: x, len(blocks): y} | inner).items() if v is not None}
 
         def boundary(i: int, dy: Any) -> Any:
             hold = (lambda v: v) if read.in_loop else (lambda v: with_dependency(v, dy))
-            return reach(blocks, i, params, known, extras, hold)
+            return reach(blocks, i, params, known, extras, hold, self._place)
 
         readings = []
         for i, (where, layer) in reversed(list(enumerate(blocks))):
@@ -215,7 +215,7 @@ class Serial(Composition):
     def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
         """Return the output again, without the input."""
         end, params = len(self.blocks), self.shares(params)
-        return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v)
+        return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v, self._place)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """List the blocks, with every boundary that is kept or follows from a kept one."""

@@ -143,7 +143,8 @@ class Objective(ABC):
         of_net, own = self.split(params)
         y, residuals = forward(net, of_net, x, key)
         of_own = read.mapped(lambda tree: self.split(tree)[1])
-        value, dy, of_loss = self.pull(own, y, target, weights, of_own, scale)
+        with jax.named_scope("loss"):
+            value, dy, of_loss = self.pull(own, y, target, weights, of_own, scale)
         read = read.mapped(lambda tree: self.split(tree)[0])
         readings, _ = pull(net, of_net, *residuals, dy, read)
         return value, self.merge(readings, of_loss)

@@ -133,7 +133,8 @@ def through_tied(
     marks = with_path(jax.tree.map(lambda _: None, of_net), head.tied, jnp.zeros(()))
     held = read.mapped(lambda tree: ending.split(tree)[0]).holding(marks)
     if read.joins == "gradient":
-        value, (grads, dy) = head.value_and_grad(own, y, target, weights, scale)
+        with jax.named_scope("loss"):
+            value, (grads, dy) = head.value_and_grad(own, y, target, weights, scale)
         value, dy, merge = ending.ended(value, dy)
         readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
         use = at_path(readings, head.tied, head)
@@ -151,7 +152,8 @@ def through_tied(
     for name in others:
         pieces += [Piece(name, r, own[name], tuple(t[name] for t in of_head.trees[1:])) for r in readers]
     coefficients = head.coefficients(y, target, weights, scale)
-    value, dy, found = read_pieces(head, own, y, target, weights, coefficients, pieces)
+    with jax.named_scope("loss"):
+        value, dy, found = read_pieces(head, own, y, target, weights, coefficients, pieces)
     value, dy, merge = ending.ended(value, dy)
     readings = held.released(pull(net, of_net, *residuals, dy, held)[0])
     use, whole = at_path(readings, head.tied, head), []

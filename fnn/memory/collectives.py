@@ -21,7 +21,7 @@ CALLED = re.compile(
     r"|branch_computations=\{([^}]*)\}"
 )
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-NAME = re.compile(r'op_name="([^"]*)"')
+NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
 ARRAY = re.compile(r"\b([a-z]+\d+|pred)(?:[a-z]\w*)?\[([\d,]*)\]")
 
 
@@ -32,10 +32,11 @@ class Collective(NamedTuple):
         op: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute".
         bytes: the bytes of its result on one device, each time.
         times: how often it runs; in a loop of a length that the compiler does not know, once for the loop.
-        where: the operation that it is for, as the program names it, such as "while/body/dot_general".
+        where: the operation that it is for, as the program names it, by the places of layers from outside in
+            ("loss" for the loss), such as "layers[2]/while/body/layer/dot_general".
 
-    >>> str(Collective("all-reduce", 1024, 3, "while/body/dot_general"))
-    '3 x all-reduce of 1,024 bytes for while/body/dot_general'
+    >>> str(Collective("all-reduce", 1024, 3, "layers[2]/while/body/layer/dot_general"))
+    '3 x all-reduce of 1,024 bytes for layers[2]/while/body/layer/dot_general'
     """
 
     op: str

@@ -78,7 +78,8 @@ class Pass:
         if self.loss.reads_net:  # its forward is the same program, which the compiler runs once
             return *self.loss.through(self.net, params, x, target, key, weights, reading, scale), watched
         of_own = reading.mapped(lambda tree: self.loss.split(tree)[1])
-        value, dy, of_loss = self.loss.pull(own, y, target, weights, of_own, scale)
+        with jax.named_scope("loss"):
+            value, dy, of_loss = self.loss.pull(own, y, target, weights, of_own, scale)
         share = reading.mapped(lambda tree: self.loss.split(tree)[0])
         readings, _ = pull(self.net, of_net, *residuals, dy, share)
         return value, self.loss.merge(readings, of_loss), watched
