@@ -147,12 +147,16 @@ class Serial(Composition):
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
             if start < stop:
-                numbers = tuple(range(stop - start))
-                inner, places = self.layers[start:stop], self.places[start:stop]
-                chain = _chain(inner, Spelling(numbers, numbers), plan, places, self.first + start)
-                found.append((slice(start, stop), Remat(chain, place="")))
+                found.append((slice(start, stop), Remat(self.stretch(start, stop, plan), place="")))
             i = stop
         return tuple(found)
+
+    def stretch(self, start: int, stop: int, plan: Plan = ()) -> "Serial":
+        """Return the chain of `layers[start:stop]`, without names, in their places and with their noise here."""
+        numbers, places = tuple(range(stop - start)), self.places[start:stop]
+        return _chain(
+            self.layers[start:stop], Spelling(numbers, numbers), plan, places, self.first + start
+        )
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
         """List the blocks, each on the last one's output; a kept inner boundary is its reader's input."""
