@@ -72,9 +72,7 @@ class Serial(Composition):
             segments += [segment.shifted(start) for segment in layer.plan] if chain else []
         self._set(tuple(flat), spelling, (*segments, *plan))
 
-    def _set(
-        self, layers: Layers, spelling: Spelling, plan: Plan, places: Places = None, first: int = 0
-    ) -> None:
+    def _set(self, layers: Layers, spelling: Spelling, plan: Plan, places: Places = None, first: int = 0):
         plan = tuple(sorted(Segment(*segment) for segment in plan))
         check_plan(plan, len(layers))
         places = tuple(spelling.places()) if places is None else places
@@ -153,10 +151,8 @@ class Serial(Composition):
 
     def stretch(self, start: int, stop: int, plan: Plan = ()) -> "Serial":
         """Return the chain of `layers[start:stop]`, without names, in their places and with their noise here."""
-        numbers, places = tuple(range(stop - start)), self.places[start:stop]
-        return _chain(
-            self.layers[start:stop], Spelling(numbers, numbers), plan, places, self.first + start
-        )
+        numbers, where = tuple(range(stop - start)), (self.places[start:stop], self.first + start)
+        return _chain(self.layers[start:stop], Spelling(numbers, numbers), plan, *where)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
         """List the blocks, each on the last one's output; a kept inner boundary is its reader's input."""
@@ -218,8 +214,8 @@ class Serial(Composition):
 
     def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
         """Return the output again, without the input."""
-        end, params = len(self.blocks), self.shares(params)
-        return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v, self._place)
+        end, own = len(self.blocks), self.shares(params)
+        return reach(self.blocks, end, own, dict(extras[0]), extras[1], lambda v: v, self._place)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """List the blocks, with every boundary that is kept or follows from a kept one."""

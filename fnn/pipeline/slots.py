@@ -7,14 +7,12 @@ import numpy as np
 
 from fnn.pipeline.schedule import Kind, Schedule
 
-KINDS: tuple[str | None, ...] = (None, *get_args(Kind))  # a stage that waits has the number 0
-
 
 class Tick(NamedTuple):
     """What a stage does in a tick, and in which slots; a table of these has arrays (ticks, stages), int32.
 
     Args:
-        kind: the number of the operation in `KINDS`.
+        kind: the number of the operation among the schedule's kinds, 0 for None.
         microbatch: that of the microbatch.
         before: the slot of the stage's input, which came from the stage before; -1 for none.
         after: the slot of the cotangent of its output, which came from the stage behind, on the last stage of
@@ -51,13 +49,19 @@ class Sizes(NamedTuple):
     factors: int
 
 
+def kinds(schedule: Schedule) -> tuple[str | None, ...]:
+    """Return the kinds of operations that a schedule has, after None for a stage that waits."""
+    used = {op.kind for ops in schedule.stages for op in ops}
+    return (None, *(kind for kind in get_args(Kind) if kind in used))
+
+
 def table(schedule: Schedule) -> tuple[Tick, Sizes]:
     """Return the table of a schedule's ticks, and the sizes of the buffers.
 
     Args:
         schedule: the schedule.
     """
-    ticks, stages = len(schedule.ticks), len(schedule.stages)
+    ticks, stages, numbers = len(schedule.ticks), len(schedule.stages), kinds(schedule)
     found = Tick(*(np.full((ticks, stages), -1, np.int32) for _ in Tick._fields))
     found.kind[:] = found.microbatch[:] = 0
     sizes = []
@@ -65,7 +69,7 @@ def table(schedule: Schedule) -> tuple[Tick, Sizes]:
         when = _when(schedule, stage)
         for tick, row in enumerate(schedule.ticks):
             if (op := row[stage]) is not None:
-                found.kind[tick, stage], found.microbatch[tick, stage] = KINDS.index(op.kind), op.microbatch
+                found.kind[tick, stage], found.microbatch[tick, stage] = numbers.index(op.kind), op.microbatch
         last = stage == stages - 1
         arrived = _when(schedule, stage - 1)["F"] if stage else {}
         returned = when["F"] if last else _when(schedule, stage + 1)["back"]
