@@ -171,8 +171,8 @@ def _microbatches(
     if n % count:
         wanted, fix = f"examples that the {count} microbatches divide", f"jnp.ones(({-(-n // count) * count}, 4))"
         raise InputError("pipeline", wanted, f"{n} examples", fix)
-    shapes = shapes_of("pipeline", (of_net, x))  # without their shardings: a scan over cut params is refused
-    y = jax.eval_shape(lambda params, x: forward(net, params, x)[0], *shapes)
+    shapes = shapes_of("pipeline", of_net)  # without their shardings: no scan goes along an axis that is cut
+    y = jax.eval_shape(lambda params, x: forward(net, params, x)[0], shapes, x)
     if loss.couples_examples is not False:
         check_loss_uncoupled("pipeline", loss, y, target)
     data = x, target, loss.coefficients(y, target, weights)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.arrays import widened
+from fnn.contract import run, sides
 from fnn.core import Residuals, backward, forward, output, pull
 from fnn.factors import is_factor
 from fnn.pipeline.cut import Cut, Shares
@@ -104,7 +105,7 @@ class Stage:
     def _forward(self, held: Held, nothing: Sent, tick: Tick) -> tuple[Held, Sent]:
         m = tick.microbatch
         x = self._if_first(lambda: self._first(m), lambda: at(held.before, tick.before))
-        y, residuals = forward(self.cut.body, self.params.body, x, self._keys(m))
+        y, residuals = self._loop(x, m)
         held = held._replace(residuals=put(held.residuals, tick.residuals, residuals))
         return held, nothing._replace(y=y)
 
@@ -176,18 +177,21 @@ class Stage:
 
     def _whole_forward(self) -> tuple[Any, Any, Any]:
         x = self._first(0)
-        return x, *forward(self.cut.body, self.params.body, x, self._keys(0))
+        return x, *self._loop(x, 0)
 
-    def _keys(self, m: Any) -> Any:
-        return self.cut.keys(at(self.data[3], m), self.number)
+    def _loop(self, x: Any, m: Any) -> tuple[Any, Residuals]:
+        """Run the loop forwards, each layer with its own key."""
+        body = self.cut.body
+        y, extras = run(body, self.params.body, x, self.cut.keys(at(self.data[3], m), self.number))
+        return y, Residuals(*sides(body, x, y), extras)
 
     def _if_first(self, first: Callable[[], Any], others: Callable[[], Any]) -> Any:
         return lax.cond(self.number == 0, first, others)
 
     def _slots(self, count: int, leaf: Any) -> Any:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(jax.tree.leaves(self.data[3])[0][:1], (count, *leaf.shape))
-        return jnp.zeros((count, *leaf.shape), leaf.dtype)
+        keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        one = jax.tree.leaves(self.data[3])[0][0] if keys else zeros_like(leaf)
+        return jnp.broadcast_to(one, (count, *leaf.shape))
 
 
 def at(slots: Any, i: Any) -> Any:
@@ -204,11 +208,9 @@ def put(slots: Any, i: Any, tree: Any) -> Any:
         tree: the entry.
     """
 
-    def one(leaf: Any, new: Any) -> Any:
-        new = jnp.where(i < 0, lax.dynamic_index_in_dim(leaf, i, keepdims=False), new)
-        return lax.dynamic_update_index_in_dim(leaf, new, jnp.maximum(i, 0), 0)
-
-    return jax.tree.map(one, slots, tree)
+    slot = jnp.maximum(i, 0)
+    kept = jax.tree.map(lambda old, new: jnp.where(i < 0, old, new), at(slots, slot), tree)
+    return jax.tree.map(lambda leaf, new: lax.dynamic_update_index_in_dim(leaf, new, slot, 0), slots, kept)
 
 
 def added(total: Any, grads: Any) -> Any:
