@@ -98,8 +98,8 @@ __all__ = [
     "explain", "factors", "feedback", "forward", "function", "Gate", "gated", "gelu", "gelu_tanh",
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
     "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
-    "Parallel", "Part", "pipeline", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible",
-    "RMSNorm", "Scale", "Segment", "Select", "Serial", "shardings", "sigmoid", "silu", "Skip", "softmax",
-    "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack",
-    "value_and_grad",
+    "Parallel", "Part", "pipeline", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals",
+    "Reversible", "RMSNorm", "Scale", "Segment", "Select", "Serial", "shardings", "sigmoid", "silu", "Skip",
+    "softmax", "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train",
+    "unstack", "value_and_grad",
 ]  # fmt: skip

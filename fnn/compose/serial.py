@@ -150,7 +150,7 @@ class Serial(Composition):
         return tuple(found)
 
     def stretch(self, start: int, stop: int, plan: Plan = ()) -> "Serial":
-        """Return the chain of `layers[start:stop]`, without names, in their places and with their noise here."""
+        """Return `layers[start:stop]` in their places, with their noise. Args: `start`, `stop`, `plan`."""
         numbers, where = tuple(range(stop - start)), (self.places[start:stop], self.first + start)
         return _chain(self.layers[start:stop], Spelling(numbers, numbers), plan, *where)
 

@@ -21,7 +21,7 @@ def gpipe(stages: int, microbatches: int) -> Schedule:
 
     >>> print(gpipe(2, 2))
     F0  F1  .   .   BW0 BW1
-    .   F0  F1  BW0 BW1
+    .   F0  F1  BW0 BW1 .
     """
     _check("gpipe", stages, microbatches)
     numbers = range(microbatches)
@@ -42,12 +42,12 @@ def one_f_one_b(stages: int, microbatches: int) -> Schedule:
     Raises:
         InputError: where a number is below 1.
 
-    Source: Harlap et al. 2018, PipeDream, arXiv 1806.03377; with one update for all microbatches: Narayanan et
-    al. 2021, arXiv 2006.09503.
+    Source: Harlap et al. 2018, PipeDream, arXiv 1806.03377; with one update for all microbatches: Narayanan
+    et al. 2021, arXiv 2006.09503.
 
     >>> print(one_f_one_b(2, 3))
     F0  F1  .   BW0 F2  BW1 .   BW2
-    .   F0  BW0 F1  BW1 F2  BW2
+    .   F0  BW0 F1  BW1 F2  BW2 .
     """
     _check("one_f_one_b", stages, microbatches)
     return Schedule(tuple(_in_turn(stage, stages, microbatches, whole=True) for stage in range(stages)))

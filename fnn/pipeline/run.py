@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from fnn.arrays import PyTree, canonical, shapes_of
@@ -19,9 +19,9 @@ from fnn.losses.objective import LossLike, Objective, as_objective
 from fnn.pipeline.cut import Cut, Shares, cut
 from fnn.pipeline.schedule import Schedule
 from fnn.pipeline.slots import Tick, kinds, table
-from fnn.pipeline.stage import Sent, Stage, put
+from fnn.pipeline.stage import Stage, put
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
-from fnn.sharding import shards_of, varying_like
+from fnn.sharding import placed, shards_of, varying_like
 
 
 def value_and_grad(
@@ -81,6 +81,9 @@ def value_and_grad(
             warn_without_key(net, key, "fnn.pipeline.value_and_grad(net, loss, mesh, schedule, noise=False)")
         data = _microbatches(net, loss, schedule.microbatches, params, x, target, key, weights)
         shares = whole.split(params)
+        if dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis] == AxisType.Explicit:
+            own = jax.tree.map(lambda leaf: _cut_along(leaf, mesh, axis), shares.body)
+            shares = shares._replace(body=own)
         specs = Shares(PartitionSpec(), PartitionSpec(axis), PartitionSpec(), PartitionSpec())
         mapped = jax.shard_map(
             lambda *args: _on_a_stage(whole, schedule, axis, *args),
@@ -121,11 +124,11 @@ def shardings(net: Layer, params: Params, mesh: Mesh, axis: str = "stage", *, lo
     whole = cut(net, objective, mesh.shape[axis])
     shares = whole.split(params)
     everywhere, own = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(axis)))
-    placed = [
+    lie = [
         jax.tree.map(lambda _, to=own if name == "body" else everywhere: to, share)
         for name, share in zip(Shares._fields, shares, strict=True)
     ]
-    return whole.merge(Shares(*placed), params)
+    return whole.merge(Shares(*lie), params)
 
 
 def _on_a_stage(
@@ -136,25 +139,31 @@ def _on_a_stage(
     count, number = whole.stages, lax.axis_index(axis)
     own, data, scale = varying_like((params, data, scale), number)
     own = own._replace(body=whole.stretched(own.body))
-    stage = Stage(whole, own, data, scale, number, kinds(schedule))
-    held, nothing = stage.empty(sizes)
+    stage = Stage(whole, own, data, scale, number)
     is_last = number == count - 1
 
     def step(held: Any, tick: Tick) -> tuple[Any, None]:
-        held, sent = stage.run(held, nothing, tick)
-        x = _sent(sent.y, axis, [(i, i + 1) for i in range(count - 1)])
-        dy = _sent(sent.dx, axis, [(i + 1, i) for i in range(count - 1)])
-        dy = jax.tree.map(lambda own, sent: jnp.where(is_last, own, sent), sent.y, dy)
-        before = put(held.before, tick.arrives_before, x) if sizes.before else held.before
-        return held._replace(before=before, after=put(held.after, tick.arrives_after, dy)), None
+        held = stage.run(held, tick, kinds(schedule))
+        x = _sent(held.y, axis, [(i, i + 1) for i in range(count - 1)])
+        dy = _sent(held.dx, axis, [(i + 1, i) for i in range(count - 1)])
+        dy = jax.tree.map(lambda own, sent: jnp.where(is_last, own, sent), held.y, dy)
+        after = put(held.after, tick.arrives_after, dy)
+        return held._replace(before=put(held.before, tick.arrives_before, x), after=after), None
 
     rows = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(jnp.asarray(leaf), number, 1, False), ticks)
-    held, _ = lax.scan(step, held, rows)
+    held, _ = lax.scan(step, stage.empty(sizes), rows)
     grads = held.grads._replace(body=whole.flat(held.grads.body))
     grads = jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, params)
     everywhere = [lax.psum(share, axis) for share in (grads.first, grads.last, grads.loss)]
     first, last, of_loss = everywhere
     return lax.psum(held.value, axis), Shares(first, grads.body, last, of_loss)
+
+
+def _cut_along(leaf: Any, mesh: Mesh, axis: str) -> Any:
+    """Return stacked params sharded over the stages, where shardings are types."""
+    own = jax.typeof(leaf).sharding
+    rest = (None,) * (leaf.ndim - 1) if own.mesh.empty else own.spec[1:]
+    return placed(leaf, NamedSharding(mesh, PartitionSpec(axis, *rest)))
 
 
 def _sent(tree: Any, axis: str, pairs: list[tuple[int, int]]) -> Any:
@@ -169,7 +178,10 @@ def _microbatches(
     check_uncoupled("pipeline", net, of_net, x)
     n = jax.tree.leaves(x)[0].shape[0]
     if n % count:
-        wanted, fix = f"examples that the {count} microbatches divide", f"jnp.ones(({-(-n // count) * count}, 4))"
+        wanted, fix = (
+            f"examples that the {count} microbatches divide",
+            f"jnp.ones(({-(-n // count) * count}, 4))",
+        )
         raise InputError("pipeline", wanted, f"{n} examples", fix)
     shapes = shapes_of("pipeline", of_net)  # without their shardings: no scan goes along an axis that is cut
     y = jax.eval_shape(lambda params, x: forward(net, params, x)[0], shapes, x)

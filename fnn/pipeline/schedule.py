@@ -77,7 +77,7 @@ class Schedule:
         return tuple(tuple(row.get(tick) for row in at) for tick in range(length))
 
     def times(self, f: float = 1.0, b: float = 1.0, w: float = 1.0) -> tuple[tuple[float, ...], ...]:
-        """Return when each operation of each stage begins. Args: the costs, as for `bubble`."""
+        """Return when each operation of each stage begins. Args: `f`, `b`, `w`, as for `bubble`."""
         return tuple(map(tuple, _simulated(self.stages, _costs(f, b, w))))
 
     def bubble(self, f: float = 1.0, b: float = 1.0, w: float = 1.0) -> float:
@@ -131,13 +131,9 @@ def _peak(ops: Sequence[Op], change: dict[str, int]) -> int:
 
 def _check(number: int, ops: Sequence[Op], microbatches: int) -> None:
     """Raise unless a stage has each operation once, and in an order in which it can do them."""
-    places = {op: place for place, op in enumerate(ops)}
-    good = len(ops) == len(places) and microbatches > 0
-    for m in range(microbatches):
-        orders = [[Op(kind, m) for kind in kinds] for kinds in (("F", "BW"), ("F", "B", "W"))]
-        own = sorted((op for op in ops if op.microbatch == m), key=places.__getitem__)
-        good = good and own in orders
-    if not good:
+    own = {m: [op.kind for op in ops if op.microbatch == m] for m in range(microbatches)}
+    good = all(kinds in (["F", "BW"], ["F", "B", "W"]) for kinds in own.values())
+    if not good or not ops or len(ops) > sum(map(len, own.values())):
         wanted = f"for each microbatch F and then BW, or F, B and W, on stage {number}"
         got = " ".join(map(str, ops)) or "nothing"
         raise InputError("Schedule", wanted, got, "fnn.pipeline.one_f_one_b(stages=4, microbatches=8)")
@@ -165,13 +161,11 @@ def _simulated(stages: Sequence[Sequence[Op]], costs: Any) -> list[list[Any]]:
         for stage, ops in enumerate(stages):
             while len(starts[stage]) < len(ops):
                 op = ops[len(starts[stage])]
-                waits = [
-                    next((done[where, one] for one in ones if (where, one) in done), None)
-                    for where, ones in _needed(op, stage, len(stages))
-                ]
-                if None in waits:
+                needed = _needed(op, stage, len(stages))
+                waits = [[done[where, one] for one in ones if (where, one) in done] for where, ones in needed]
+                if [] in waits:
                     break
-                start = max([free[stage], *waits])
+                start = max([free[stage], *sum(waits, [])])
                 starts[stage].append(start)
                 done[stage, op] = free[stage] = start + costs[op.kind]
                 moved = True

@@ -1,4 +1,4 @@
-"""Where a stage keeps what: slots of buffers that are as small as a schedule allows, and the table of ticks."""
+"""Where a stage keeps what: slots of buffers as small as a schedule allows, and the table of ticks."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, get_args
@@ -87,7 +87,8 @@ def table(schedule: Schedule) -> tuple[Tick, Sizes]:
                 written[begin, stage] = read[end, stage] = slots[m]
             counts.append(count)
         sizes.append(counts)
-    return found, Sizes(*(max(column) for column in zip(*sizes, strict=True)))
+    most = [max(column) for column in zip(*sizes, strict=True)]
+    return found, Sizes(max(most[0], 1), *most[1:])  # a pipeline of one stage sends nothing
 
 
 def _when(schedule: Schedule, stage: int) -> dict[str, dict[int, int]]:
@@ -101,11 +102,10 @@ def _when(schedule: Schedule, stage: int) -> dict[str, dict[int, int]]:
 
 
 def _slots(spans: Iterable[tuple[int, tuple[int, int]]]) -> tuple[dict[int, int], int]:
-    """Give each span of ticks a slot that is free; one may be written in the tick in which it is read last."""
+    """Find a free slot for each span of ticks; one is written after it is read in the same tick."""
     slots, free_at = {}, []
     for m, (begin, end) in sorted(spans, key=lambda item: item[1]):
         slot = next((i for i, free in enumerate(free_at) if free <= begin), len(free_at))
         free_at[slot : slot + 1] = [end]
         slots[m] = slot
     return slots, len(free_at)
-
