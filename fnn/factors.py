@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import accumulator, as_index
+
+if TYPE_CHECKING:
+    from fnn.reader import Reader
 
 _F = TypeVar("_F")
 
@@ -52,7 +55,7 @@ class Factor(ABC):
         """
         return jax.vmap(lambda use: use.form())(self).joined()
 
-    def read(self, reader: Any, param: Any, *leaves: Any) -> Any:
+    def read(self, reader: "Reader", param: Any, *leaves: Any) -> Any:
         """Return a param's reading in a better way than by `form`, or NotImplemented where there is none.
 
         Args:

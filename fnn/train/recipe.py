@@ -168,7 +168,7 @@ _SPELLED: dict[type, tuple[Callable[[Any], dict[str, Any]], Callable[..., Any]]]
 _LEFT_OUT = {"plan": (), "init": None, "wrt": None}
 
 
-def _entries(net: Any, own: Sequence[Any]) -> Any:
+def _entries(net: Serial | Each | Heads, own: Sequence[Any]) -> Any:
     found = {name: net[name] for name in own}
     return found if any(isinstance(name, str) for name in own) else tuple(found.values())
 
