@@ -1,9 +1,8 @@
 """Factored gradients: what a backward pass returns for each param, before anything is summed.
 
-The backward of a leaf does not compute a gradient. It returns the arrays (a *factor*) from which the gradient
-and other quantities follow by a small pure function, a *reader* (see reader.py). Axis 0 of a factor is that
-of the examples; further leading axes (tokens) belong to their example. A factor that was made inside `Repeat`
-has the stacked axes of its param first.
+The backward of a leaf returns the arrays (a *factor*) from which the gradient and other quantities follow by
+a small pure function, a *reader* (see reader.py). Axis 0 of a factor is that of the examples; further leading
+axes (tokens) belong to their example. A factor made inside `Repeat` has the stacked axes of its param first.
 
 Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
 smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
