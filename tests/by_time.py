@@ -1,0 +1,78 @@
+"""Choose by time which tests `make test` leaves to `make test-thorough`.
+
+    python -m pytest -n 2 -m "not slow" --times build/times.jsonl
+    python -m tests.by_time build/times.jsonl --seconds 500
+
+Of every test function the quickest case runs, and further ones, the quickest first, as far as the function's
+share of the time goes. A function whose quickest case takes longer than that is left out whole. The share is
+the largest with which all stay within the seconds of CPU. The others are written to tests/take_long.txt.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+LIST = Path(__file__).parent / "take_long.txt"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the times are, and how much of them is had."""
+
+    times: tyro.conf.Positional[Path]
+    seconds: float = 500.0  # of CPU, in all
+
+
+def chosen(times: dict[str, float], share: float) -> set[str]:
+    """Return the tests that run.
+
+    Args:
+        times: the seconds of each test.
+        share: the seconds that the cases of one function may take together.
+    """
+    functions = defaultdict(list)
+    for name, seconds in times.items():
+        functions[name.split("[")[0]].append((seconds, name))
+    found = set()
+    for cases in functions.values():
+        spent = 0.0
+        for seconds, name in sorted(cases):
+            spent += seconds
+            if spent > share:
+                break
+            found.add(name)
+    return found
+
+
+def left_out(times: dict[str, float], seconds: float) -> tuple[list[str], float]:
+    """Return the tests that are left out, and the share of a function.
+
+    Args:
+        times: the seconds of each test.
+        seconds: what the others may take together.
+    """
+    low, high = 0.0, sum(times.values()) + 1
+    while high - low > 0.001:
+        share = (low + high) / 2
+        taken = sum(times[name] for name in chosen(times, share))
+        low, high = (share, high) if taken <= seconds else (low, share)
+    return sorted(set(times) - chosen(times, low)), low
+
+
+def main(options: Options) -> None:
+    """Write the list, and say what it is."""
+    lines = options.times.read_text().splitlines()
+    times = dict(json.loads(line) for line in lines)
+    out, share = left_out(times, options.seconds)
+    LIST.write_text("\n".join(out) + "\n")
+    whole = sum(times.values())
+    taken = whole - sum(times[name] for name in out)
+    print(f"{len(times) - len(out)} of {len(times)} tests run, in {taken:.0f} of {whole:.0f} s of CPU.")
+    print(f"A function may take {share:.2f} s.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
