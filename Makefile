@@ -27,6 +27,7 @@ experiments: $(VENV)/.test  ## Answer the questions of docs/questions.md, QUESTI
 
 pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the questions' last results, and its catalogue
 	$(BIN)/python -m experiments.site.concepts
+	$(BIN)/python -m experiments.site.activations
 	$(BIN)/python -m experiments.site.questions
 	$(BIN)/python -m experiments.bench.plans --pictures docs/pictures
 	$(BIN)/python -m experiments.site.mistakes
