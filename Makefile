@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SOURCES := fnn tests experiments
 
 .NOTPARALLEL:
-.PHONY: help demo experiments pictures test test-thorough test-slow bench peers check format docs docs-serve \
+.PHONY: help demo experiments pictures test test-thorough times test-slow bench peers check format docs docs-serve \
 	docs-test release-check clean
 
 help:  ## List the targets
@@ -32,11 +32,16 @@ pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the que
 	$(BIN)/python -m experiments.bench.plans --pictures docs/pictures
 	$(BIN)/python -m experiments.site.mistakes
 
-test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2)
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2), and name the twenty slowest
+	$(BIN)/python -m pytest -n $(JOBS) --durations 20 $(TESTS)
 
 test-thorough: $(VENV)/.test  ## Run what else a change must pass: further rows of the tables, scripts to their ends
 	$(BIN)/python -m pytest -n $(JOBS) -m 'thorough and not slow' $(TESTS)
+
+times: $(VENV)/.test  ## Time every test but the slow, and choose those that `make test` leaves out
+	mkdir -p build && rm -f build/times.jsonl
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --times build/times.jsonl $(TESTS)
+	$(BIN)/python -m tests.by_time build/times.jsonl $(ARGS)
 
 test-slow: $(VENV)/.test  ## Run the heavy sweeps, some of them for hours
 	XLA_FLAGS= $(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
