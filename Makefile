@@ -60,6 +60,9 @@ wild: .venv-wild/.wild  ## Check functions of other people's packages against di
 	.venv-wild/bin/python -m pip install --quiet --editable .
 	@jax=$$(.venv-wild/bin/python -c 'import jax; print(jax.__version__)'); for name in $(WILD); do \
 	.venv-wild/bin/python -m pip install --quiet $$name "jax==$$jax" || echo "left out: $$name"; done
+	@# The release of TensorFlow Probability that others bring along is older than this JAX; jax-cosmo wants pkg_resources.
+	@.venv-wild/bin/python -m pip uninstall --quiet --yes tensorflow-probability
+	@.venv-wild/bin/python -m pip install --quiet --force-reinstall --no-deps tfp-nightly 'setuptools<81'
 	@touch $@
 
 check: $(VENV)/.check  ## Check format, lint and types

@@ -1,7 +1,5 @@
 """Windows off by one, strides ignored, overlaps overwritten, spectra not conjugated."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
 
@@ -54,7 +52,8 @@ def pooled(x):
     return lax.reduce_window(x, 0.0, lax.add, (1, 3), (1, 2), "VALID") / 3
 
 
-def _pooled(x, dy, by=0, way="add", stride=2):
+def _pooled(saved, dy, by=0, way="add", stride=2):
+    (x,) = saved
     dx = jnp.zeros_like(x)
     for i in range(dy.shape[1]):
         at = (slice(None), slice(i * stride + by, i * stride + by + 3))
@@ -62,16 +61,16 @@ def _pooled(x, dy, by=0, way="add", stride=2):
     return (dx,)
 
 
-def pool_off_by_one(x, dy):
-    return _pooled(x, dy, by=1)
+def pool_off_by_one(saved, dy):
+    return _pooled(saved, dy, by=1)
 
 
-def pool_stride_ignored(x, dy):
-    return _pooled(x, dy, stride=1)
+def pool_stride_ignored(saved, dy):
+    return _pooled(saved, dy, stride=1)
 
 
-def pool_set_for_add(x, dy):
-    return _pooled(x, dy, way="set")
+def pool_set_for_add(saved, dy):
+    return _pooled(saved, dy, way="set")
 
 
 def framed(x, window):
@@ -93,15 +92,16 @@ def sliced(x):
     return jnp.stack([x[:, i : i + 4] for i in range(0, x.shape[1] - 3, 2)], 1)
 
 
-def _sliced(x, dy, way="add"):
+def _sliced(saved, dy, way="add"):
+    (x,) = saved
     dx = jnp.zeros_like(x)
     for n, i in enumerate(range(0, x.shape[1] - 3, 2)):
         dx = getattr(dx.at[:, i : i + 4], way)(dy[:, n])
     return (dx,)
 
 
-def slices_set_for_added(x, dy):
-    return _sliced(x, dy, "set")
+def slices_set_for_added(saved, dy):
+    return _sliced(saved, dy, "set")
 
 
 def _signal(key, size):
@@ -132,14 +132,15 @@ def power(x):
     return s.real**2 + s.imag**2
 
 
-def _power(x, dy, inner=1.0):
+def _power(saved, dy, inner=1.0):
+    (x,) = saved
     n, m = x.shape[-1], dy.shape[-1]
     weight = jnp.where((jnp.arange(m) > 0) & (2 * jnp.arange(m) < n), inner / 2, 1.0)
     return (2 * n * jnp.fft.irfft(jnp.fft.rfft(x) * dy * weight, n),)
 
 
-def half_the_spectrum_twice(x, dy):
-    return _power(x, dy, 2.0)
+def half_the_spectrum_twice(saved, dy):
+    return _power(saved, dy, 2.0)
 
 
 def _pair(key, size):
@@ -152,10 +153,7 @@ def _frames(key, size):
 
 
 def _kept(f):
-    def forward(*args: Any):
-        return f(*args), args if len(args) > 1 else args[0]
-
-    return forward
+    return lambda *args: (f(*args), args)
 
 
 SHIFTED, STRIDES = ("windows shifted", "rows shifted"), ("strides ignored",)
@@ -170,24 +168,24 @@ def right_strides(saved, dy):
     return _convolved(saved, dy, 2)
 
 
-def right_pool(x, dy):
-    return _pooled(x, dy)
+def right_pool(saved, dy):
+    return _pooled(saved, dy)
 
 
 def right_frames(saved, dy):
     return _framed(saved, dy)
 
 
-def right_slices(x, dy):
-    return _sliced(x, dy)
+def right_slices(saved, dy):
+    return _sliced(saved, dy)
 
 
 def right_filter(saved, dy):
     return _filtered(saved, dy)
 
 
-def right_power(x, dy):
-    return _power(x, dy)
+def right_power(saved, dy):
+    return _power(saved, dy)
 
 
 ALL: tuple[Case, ...] = (
