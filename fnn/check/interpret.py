@@ -156,8 +156,8 @@ def wider(dtype: Any) -> Any:
 def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...], ruled: bool) -> Run:
     name = equation.primitive.name
     inner = NESTED.get(name)
-    if ruled and name in RULED:
-        return lambda *inputs: list(map(widen if wide else jnp.asarray, bind(equation, inputs)))
+    if ruled and name in RULED:  # a rule may hold programs for the dtypes that it was traced at
+        return lambda *inputs: _run_narrow(equation, inputs) if wide else bind(equation, inputs)
     if inner is not None:
 
         def closed(closed_jaxpr: Any, *inputs: Any, part: int = 0) -> list[Any]:

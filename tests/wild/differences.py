@@ -37,6 +37,15 @@ def gradient_of(
         return _compared(function, tree, wide, active, np.random.default_rng(seed))
 
 
+def same(function: Callable[..., Any], declared: Callable[..., Any], args: Sequence[Any]) -> str:
+    """Whether JAX gives a function the gradient of the one that it is declared to have: right or wrong."""
+    ys, pullback = jax.vjp(function, *args)
+    dy = jax.tree.map(lambda y: jnp.cos(jnp.arange(y.size).reshape(y.shape)).astype(y.dtype), ys)
+    both = zip(*map(jax.tree.leaves, (pullback(dy), jax.vjp(declared, *args)[1](dy))), strict=True)
+    close = all(np.allclose(np.asarray(a), np.asarray(b), 1e-4, 1e-6) for a, b in both)
+    return RIGHT if close else WRONG
+
+
 def _is_floating(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
