@@ -122,6 +122,7 @@ def _read(child: subprocess.Popen[str], lines: "Queue[str | None]") -> None:
 def run_batch(given: argparse.Namespace) -> None:
     """Run the rows of one family, and print an outcome of each as a line of JSON."""
     warnings.simplefilter("ignore")
+    del sys.argv[1:]  # some packages read it
     module, number = import_module(f"tests.wild.{given.batch}"), 0
     for make in module.FAMILIES if hasattr(module, "FAMILIES") else (module.rows,):
         iterator = make()
@@ -152,9 +153,6 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
 
     try:
         jax.vjp(row.function, *row.args)
-    except TypeError as error:
-        if "float" not in str(error) and "dtype" not in str(error):
-            return {"name": row.name, "kind": "left out", "why": first(error), "seconds": 0.0}
     except Exception as error:  # the row is not made for this version of the package, or has no derivative
         return {"name": row.name, "kind": "left out", "why": first(error), "seconds": 0.0}
     start = time.process_time()  # the machine may have others to serve
