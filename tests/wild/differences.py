@@ -33,7 +33,7 @@ def gradient_of(
         return UNSURE
     moved = [np.asarray(x) * SCALES[probe] if i in active else x for i, x in enumerate(leaves)]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        wide = [np.asarray(x, np.float64) if i in active else x for i, x in enumerate(moved)]
+        wide = [np.asarray(x, np.float64) if _is_floating(x) else x for x in moved]
         return _compared(function, tree, wide, active, np.random.default_rng(seed))
 
 

@@ -1,4 +1,4 @@
-"""Findings that stand: a FAIL which was looked into, by the name of its row, with the version that it is of."""
+"""Findings that stand: a FAIL that was looked into, by the name of its row, with the version of the package."""
 
 KNOWN: dict[str, str] = {
     "numpyro.distributions.DoublyTruncatedPowerLaw.log_prob": "numpyro 0.22",
