@@ -1,4 +1,4 @@
-"""Findings that stand: a FAIL that was looked into, by the name of its row, with the version of the package."""
+"""Findings that stand: a FAIL that was looked into, by the name of its row, with its version."""
 
 KNOWN: dict[str, str] = {
     "numpyro.distributions.DoublyTruncatedPowerLaw.log_prob": "numpyro 0.22",
