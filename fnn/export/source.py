@@ -81,14 +81,24 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(text)))
     except (OSError, ValueError, checker.ValidationError) as error:
-        parts = [a.t for node in model.graph.node for a in node.attribute]
-        beside = sorted({entry.value for tensor in (*model.graph.initializer, *parts)
-                         for entry in tensor.external_data if entry.key == "location"})  # fmt: skip
-        there = [os.path.join(os.path.dirname(text), name) for name in beside]
-        copy = f"shutil.copy(original, {next((p for p in there if not os.path.isfile(p)), there[0])!r})"
+        beside, spoiled = _beside(model, os.path.dirname(text))
+        copy = f"shutil.copy(original, {spoiled!r})"
         wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
         raise InputError("from_onnx", wanted, str(error), copy) from error
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _beside(model: Any, folder: str) -> tuple[list[str], str]:
+    """Find the names of the files of a model's tensors, and the path of the first that is too short."""
+    parts = [attribute.t for node in model.graph.node for attribute in node.attribute]
+    told = [{e.key: e.value for e in t.external_data} for t in (*model.graph.initializer, *parts)]
+    sizes: dict[str, int] = {}
+    for entry in filter(None, told):
+        end = int(entry.get("offset", 0)) + int(entry.get("length", 1))
+        sizes[entry["location"]] = max(end, sizes.get(entry["location"], 0))
+    there = {os.path.join(folder, name): size for name, size in sorted(sizes.items())}
+    short = [path for path, size in there.items() if not os.path.isfile(path) or os.path.getsize(path) < size]
+    return sorted(sizes), (short or list(there))[0]
 
 
 def cut(model: Any, start: str | None, end: str | None) -> Source:

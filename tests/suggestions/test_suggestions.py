@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 import fnn
-from tests.suggestions import of_functions, of_layers, of_losses, of_readers, of_training
+from tests.suggestions import of_export, of_files, of_functions, of_layers, of_losses, of_readers, of_training
 from tests.suggestions.row import raised, suggested
 
 ROWS = of_functions.ROWS | of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
-ROWS |= of_training.ROWS
+ROWS |= of_training.ROWS | of_export.ROWS | of_files.ROWS
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
 ELSEWHERE = {
-    "export": "tests/export",
     "check": "imports nothing of fnn",
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
