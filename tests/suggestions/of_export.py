@@ -158,7 +158,7 @@ ROWS = {
     "half precision to write for": writing(NET, X.astype(jnp.bfloat16)),
     "the shape of half precision": writing(NET, jax.ShapeDtypeStruct((4, 6), jnp.float16)),
     "two outputs to write": output(TWO),
-    "outputs of other rows": output(OTHER_ROWS, jnp.ones((2, 3, 6), jnp.float32)),
+    "outputs to write of other rows": output(OTHER_ROWS, jnp.ones((2, 3, 6), jnp.float32)),
     "an activation to write": writing(Serial(Dense(3), SINE), write=lambda graph, layer, params, v, name: graph.node("Sin", [v])),
     "a layer to write": writing(Serial(Dense(3), Own()), Own=Own, write=lambda graph, layer, params, v, name: v),
     "a dtype to write": Row(written(IN_BFLOAT16), lambda own: written(own)(), {"layer": IN_BFLOAT16, "dataclasses": dataclasses}),
