@@ -187,12 +187,11 @@ def _like(net: Layer, about: Any, path: Path, known: Sequence[Any], call: str) -
     """Return the shapes of the params of a checkpoint as a tree."""
     if about["tree"] is not None:
         return jax.tree.map(leaves.shape_of, build(about["tree"], known, call))
+    fix = f"fnn.train.Checkpoints({str(path.parent)!r}, net, x)"
     if about["x"] is None:
-        fix = f"fnn.train.Checkpoints({str(path.parent)!r}, net, x)"
         raise InputError("load", "a checkpoint that tells the shape of x", str(path), fix)
     x = jax.tree.map(leaves.shape_of, build(about["x"], known, call))
     like = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
-    fix = f"fnn.train.Checkpoints({str(path.parent)!r}).restore(like=state)"
     leaves.check_same("load", about["params"], leaves.paths(like), "params", path, fix)
     return like
 

@@ -55,7 +55,8 @@ def thawed(met: Iterable[Any]) -> str:
     """
     for kind in met:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and not _frozen(kind):
-            return f"dataclasses.dataclass(frozen=True)({kind.__name__})"
+            own = [field.name for field in dataclasses.fields(kind)]
+            return f"dataclasses.make_dataclass({kind.__name__!r}, {own}, frozen=True)"
     return "fnn.train.Checkpoints(folder, net=None)"
 
 

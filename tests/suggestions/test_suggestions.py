@@ -8,17 +8,29 @@ import pytest
 
 import fnn
 from tests.suggestions import (
+    of_checkpoints,
     of_export,
     of_files,
     of_functions,
     of_layers,
     of_losses,
     of_readers,
+    of_recipes,
     of_training,
 )
 from tests.suggestions.row import raised, suggested
 
-TABLES = of_export, of_files, of_functions, of_layers, of_losses, of_readers, of_training
+TABLES = (
+    of_checkpoints,
+    of_export,
+    of_files,
+    of_functions,
+    of_layers,
+    of_losses,
+    of_readers,
+    of_recipes,
+    of_training,
+)
 ROWS = {name: row for table in TABLES for name, row in table.ROWS.items()}
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
@@ -27,7 +39,6 @@ ELSEWHERE = {
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
     "train/update.py:_axes_to_reduce": "tests/meshes",
-    **{f"train/{name}.py": "tests/train" for name in ("checkpoint", "folder", "leaves", "recipe", "restore")},
 }
 
 
