@@ -156,8 +156,8 @@ def _dropout(graph: "Graph", layer: Dropout, params: Any, v: str, name: str) -> 
 
 def _activation(graph: "Graph", layer: Activation | Softmax, params: Any, v: str, name: str) -> str:
     if not operators.write(graph, layer, v):
-        fix = "fnn.export.onnx(fnn.mlp(sizes, fnn.relu), params, x, path)"
-        raise InputError("onnx", "a layer or activation of fnn", repr(layer), fix)
+        fix = "fnn.export.onnx(net, params, x, path, writers={fnn.activations.Activation: write})"
+        raise InputError("onnx", "a layer or activation of fnn, or a writer for it", repr(layer), fix)
     return graph.last
 
 

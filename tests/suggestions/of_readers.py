@@ -109,7 +109,7 @@ ROWS = {
     "no factor": Row(lambda: readers.squared_norm(jnp.ones(3), jnp.ones(3)), lambda value: value, KNOWN | {"net": fnn.relu, "params": (), "residuals": fnn.forward(fnn.relu, (), X)[1], "dy": X}),
     "a factor that is no pytree": Row(lambda: over(Biased(), readers.as_factors), lambda known: known, {"Unknown": dataclasses.dataclass(frozen=True)(type("Unknown", (), {"__annotations__": {"dz": jax.Array}}))}),
     "no examples": Row(lambda: over(Dense(3), x=X[0, :]), lambda x: over(Dense(3), x=jnp.concatenate([x] * 4)), {"x": X[0]}),
-    "no axis": Row(lambda: readers.losses_and_readings(fnn.Embedding(3, 3), LOSS, readers.squared_norm)({"embedding": jnp.ones((3, 3))}, jnp.int32(0), jnp.int32(0)), lambda x: x, {"x": jnp.int32(0)}),
+    "no axis of examples to read": Row(lambda: readers.losses_and_readings(fnn.Embedding(3, 3), LOSS, readers.squared_norm)({"embedding": jnp.ones((3, 3))}, jnp.int32(0), jnp.int32(0)), lambda x: x, {"x": jnp.int32(0)}),
     "dz without examples": Row(lambda: readers.squared_norm(fnn.factors.Total(X[0]), X[0]), lambda dz: readers.squared_norm(fnn.factors.Total(dz), X[0]), {"x": X[0]}),
     "unequal examples": Row(lambda: readers.losses_and_readings(fnn.Concatenate(), LOSS, readers.squared_norm)((), (X, X[:2]), LABEL), lambda x: x, {"x": (X, X[:2]), "n": 2}),
     "a layer that couples": Row(lambda: over(fnn.Serial(Dense(3), BatchNorm())), lambda layer: over(fnn.Serial(Dense(3), layer))),
@@ -137,7 +137,7 @@ ROWS = {
     "blocks of another net": Row(lambda: curvature.kronecker_multiply(EIGEN[0], PARAMS), lambda eigen: curvature.kronecker_multiply(eigen, PARAMS), {"factors": BLOCKS}),
     "blocks of other shapes": Row(lambda: curvature.kronecker_multiply(EIGEN, jax.tree.map(lambda p: jnp.concatenate([p, p]), PARAMS)), lambda tree: tree, {"blocks": EIGEN, "gradient": PARAMS}),
     "tokens": Row(lambda: curvature.kronecker_factors(NET, LOSS, tokens="sum"), lambda run: run(PARAMS, X, LABEL), KNOWN),
-    "a reduction": Row(lambda: curvature.kronecker_factors(NET, LOSS.with_reduction("none")), lambda run: run(PARAMS, X, LABEL), KNOWN | {"loss": LOSS.with_reduction("none")}),
+    "a reduction of a loss of curvature": Row(lambda: curvature.kronecker_factors(NET, LOSS.with_reduction("none")), lambda run: run(PARAMS, X, LABEL), KNOWN | {"loss": LOSS.with_reduction("none")}),
     "no key to sample by": Row(lambda: curvature.kronecker_factors(NET, LOSS, "sampled")(PARAMS, X, LABEL), lambda key: curvature.kronecker_factors(NET, LOSS, "sampled")(PARAMS, X, LABEL, key)),
     "outputs of other rows": Row(
         lambda: of_two_rows(curvature.kronecker_factors(UNEQUAL, LOSSES, "empirical")),
