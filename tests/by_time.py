@@ -3,7 +3,7 @@
     python -m pytest -n 2 -m "not slow" --times build/times.jsonl
     python -m tests.by_time build/times.jsonl --seconds 500
 
-Of every test function the quickest case runs if it takes no more than four seconds, and further ones, the
+Of every test function the quickest case runs if it takes no more than 2.5 seconds, and further ones, the
 quickest first, as far as the function's share of the time goes: the largest share with which all stay within
 the seconds of CPU. The others are written to tests/take_long.txt.
 """
@@ -28,8 +28,8 @@ class Options:
     """Where the times are, and how much of them is had."""
 
     times: tyro.conf.Positional[Path]
-    seconds: float = 700.0  # of CPU, in all
-    quickest: float = 4.0  # seconds of CPU that a function's quickest case may take
+    seconds: float = 600.0  # of CPU, in all
+    quickest: float = 2.5  # seconds of CPU that a function's quickest case may take
 
 
 def chosen(times: dict[str, float], share: float, quickest: float) -> set[str]:

@@ -49,8 +49,8 @@ def gathered(values: Mapping[Name, Any], like: Any = None) -> Any:
 
     Args:
         values: the part of each name.
-        like: params, for a dict that has the names that they have; None for a dict of all names but those whose
-            part is `()`, as `share` returns that for a name that is not there.
+        like: params, for a dict that has the names that they have; None for a dict of all names whose part is
+            not `()`, which `share` returns for a name that is not there.
     """
     if all(isinstance(name, int) for name in values):
         return tuple(values.values())
