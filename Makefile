@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 SOURCES := fnn tests experiments
 
 .NOTPARALLEL:
-.PHONY: help demo experiments pictures test test-thorough test-slow bench peers check format docs docs-serve \
-	docs-test release-check clean
+.PHONY: help demo experiments pictures test test-thorough times test-slow bench peers wild check format docs \
+	docs-serve docs-test release-check clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -27,15 +27,21 @@ experiments: $(VENV)/.test  ## Answer the questions of docs/questions.md, QUESTI
 
 pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the questions' last results, and its catalogue
 	$(BIN)/python -m experiments.site.concepts
+	$(BIN)/python -m experiments.site.activations
 	$(BIN)/python -m experiments.site.questions
 	$(BIN)/python -m experiments.bench.plans --pictures docs/pictures
 	$(BIN)/python -m experiments.site.mistakes
 
-test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2)
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2), and name the twenty slowest
+	$(BIN)/python -m pytest -n $(JOBS) --durations 20 $(TESTS)
 
 test-thorough: $(VENV)/.test  ## Run what else a change must pass: further rows of the tables, scripts to their ends
 	$(BIN)/python -m pytest -n $(JOBS) -m 'thorough and not slow' $(TESTS)
+
+times: $(VENV)/.test  ## Time every test but the slow, and choose those that `make test` leaves out
+	mkdir -p build && rm -f build/times.jsonl
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --times build/times.jsonl $(TESTS)
+	$(BIN)/python -m tests.by_time build/times.jsonl $(ARGS)
 
 test-slow: $(VENV)/.test  ## Run the heavy sweeps, some of them for hours
 	XLA_FLAGS= $(BIN)/python -m pytest -n $(JOBS) -m slow $(TESTS)
@@ -46,6 +52,24 @@ bench: $(VENV)/.experiments  ## Print every ratio to the rivals beside the last 
 peers:  ## Compare with Opacus, BackPACK, curvlinops; read models of Haiku and Penzai; in .venv-peers
 	$(MAKE) VENV=.venv-peers .venv-peers/.peers
 	.venv-peers/bin/python -m pytest -W default tests/peers
+
+# Packages that cannot be installed together with this JAX are left out one by one, and said.
+WILD := flax equinox distrax rlax numpyro tfp-nightly lineax optimistix jaxopt diffrax e3nn-jax qwix kfac-jax \
+	blackjax dm-haiku chex dm-pix ott-jax s2fft jaxlie quax tokamax aqtp tinygp flowjax oryx matfree interpax orthax \
+	quadax signax jax-md jax-cosmo keras
+
+wild: .venv-wild/.wild  ## Check functions of other people's packages against differences; in .venv-wild
+	.venv-wild/bin/python -m tests.wild $(ARGS)
+
+.venv-wild/.wild: pyproject.toml
+	$(MAKE) VENV=.venv-wild .venv-wild/.made
+	.venv-wild/bin/python -m pip install --quiet --editable .
+	@jax=$$(.venv-wild/bin/python -c 'import jax; print(jax.__version__)'); for name in $(WILD); do \
+	.venv-wild/bin/python -m pip install --quiet $$name "jax==$$jax" || echo "left out: $$name"; done
+	@# The release of TensorFlow Probability that others bring along is older than this JAX; jax-cosmo wants pkg_resources.
+	@.venv-wild/bin/python -m pip uninstall --quiet --yes tensorflow-probability
+	@.venv-wild/bin/python -m pip install --quiet --force-reinstall --no-deps tfp-nightly 'setuptools<81'
+	@touch $@
 
 check: $(VENV)/.check  ## Check format, lint and types
 	$(BIN)/ruff format --check $(SOURCES)
@@ -86,7 +110,7 @@ release-check: $(VENV)/.release  ## Build sdist and wheel, and try all of a rele
 	@echo "Before publishing, put the project's own addresses into the files above, if any."
 
 clean:  ## Remove .venv and the caches
-	rm -rf $(VENV) .venv-peers .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-peers .venv-wild .pytest_cache .ruff_cache .hypothesis build dist
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp for the environment, and one for each extra that is installed in it. Where Python comes without

@@ -1,9 +1,8 @@
 """Factored gradients: what a backward pass returns for each param, before anything is summed.
 
-The backward of a leaf does not compute a gradient. It returns the arrays (a *factor*) from which the gradient
-and other quantities follow by a small pure function, a *reader* (see reader.py). Axis 0 of a factor is that
-of the examples; further leading axes (tokens) belong to their example. A factor that was made inside `Repeat`
-has the stacked axes of its param first.
+The backward of a leaf returns the arrays (a *factor*) from which the gradient and other quantities follow by
+a small pure function, a *reader* (see reader.py). Axis 0 of a factor is that of the examples; further leading
+axes (tokens) belong to their example. A factor made inside `Repeat` has the stacked axes of its param first.
 
 Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
 smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
@@ -19,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,9 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import accumulator, as_index
+
+if TYPE_CHECKING:
+    from fnn.reader import Reader
 
 _F = TypeVar("_F")
 
@@ -52,7 +54,7 @@ class Factor(ABC):
         """
         return jax.vmap(lambda use: use.form())(self).joined()
 
-    def read(self, reader: Any, param: Any, *leaves: Any) -> Any:
+    def read(self, reader: "Reader", param: Any, *leaves: Any) -> Any:
         """Return a param's reading in a better way than by `form`, or NotImplemented where there is none.
 
         Args:

@@ -50,9 +50,15 @@ def expanded(markdown: str) -> str:
     def names(match: re.Match[str]) -> str:
         module, but = match[1], {name.strip() for name in (match[2] or "").split(",")}
         shown = [n for n, target in exported(module).items() if n not in but and not is_module(target)]
-        return "\n\n".join(f"::: {module}.{name}" for name in shown)
+        return "\n\n".join(f"::: {module}.{name}{picture(module, name)}" for name in shown)
 
     return ALL.sub(names, markdown)
+
+
+def picture(module: str, name: str) -> str:
+    """Give the picture of a name, where there is one."""
+    place = f"pictures/{module.split('.')[-1]}/{name}.svg"
+    return f"\n\n![{name} and its derivative](../{place})" if (ROOT / "docs" / place).exists() else ""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -83,11 +89,23 @@ def each(objects: Iterable[Any]) -> Iterable[Any]:
             yield from each(one.members.values())
 
 
-class Fences(griffe.Extension):
-    """Fences the doctests of every docstring."""
+def explained(activations: griffe.Module) -> None:
+    """Give each activation the docstring of the function that it is made of, which has its name."""
+    parts = [part for name, part in activations.modules.items() if name != "table"]
+    for name, activation in activations["table"].attributes.items():
+        for part in parts:
+            own = part.functions[name].docstring if name in part.functions else None
+            if own is not None and activation.docstring is None:
+                activation.docstring = griffe.Docstring(own.value, parent=activation)
+                activation.value = None  # of no use to a reader
+
+
+class Docstrings(griffe.Extension):
+    """Fences the doctests of every docstring, once the activations have theirs."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Go through a package, once it is read."""
+        explained(pkg["activations"])
         for one in each([pkg]):
             if one.docstring:
                 one.docstring.value = fenced(one.docstring.value)

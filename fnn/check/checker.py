@@ -155,5 +155,6 @@ def _examine(
         intake.require_derivative(target, None, progress)
     else:
         with_trace(target, arguments, traced, options, progress, budget)
+    progress.notes += sorted(subject.remarks)
     seconds = time.perf_counter() - budget.start
     return progress.report(f"{subject.name}({', '.join(arguments.names)})", seconds)

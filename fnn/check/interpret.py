@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from fnn.check.jaxprs import RULED, bind, held, opened
 from fnn.check.nested import NESTED, Run
+from fnn.check.scatters import SCATTERS
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ def wider(dtype: Any) -> Any:
 def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...], ruled: bool) -> Run:
     name = equation.primitive.name
     inner = NESTED.get(name)
-    if ruled and name in RULED:
-        return lambda *inputs: list(map(widen if wide else jnp.asarray, bind(equation, inputs)))
+    if ruled and name in RULED:  # a rule may hold programs for the dtypes that it was traced at
+        return lambda *inputs: _run_narrow(equation, inputs) if wide else bind(equation, inputs)
     if inner is not None:
 
         def closed(closed_jaxpr: Any, *inputs: Any, part: int = 0) -> list[Any]:
@@ -168,14 +169,25 @@ def _runner(equation: JaxprEqn, step: Step, wide: bool, place: tuple[int, ...], 
     return (lambda *inputs: _run_wide(equation, inputs)) if wide else (lambda *inputs: bind(equation, inputs))
 
 
+def run_as(equation: JaxprEqn, inputs: Sequence[Any], **changed: Any) -> list[Any]:
+    """Run an equation in float64 with other parameters.
+
+    Args:
+        equation: the equation.
+        inputs: a value for each of its operands.
+        changed: the parameters that are replaced, by name.
+    """
+    return _run_wide(equation.replace(params=equation.params | changed), inputs)
+
+
 def _run_wide(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     name = equation.primitive.name
     if name == "reduce_precision":
         return list(inputs)
     if name in ("debug_callback", "debug_print"):
         return []
-    if name in _SCATTERS:
-        return [_SCATTERS[name](equation.params, *inputs)]
+    if name in SCATTERS:
+        return [SCATTERS[name](equation.params, *inputs)]
     if name == "custom_linear_solve":
         return _solve(equation.params, inputs)
     if name == "reduce":
@@ -226,24 +238,3 @@ def _reduce(params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
     combine = lambda a, b: tuple(evaluate(*opened(params["jaxpr"]), [*a, *b]))  # noqa: E731
     start = tuple(jnp.asarray(x) for x in inputs[n:])
     return list(lax.reduce(tuple(inputs[:n]), start, combine, params["dimensions"]))
-
-
-def _scatter(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(params: dict[str, Any], operand: Any, indices: Any, updates: Any) -> Any:
-        kept = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-        return function(operand, indices, updates, **{k: params[k] for k in kept})
-
-    return run
-
-
-_SCATTERS = {
-    "scatter": _scatter(lax.scatter),
-    "scatter-add": _scatter(lax.scatter_add),
-    "scatter_add": _scatter(lax.scatter_add),
-    "scatter-mul": _scatter(lax.scatter_mul),
-    "scatter_mul": _scatter(lax.scatter_mul),
-    "scatter-min": _scatter(lax.scatter_min),
-    "scatter_min": _scatter(lax.scatter_min),
-    "scatter-max": _scatter(lax.scatter_max),
-    "scatter_max": _scatter(lax.scatter_max),
-}

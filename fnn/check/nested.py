@@ -35,9 +35,8 @@ def _cond(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
 def _scan(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     """Run a scan. In: constants, what is carried, what is sliced; out: what is carried, what is stacked."""
     body, params = equation.params["jaxpr"], equation.params
-    carried = len(equation.outvars) - _with_one_axis_more(equation.outvars, body.out_avals)
-    m = len(inputs) - _with_one_axis_more(equation.invars, body.in_avals)
-    n = m - carried
+    n, m = split(equation)
+    carried = m - n
 
     def step(carry: Any, x: Any) -> tuple[Any, Any]:
         outputs = closed(body, *inputs[:n], *carry, *x)
@@ -45,6 +44,14 @@ def _scan(closed: Run, equation: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
 
     carry, ys = lax.scan(step, tuple(inputs[n:m]), tuple(inputs[m:]), params["length"], params["reverse"])
     return [*carry, *ys]
+
+
+def split(equation: JaxprEqn) -> tuple[int, int]:
+    """Return where, among the inputs of a scan, what is carried begins, and where what is sliced."""
+    body = equation.params["jaxpr"]
+    carried = len(equation.outvars) - _with_one_axis_more(equation.outvars, body.out_avals)
+    m = len(equation.invars) - _with_one_axis_more(equation.invars, body.in_avals)
+    return m - carried, m
 
 
 def _with_one_axis_more(outside: Sequence[Any], inside: Sequence[Any]) -> int:

@@ -1,7 +1,7 @@
 """What is checked, in one form: a primal, and a rule that pulls cotangents back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -33,21 +33,21 @@ class Subject:
         own: a function whose derivative is JAX's work, as it was given, or None.
         surrogate: the function whose gradient the backward is to give, or None for the primal's.
         lenient: whether a cotangent of a wrong shape is NaN, so that the others can be judged.
+        remarks: what was met when it was run, to be said in the report.
     """
 
     name: str
     primal: Callable[..., Any]
     forward: Callable[..., tuple[Any, Any]]
     backward: Callable[[Any, Any], Any]
-    function: Callable[..., Any] | None = None  # what transforms are applied to, where it is no pair
-    strict: bool = True  # whether `backward` is the bare rule, not yet brought into shape by JAX
+    function: Callable[..., Any] | None = None
+    strict: bool = True
     traceable: bool = True
-    written: tuple[Callable[..., Any], ...] = ()  # the rules as their author wrote them
-    own: Callable[..., Any] | None = None  # a function whose derivative is JAX's work, as it was given
-    surrogate: Callable[..., Any] | None = (
-        None  # whose gradient the backward is to give, where not the primal's
-    )
-    lenient: bool = False  # whether a cotangent of a wrong shape is NaN, so that the others can be judged
+    written: tuple[Callable[..., Any], ...] = ()
+    own: Callable[..., Any] | None = None
+    surrogate: Callable[..., Any] | None = None
+    lenient: bool = False
+    remarks: set[str] = field(default_factory=set, compare=False)
 
     def compiled(self, arguments: Arguments) -> Callable[..., tuple[list[np.ndarray], list[np.ndarray]]]:
         """Return `run(leaves, dys)`: the rule's floating outputs, and gradients stacked over `dys`."""
@@ -66,7 +66,14 @@ class Subject:
         quick = compile_quickly(run) if self.traceable else run
 
         def call(leaves: Sequence[Any], dys: Sequence[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-            ys, grads = quick(tuple(leaves), tuple(dys))
+            try:
+                ys, grads = quick(tuple(leaves), tuple(dys))
+            except jax.errors.JaxRuntimeError:  # a solver may refuse a right-hand side of zero
+                if any(len(d) < 2 or np.any(d[-1]) for d in dys):
+                    raise
+                ys, grads = quick(tuple(leaves), tuple(d[:-1] for d in dys))
+                self.remarks.add("the rules raise for a cotangent of zero, which is left out")
+                grads = [np.concatenate([g, np.zeros_like(g[:1])]) for g in grads]
             return [exact(y) for y in ys], [exact(g) for g in grads]
 
         return call
@@ -126,8 +133,7 @@ def conform(cotangents: Any, args: tuple[Any, ...], arguments: Arguments, lenien
     Raises:
         ValueError: where trees cannot be brought together, or shapes, unless `lenient`.
     """
-    flat = match(cotangents, args)
-    leaves = jax.tree.leaves(args)
+    flat, leaves = match(cotangents, args), jax.tree.leaves(args)
     return [_fit(flat[i], leaves[i], lenient) for i in arguments.active]
 
 
@@ -238,8 +244,6 @@ def _has_derivative(f: Callable[..., Any], binding: Binding) -> bool:
     """Whether JAX can differentiate it: it may have been given its rule in another way than by `defvjp`."""
     try:
         jax.eval_shape(lambda *a: jax.vjp(f, *binding.whole(a))[0], *binding.free_args)
-    except AttributeError:
-        return False
-    except Exception:  # its own, and said elsewhere
-        return True
+    except Exception as error:  # any other is its own, and said elsewhere
+        return not isinstance(error, AttributeError)
     return True

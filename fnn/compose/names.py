@@ -49,12 +49,13 @@ def gathered(values: Mapping[Name, Any], like: Any = None) -> Any:
 
     Args:
         values: the part of each name.
-        like: params, for a dict that has the names that they have; None for a dict of all that have arrays.
+        like: params, for a dict that has the names that they have; None for a dict of all names whose part is
+            not `()`, which `share` returns for a name that is not there.
     """
     if all(isinstance(name, int) for name in values):
         return tuple(values.values())
     if like is None:
-        return {name: value for name, value in values.items() if jax.tree.leaves(value)}
+        return {name: value for name, value in values.items() if not isinstance(value, tuple) or value}
     return {name: value for name, value in values.items() if name in like}
 
 

@@ -9,7 +9,7 @@ import jax
 
 from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, reach, rebuilds, rebuilt
 from fnn.compose.checks import check_layers, coupled, key_of
-from fnn.compose.ordering import with_dependency
+from fnn.compose.ordering import unless_small
 from fnn.compose.remat import Remat
 from fnn.compose.spelling import Spelling, spliced
 from fnn.contract import run
@@ -198,7 +198,7 @@ class Serial(Composition):
         known = {i: v for i, v in ({0: x, len(blocks): y} | inner).items() if v is not None}
 
         def boundary(i: int, dy: Any) -> Any:
-            hold = (lambda v: v) if read.in_loop else (lambda v: with_dependency(v, dy))
+            hold = (lambda v: v) if read.in_loop else (lambda v: unless_small(v, dy))
             return reach(blocks, i, params, known, extras, hold, self._place)
 
         readings = []

@@ -11,7 +11,7 @@ from fnn.export.layers import Chain
 from fnn.export.nodes import read_layer
 from fnn.export.regions import read_activation
 from fnn.export.shapes import STANDARD, Value
-from fnn.export.source import Refused, Source, cut, load
+from fnn.export.source import Refused, Source, cut, load, opened
 
 
 def from_onnx(
@@ -93,13 +93,13 @@ def _part(model: Any, source: Source, chain: Chain, node: Any, named: dict[str, 
         named = named | {"output": chain.v}
     else:
         if node.output[0] == source.end:
-            return "onnxruntime.InferenceSession(path)"
+            return opened(model)
         named = named | {"input": node.output[0]}
         try:
             behind = cut(model, named["input"], source.end)
             _read(Chain(behind.start, behind.values.get(behind.start, Value(None, None))), behind)
         except (InputError, Refused):
-            return "onnxruntime.InferenceSession(path)"
+            return opened(model)
     return call.format(", ".join(f"{name}={value!r}" for name, value in sorted(named.items())))
 
 

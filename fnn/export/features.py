@@ -49,14 +49,17 @@ def feature_of(name: str, value: Any, count: int) -> tuple[str, list[Any]]:
         try:
             return "bytes", [v.encode() if isinstance(v, str) else bytes(v) for v in raw]
         except UnicodeEncodeError as error:
-            raise refused("text that UTF-8 can write", 'value.encode("utf-8", "surrogatepass")') from error
+            fix = 'value.encode("utf-8", "surrogatepass")'
+            if raw is value:
+                each = f"{fix.replace('value', 'v')} if isinstance(v, str) else v"
+                fix = f"[{each} for v in np.asarray(value, object).ravel()]"
+            raise refused("text that UTF-8 can write", fix) from error
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise refused("real numbers, or bytes", "jax.random.key_data(value)")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        fix = "np.concatenate(value), with its lengths np.array([len(row) for row in value]) beside it"
-        raise refused("one array, its rows of one length", fix) from error
+        raise refused("one array, its rows of one length", _flat(name, value)) from error
     if isinstance(value, (list, tuple)) and array.dtype == np.float64:  # NumPy's for integers beyond int64
         objects = np.asarray(value, object)
         array = objects if all(isinstance(v, int) for v in objects.ravel()) and objects.size else array
@@ -73,7 +76,7 @@ def feature_of(name: str, value: Any, count: int) -> tuple[str, list[Any]]:
         if np.any(np.isinf(narrow) & ~np.isinf(array)):
             raise refused("real numbers, float32 at most, or bytes", "np.asarray(value).tobytes()")
         return "floats", narrow.ravel().tolist()
-    fix = f"{{name: value for name, value in example.items() if name != {name!r}}}"
+    fix = _without(name)
     if kind == "c":
         fix = "np.stack([np.real(value), np.imag(value)])"
     elif kind in "Mm":
@@ -81,6 +84,20 @@ def feature_of(name: str, value: Any, count: int) -> tuple[str, list[Any]]:
     elif kind == "O" and array.size and all(isinstance(v, int) for v in array.ravel()):
         fix = "np.asarray(value, str)"
     raise refused("real numbers, int64 at most, or bytes", fix)
+
+
+def _flat(name: str, value: Any) -> str:
+    """Return the example in which rows of several lengths are one list, beside which are their lengths."""
+    try:
+        np.concatenate([np.ravel(row) for row in value])
+    except ValueError:  # rows of rows of several lengths
+        return _without(name)
+    flat = "np.concatenate([np.ravel(row) for row in value])"
+    return f"{{**example, {name!r}: {flat}, {f'{name}_sizes'!r}: [np.size(row) for row in value]}}"
+
+
+def _without(name: str) -> str:
+    return f"{{name: value for name, value in example.items() if name != {name!r}}}"
 
 
 def shown(value: Any, count: int) -> str:

@@ -118,24 +118,32 @@ class _Inflated(io.RawIOBase):
 
 def _refused(path: str | os.PathLike[str], compression: Compression, count: int, damage: str) -> InputError:
     """Say what is wrong with record `count`, or that the file is compressed in another way."""
-    found = _compression(path)
+    found = compression_of(path)
     if count == 0 and found != compression:
         got = "a file that is not compressed" if found is None else f"a file compressed by {found}"
         wanted = (
             "a file that is not compressed" if compression is None else f"one compressed by {compression}"
         )
-        fix = "read_records(path)" if found is None else f'read_records(path, compression="{found}")'
-        return InputError("read_records", f"{os.fspath(path)} to be {wanted}", got, f"fnn.export.{fix}")
-    fix = f"itertools.islice(fnn.export.read_records(path), {count})"
-    if compression:
-        fix = fix.replace("(path)", f'(path, compression="{compression}")')
-    if count == 0:
-        fix = "fnn.export.write_records(path, examples)"
+        return InputError("read_records", f"{os.fspath(path)} to be {wanted}", got, reading(found))
     wanted = f"a whole record {count} in {os.fspath(path)}"
-    return InputError("read_records", wanted, f"a damaged one: {damage}", fix)
+    return InputError("read_records", wanted, f"a damaged one: {damage}", reading(compression, count))
 
 
-def _compression(path: str | os.PathLike[str]) -> Compression:
+def reading(compression: Compression, count: int | None = None) -> str:
+    """Return the call that reads a file, for an error message.
+
+    Args:
+        compression: the file's.
+        count: how many records are read, where it is less than all; for none of them, how to write others.
+    """
+    if count == 0:
+        return "fnn.export.write_records(path, examples)"
+    told = f', compression="{compression}"' if compression else ""
+    call = f"fnn.export.read_records(path{told})"
+    return call if count is None else f"itertools.islice({call}, {count})"
+
+
+def compression_of(path: str | os.PathLike[str]) -> Compression:
     """Tell a file's compression by its first two bytes (RFC 1952, 2.3.1; RFC 1950, 2.2), if it unpacks."""
     with open(path, "rb") as file:
         start = file.read(4096)

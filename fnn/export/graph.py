@@ -62,19 +62,21 @@ def onnx(
     if not isinstance(net, Layer):
         raise InputError("onnx", "a network", describe(net), call)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        raise InputError("onnx", "an array or shape as x", describe(x), call)
+        tree = [hasattr(leaf, "shape") for leaf in jax.tree.leaves(x)]
+        fix = "jax.export.export(jax.jit(lambda x: fnn.apply(net, params, x)))(x)"  # which takes trees
+        raise InputError("onnx", "an array or shape as x", describe(x), fix if tree and all(tree) else call)
     indices = jnp.issubdtype(x.dtype, jnp.integer)
     if len(x.shape) < (1 if indices else 2):
-        fix = "fnn.export.onnx(net, params, x[None], path)"
+        shape = "(1, 1)" if not x.shape and not indices else f"{(1, *x.shape)}"
+        fix = f"fnn.export.onnx(net, params, jax.ShapeDtypeStruct({shape}, x.dtype), path)"
         raise InputError("onnx", f"x of shape {'(n, ...)' if indices else '(n, ..., k)'}", describe(x), fix)
     if not (indices or x.dtype in (np.float32, np.float64)):  # half precision is computed in float32 here
-        fix = "fnn.export.onnx(net, params, x.astype(jnp.float32), path)"
+        fix = "fnn.export.onnx(net, params, jax.ShapeDtypeStruct(x.shape, jnp.float32), path)"
         raise InputError("onnx", "x in float32 or float64, or indices", describe(x), fix)
     x, params = shapes_of("onnx", x), canonical(params)
     y = jax.eval_shape(lambda p, x: forward(net, p, x)[0], params, x)
     if not hasattr(y, "shape"):
-        fix = "fnn.Serial(net, fnn.Concatenate())"
-        raise InputError("onnx", "a network with one array as output", describe(y), fix)
+        raise InputError("onnx", "a network with one array as output", describe(y), _with_one_output(y))
     graph = Graph(np.dtype(np.float32 if indices else x.dtype), {**WRITERS, **writers})
     graph.add(net, jax.tree.map(np.asarray, params), "x", "net")
     graph.node("Identity", [graph.last], output="y")
@@ -90,6 +92,18 @@ def onnx(
     checker.check_model(model, full_check=True)
     with whole(path) as new:
         new.write_bytes(model.SerializeToString())
+
+
+def _with_one_output(y: Any) -> str:
+    """Return the network whose output is that of another in one array, or an entry of it."""
+    leaves = jax.tree.leaves_with_path(y)
+    if (
+        all(leaf.ndim for _, leaf in leaves)
+        and len({(leaf.shape[:-1], leaf.dtype) for _, leaf in leaves}) == 1
+    ):
+        return "fnn.Serial(net, fnn.Concatenate())"
+    keys = [getattr(key, "key", getattr(key, "idx", None)) for path, _ in leaves[:1] for key in path]
+    return f"fnn.Serial(net, {', '.join(f'fnn.Select({key!r})' for key in keys)})"
 
 
 class Graph:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from fnn.errors import InputError
 from fnn.export.features import check_name, feature_of, listed, shown
 from fnn.export.files import check_path, whole
-from fnn.export.framing import Compression, framed, records
+from fnn.export.framing import Compression, compression_of, framed, reading, records
 from fnn.export.messages import record_message
 
 Example = Mapping[str, Any]
@@ -42,6 +42,8 @@ def write_records(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
         for example in examples:
             if not isinstance(example, Mapping):
                 fix = 'fnn.export.write_records(path, [{"x": example} for example in examples])'
+                if count:
+                    fix = "fnn.export.write_records(path, [one for one in examples if isinstance(one, dict)])"
                 raise InputError("write_records", "examples, each a dict", shown(example, count), fix)
             message = record_message()()
             for name in example:
@@ -84,11 +86,10 @@ def read_records(path: str | os.PathLike[str], compression: Compression = None) 
     [[1, 2]]
     """
     check_path("read_records", path, "fnn.export.read_records(path)")
+    found = compression_of(path)  # where there is no file, Python's own error says so, now
     if compression not in (None, *get_args(get_args(Compression)[0])):
-        fix = 'fnn.export.read_records(path, compression="gzip")'
+        fix = reading(found)
         raise InputError("read_records", 'compression "gzip", "zlib" or None', repr(compression), fix)
-    with open(path, "rb"):  # where there is none, Python's own error says so, now and not at the first record
-        pass
     return _examples(path, compression)
 
 
@@ -102,17 +103,21 @@ def _examples(path: str | os.PathLike[str], compression: Compression) -> Iterato
         except DecodeError as error:
             message, got = None, str(error)
         if message is None or any(map(len, map(UnknownFieldSet, (message, message.features)))):
-            raise _other(path, count, "a tf.train.Example or SequenceExample", f"another message ({got})")
+            raise _other(
+                path, compression, count, "a tf.train.Example or SequenceExample", f"another message ({got})"
+            )
         context = {entry.key: listed(entry.value) for entry in message.features.feature}
         steps = {
             entry.key: [listed(step) for step in entry.value.feature] for entry in message.sequences.sequence
         }
         if context.keys() & steps.keys():
             both = ", ".join(sorted(context.keys() & steps.keys()))
-            raise _other(path, count, "a name in its context or in its steps", f"{both} in both")
+            raise _other(path, compression, count, "a name in its context or in its steps", f"{both} in both")
         yield context | steps
 
 
-def _other(path: str | os.PathLike[str], count: int, expected: str, got: str) -> InputError:
-    fix = f"itertools.islice(fnn.export.read_records(path), {count})"
-    return InputError("read_records", f"record {count} in {os.fspath(path)} to be {expected}", got, fix)
+def _other(
+    path: str | os.PathLike[str], compression: Compression, count: int, expected: str, got: str
+) -> InputError:
+    wanted = f"record {count} in {os.fspath(path)} to be {expected}"
+    return InputError("read_records", wanted, got, reading(compression, count))

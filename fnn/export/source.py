@@ -1,5 +1,6 @@
 """The part of an ONNX file that is read as a chain: its constants, its nodes, its types."""
 
+import graphlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ _FOLDED = {
     "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Flatten", "Gather", "Identity", "Mul",
     "Neg", "Pow", "Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
+
+
+_RUN = (*STANDARD, "ai.onnx.ml", "com.microsoft")  # the domains of which onnxruntime has operators
+_AGAIN = "fnn.export.onnx(net, params, x, path)"
 
 
 class Refused(Exception):
@@ -66,22 +71,34 @@ def load(path: str | os.PathLike[str]) -> Any:
     from onnx import checker, external_data_helper, inliner
 
     check_path("from_onnx", path, "fnn.export.from_onnx(path)")
-    text, fix = os.fspath(path), "fnn.export.onnx(net, params, x, path)"
+    text = os.fspath(path)
     try:
         model = onnx.load(text, load_external_data=False)
     except DecodeError as error:
-        raise InputError("from_onnx", f"{text} to be an ONNX file", str(error), fix) from error
+        raise InputError("from_onnx", f"{text} to be an ONNX file", str(error), _AGAIN) from error
     if not model.HasField("graph"):
-        raise InputError("from_onnx", f"{text} to be an ONNX file", "one without a graph", fix)
+        raise InputError("from_onnx", f"{text} to be an ONNX file", "one without a graph", _AGAIN)
     try:
         external_data_helper.load_external_data_for_model(model, os.path.dirname(os.path.abspath(text)))
     except (OSError, ValueError, checker.ValidationError) as error:
-        beside = sorted({entry.value for tensor in model.graph.initializer for entry in tensor.external_data
-                         if entry.key == "location"})  # fmt: skip
-        copy = f"shutil.copy({beside[0] if beside else 'data'!r}, {os.path.dirname(text) or '.'!r})"
+        beside, spoiled = _beside(model, os.path.dirname(text))
+        copy = f"shutil.copy(original, {spoiled!r})"
         wanted = f"{text} with its tensors whole, in {', '.join(beside)} beside it"
         raise InputError("from_onnx", wanted, str(error), copy) from error
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _beside(model: Any, folder: str) -> tuple[list[str], str]:
+    """Find the names of the files of a model's tensors, and the path of the first that is too short."""
+    parts = [attribute.t for node in model.graph.node for attribute in node.attribute]
+    told = [{e.key: e.value for e in t.external_data} for t in (*model.graph.initializer, *parts)]
+    sizes: dict[str, int] = {}
+    for entry in filter(None, told):
+        end = int(entry.get("offset", 0)) + int(entry.get("length", 1))
+        sizes[entry["location"]] = max(end, sizes.get(entry["location"], 0))
+    there = {os.path.join(folder, name): size for name, size in sorted(sizes.items())}
+    short = [path for path, size in there.items() if not os.path.isfile(path) or os.path.getsize(path) < size]
+    return sorted(sizes), (short or list(there))[0]
 
 
 def cut(model: Any, start: str | None, end: str | None) -> Source:
@@ -102,6 +119,7 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
     opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
     nodes = [passed(node, tensors, values, shapes) for node in graph.node]
     made = {name: node for node in nodes for name in node.output if name}
+    told = "" if end is None else f", output={end!r}"
     end = _end(graph, made, values, end)
     needed = _above(end, made, start)
     inputs = [v.name for v in graph.input if v.name not in tensors]
@@ -109,10 +127,12 @@ def cut(model: Any, start: str | None, end: str | None) -> Source:
         taken = [name for name in inputs if name in needed]
         if len(taken) != 1:
             wanted, got = f"one input that {end!r} is made of", ", ".join(taken) or "none"
-            raise InputError("from_onnx", wanted, got, "onnxruntime.InferenceSession(path)")
+            raise InputError("from_onnx", wanted, got, opened(model))
         start = str(taken[0])
     elif start not in needed or start in tensors:
-        fix = f"fnn.export.from_onnx(path, input={(inputs or [end])[0]!r})"
+        fix = opened(model)
+        if len(taken := [name for name in inputs if name in _above(end, made, None)]) == 1:
+            fix = f"fnn.export.from_onnx(path, input={taken[0]!r}{told})"
         raise InputError("from_onnx", f"input to name a value that {end!r} is made of", repr(start), fix)
     hanging, between = {start}, []
     for node in nodes:
@@ -130,19 +150,35 @@ def _check(model: Any, nodes: list[Any], end: str | None) -> None:
     context = type(checker.DEFAULT_CONTEXT)()
     context.ir_version = checker.DEFAULT_CONTEXT.ir_version
     context.opset_imports = {o.domain: o.version for o in model.opset_import}
-    fix, later = "onnx.checker.check_model(path)", {name for node in nodes for name in node.output if name}
+    later = {name for node in nodes for name in node.output if name}
     for node in nodes:
         if end is None or later.intersection(node.input):
             got = f"{node.op_type} {node.name}".strip() + " before one whose output it takes"
+            fix = opened(model) if _in_some_order(model) else _AGAIN
             raise InputError("from_onnx", "nodes in the order in which they run", got, fix)
         later.difference_update(node.output)
         if node.domain in STANDARD:
             try:
                 checker.check_node(node, context)
             except checker.ValidationError as error:
-                raise InputError(
-                    "from_onnx", "nodes as the ONNX standard has them", str(error), fix
-                ) from error
+                wanted = "nodes as the ONNX standard has them"
+                raise InputError("from_onnx", wanted, str(error), _AGAIN) from error
+
+
+def opened(model: Any) -> str:
+    """Return the call that opens a file that is no chain, for an error message: to be run, if it can be."""
+    known = all(node.domain in _RUN for node in model.graph.node)
+    return "onnxruntime.InferenceSession(path)" if known else "onnx.load(path)"
+
+
+def _in_some_order(model: Any) -> bool:
+    made = {name: i for i, node in enumerate(model.graph.node) for name in node.output if name}
+    order = {i: {made[v] for v in node.input if v in made} for i, node in enumerate(model.graph.node)}
+    try:
+        graphlib.TopologicalSorter(order).prepare()
+    except graphlib.CycleError:
+        return False
+    return True
 
 
 def constants(model: Any) -> dict[str, np.ndarray]:
@@ -182,19 +218,20 @@ def _end(graph: Any, made: dict[str, Any], values: dict[str, Value], name: str |
         return name
 
     outputs = [seen_through(output.name) for output in graph.output]
-    if name is not None:
-        if name not in made and name not in {v.name for v in graph.input}:
-            known = f"one of {', '.join(outputs)}, or a value further up"
-            fix = f"fnn.export.from_onnx(path, output={outputs[0]!r})"
-            raise InputError("from_onnx", f"output to name {known}", repr(name), fix)
-        return seen_through(name)
     floating = [
         name
         for name in outputs
         if (dtype := values.get(name, Value(None, None)).dtype) is not None
         and jnp.issubdtype(dtype, jnp.floating)
     ]
-    return (floating or outputs)[0]
+    first = (floating or outputs)[0]
+    if name is not None:
+        if name not in made and name not in {v.name for v in graph.input}:
+            known = f"one of {', '.join(outputs)}, or a value further up"
+            fix = f"fnn.export.from_onnx(path, output={first!r})"
+            raise InputError("from_onnx", f"output to name {known}", repr(name), fix)
+        return seen_through(name)
+    return first
 
 
 def _above(end: str, made: dict[str, Any], start: str | None) -> set[str]:

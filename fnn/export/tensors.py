@@ -19,10 +19,12 @@ DTYPES: dict[str, Any] = {
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
-_ZEROS = "jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)"
+_ZEROS = (
+    "jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct)"
+    " else leaf, params)"
+)
 _ARRAYS = (
-    "jax.tree.map(lambda leaf: leaf if isinstance(leaf, (np.ndarray, jax.Array)) and leaf.dtype != object"
-    " else None, params)"
+    "jax.tree.map(lambda leaf: leaf if isinstance(leaf, {kinds}) and leaf.dtype != object else None, {tree})"
 )
 
 
@@ -89,7 +91,7 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
         fix = "fnn.export.save_params(params, path)"
         wish = f"{os.fspath(path)} to be a safetensors file"
         raise InputError("load_params", wish, f"another one ({error})", fix) from error
-    fix = "load_params(path, like=fnn.init(net, key, x))"
+    fix = "fnn.export.load_params(path, like=fnn.init(net, key, x))"
     if views.keys() != wanted.keys():
         parts = {"without": wanted.keys() - views.keys(), "with": views.keys() - wanted.keys()}
         got = " and ".join(
@@ -110,24 +112,31 @@ def load_params(path: str | os.PathLike[str], like: Any) -> Any:
 def _named(tree: Any, who: str) -> dict[str, Any]:
     """Collect the leaves by the names that they have in a file."""
     named: dict[str, Any] = {}
+    argument, call, kinds = "params", "fnn.export.save_params({}, path)", "np.ndarray, np.generic, jax.Array"
+    if who == "load_params":
+        argument, call = "like", "fnn.export.load_params(path, like={})"
+        kinds += ", jax.ShapeDtypeStruct"
+    arrays = _ARRAYS.format(kinds=f"({kinds})", tree=argument)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if name in named:
-            fix = "fnn.export.save_params(dict(enumerate(jax.tree.leaves(params))), path)"
+            fix = call.format(f"dict(enumerate(jax.tree.leaves({argument})))")
             raise InputError(who, "leaves with names of their own", f"two that are called {name!r}", fix)
         if name == "__metadata__":
-            fix = 'fnn.export.save_params({"params": params}, path)'
+            fix = call.format(f'{{"params": {argument}}}')
             raise InputError(who, "a name that the format leaves free", repr(name), fix)
         shape = isinstance(leaf, jax.ShapeDtypeStruct)
         if shape and who == "save_params":
             raise InputError(who, f"an array as {name!r}", f"the shape of one, {describe(leaf)}", _ZEROS)
         if not (shape or isinstance(leaf, (np.ndarray, np.generic, jax.Array))):
-            fix = f"np.asarray({leaf!r})" if isinstance(leaf, (bool, int, float)) else _ARRAYS
+            number = isinstance(leaf, (bool, int, float)) and np.asarray(leaf).dtype != object
+            fix = "np.asarray(leaf)" if number else arrays
             raise InputError(who, f"an array as {name!r}", describe(leaf), fix)
         if _native(leaf.dtype) not in map(np.dtype, DTYPES.values()):
-            raise InputError(
-                who, f"{name!r} in a dtype of the format", describe(leaf), _stored_as(leaf.dtype)
-            )
+            fix = _stored_as(leaf.dtype) or arrays
+            if shape and fix != arrays:
+                fix = f"jax.eval_shape(lambda leaf: {fix.replace('np.', 'jnp.')}, leaf)"
+            raise InputError(who, f"{name!r} in a dtype of the format", describe(leaf), fix)
         named[name] = leaf
     return named
 
@@ -137,8 +146,11 @@ def _native(dtype: Any) -> Any:
     return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
-def _stored_as(dtype: Any) -> str:
-    """Find the call that brings a leaf of another dtype into the format, without loss where there is one."""
+def _stored_as(dtype: Any) -> str | None:
+    """Find the call that brings a leaf of another dtype into the format, without loss where there is one.
+
+    There is none for objects.
+    """
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return "jax.random.key_data(leaf)"
     if dtype == jax.dtypes.float0:
@@ -149,7 +161,7 @@ def _stored_as(dtype: Any) -> str:
         case "M" | "m":
             return "leaf.astype(np.int64)"
         case "O":
-            return _ARRAYS
+            return None
     for kind, wide in ((jnp.floating, "float"), (jnp.unsignedinteger, "uint"), (jnp.integer, "int")):
         if jnp.issubdtype(dtype, kind):
             bits = {"float": 64 if dtype.itemsize > 8 else 32}.get(wide, 8)

@@ -1,7 +1,7 @@
 """How each layer and composition is written to an ONNX graph: one function for each class."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from fnn.compose.remat import Remat
 from fnn.compose.repeat import Repeat
 from fnn.compose.reversible import Reversible
 from fnn.compose.serial import Serial
+from fnn.core import Layer
 from fnn.errors import InputError, at
 from fnn.export import operators
 from fnn.layers.affine import Bias, Scale
@@ -25,11 +26,13 @@ from fnn.layers.gated import Gate
 from fnn.layers.norm import LayerNorm, RMSNorm
 from fnn.memory.storing import Stored
 
+if TYPE_CHECKING:
+    from fnn.export.graph import Graph  # which imports this table
+
 _INT64 = 7  # TensorProto.INT64
-Graph = Any  # fnn.export.graph.Graph, which imports this table
 
 
-def _serial(graph: Graph, layer: Serial, params: Any, v: str, name: str) -> str:
+def _serial(graph: "Graph", layer: Serial, params: Any, v: str, name: str) -> str:
     paths = zip(layer.spelling.paths(), layer.places, layer.layers, layer.shares(params), strict=True)
     for path, place, child, own in paths:
         with at(place):
@@ -37,7 +40,7 @@ def _serial(graph: Graph, layer: Serial, params: Any, v: str, name: str) -> str:
     return v
 
 
-def _repeat(graph: Graph, layer: Repeat, params: Any, v: str, name: str) -> str:
+def _repeat(graph: "Graph", layer: Repeat, params: Any, v: str, name: str) -> str:
     for i in range(layer.n):
         own = params if layer.shared else jax.tree.map(lambda leaf, i=i: leaf[i], params)
         with at(".layer"):
@@ -45,17 +48,17 @@ def _repeat(graph: Graph, layer: Repeat, params: Any, v: str, name: str) -> str:
     return v
 
 
-def _inner(graph: Graph, layer: Remat | Stored, params: Any, v: str, name: str) -> str:
+def _inner(graph: "Graph", layer: Remat | Stored, params: Any, v: str, name: str) -> str:
     with at(".layer"):
         return graph.add(layer.layer, params, v, name)
 
 
-def _skip(graph: Graph, layer: Skip, params: Any, v: str, name: str) -> str:
+def _skip(graph: "Graph", layer: Skip, params: Any, v: str, name: str) -> str:
     with at(".layer"):
         return graph.node("Add", [v, graph.add(layer.layer, params, v, f"{name}.f")])
 
 
-def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> str:
+def _parallel(graph: "Graph", layer: Parallel, params: Any, v: str, name: str) -> str:
     outputs = []
     for i, (child, p) in enumerate(zip(layer.layers, params, strict=True)):
         with at(f".layers[{i}]"):
@@ -65,7 +68,7 @@ def _parallel(graph: Graph, layer: Parallel, params: Any, v: str, name: str) -> 
     )
 
 
-def _by_name(graph: Graph, layer: ByName, params: Any, v: Any, name: str) -> Any:
+def _by_name(graph: "Graph", layer: ByName, params: Any, v: Any, name: str) -> Any:
     """Write each layer; what stands for a tree of values is the tree of their names."""
     outputs = {}
     for key, child in zip(layer.names, layer.layers, strict=True):
@@ -75,19 +78,19 @@ def _by_name(graph: Graph, layer: ByName, params: Any, v: Any, name: str) -> Any
     return outputs if isinstance(layer.names[0], str) else tuple(outputs.values())
 
 
-def _select(graph: Graph, layer: Select, params: Any, v: Any, name: str) -> Any:
+def _select(graph: "Graph", layer: Select, params: Any, v: Any, name: str) -> Any:
     return layer.recompute((), v, None)
 
 
-def _concatenate(graph: Graph, layer: Concatenate, params: Any, v: Any, name: str) -> str:
+def _concatenate(graph: "Graph", layer: Concatenate, params: Any, v: Any, name: str) -> str:
     return graph.node("Concat", jax.tree.leaves(v), axis=layer.axis)
 
 
-def _sum(graph: Graph, layer: Sum, params: Any, v: Any, name: str) -> str:
+def _sum(graph: "Graph", layer: Sum, params: Any, v: Any, name: str) -> str:
     return graph.node("Sum", jax.tree.leaves(v))
 
 
-def _reversible(graph: Graph, layer: Reversible, params: Any, v: str, name: str) -> str:
+def _reversible(graph: "Graph", layer: Reversible, params: Any, v: str, name: str) -> str:
     x1, x2 = graph.halves(v)
     with at(".f"):
         y1 = graph.node("Add", [x1, graph.add(layer.f, params[0], x2, f"{name}.f")])
@@ -96,13 +99,13 @@ def _reversible(graph: Graph, layer: Reversible, params: Any, v: str, name: str)
     return graph.node("Concat", [y1, y2], axis=-1)
 
 
-def _dense(graph: Graph, layer: Dense, params: Any, v: str, name: str) -> str:
+def _dense(graph: "Graph", layer: Dense, params: Any, v: str, name: str) -> str:
     _check_dtype(layer, layer.dtype)
     v = graph.node("MatMul", [v, graph.tensor(params["kernel"], f"{name}.kernel")])
     return graph.node("Add", [v, graph.tensor(params["bias"], f"{name}.bias")]) if layer.bias else v
 
 
-def _embedding(graph: Graph, layer: Embedding, params: Any, v: str, name: str) -> str:
+def _embedding(graph: "Graph", layer: Embedding, params: Any, v: str, name: str) -> str:
     _check_dtype(layer, layer.dtype)
     # Gather takes int32 and int64 alone, counts -1 from the end and stops at an index that is too large.
     zero, last, end = (
@@ -116,15 +119,15 @@ def _embedding(graph: Graph, layer: Embedding, params: Any, v: str, name: str) -
     return graph.node("Where", [there, rows, graph.number(np.nan)])
 
 
-def _scale(graph: Graph, layer: Scale, params: Any, v: str, name: str) -> str:
+def _scale(graph: "Graph", layer: Scale, params: Any, v: str, name: str) -> str:
     return graph.node("Mul", [v, graph.tensor(params["scale"], f"{name}.scale")])
 
 
-def _bias(graph: Graph, layer: Bias, params: Any, v: str, name: str) -> str:
+def _bias(graph: "Graph", layer: Bias, params: Any, v: str, name: str) -> str:
     return graph.node("Add", [v, graph.tensor(params["bias"], f"{name}.bias")])
 
 
-def _norm(graph: Graph, layer: LayerNorm | RMSNorm, params: Any, v: str, name: str) -> str:
+def _norm(graph: "Graph", layer: LayerNorm | RMSNorm, params: Any, v: str, name: str) -> str:
     if isinstance(layer, LayerNorm):
         v = graph.node("Sub", [v, _mean(graph, v)])
     mean = _mean(graph, graph.node("Mul", [v, v]))
@@ -137,28 +140,28 @@ def _norm(graph: Graph, layer: LayerNorm | RMSNorm, params: Any, v: str, name: s
     return v
 
 
-def _mean(graph: Graph, v: str) -> str:
+def _mean(graph: "Graph", v: str) -> str:
     axes = graph.tensor(np.array([-1]), f"c{len(graph.tensors)}")
     return graph.node("ReduceMean", [v, axes], keepdims=1)
 
 
-def _gate(graph: Graph, layer: Gate, params: Any, v: str, name: str) -> str:
+def _gate(graph: "Graph", layer: Gate, params: Any, v: str, name: str) -> str:
     gate, value = graph.halves(v)
     return graph.node("Mul", [graph.add(layer.activation, (), gate, ""), value])
 
 
-def _dropout(graph: Graph, layer: Dropout, params: Any, v: str, name: str) -> str:
+def _dropout(graph: "Graph", layer: Dropout, params: Any, v: str, name: str) -> str:
     return v
 
 
-def _activation(graph: Graph, layer: Activation | Softmax, params: Any, v: str, name: str) -> str:
+def _activation(graph: "Graph", layer: Activation | Softmax, params: Any, v: str, name: str) -> str:
     if not operators.write(graph, layer, v):
-        fix = "fnn.export.onnx(fnn.mlp(sizes, fnn.relu), params, x, path)"
-        raise InputError("onnx", "a layer or activation of fnn", repr(layer), fix)
+        fix = "fnn.export.onnx(net, params, x, path, writers={fnn.activations.Activation: write})"
+        raise InputError("onnx", "a layer or activation of fnn, or a writer for it", repr(layer), fix)
     return graph.last
 
 
-def _check_dtype(layer: Any, dtype: Any) -> None:
+def _check_dtype(layer: Layer, dtype: Any) -> None:
     if dtype is not None:
         fix = "dataclasses.replace(layer, dtype=None)"
         raise InputError("onnx", "layers that compute in x's dtype", repr(layer), fix)

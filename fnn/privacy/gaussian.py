@@ -28,6 +28,7 @@ the accountant does not see: with a size eight standard deviations above the mea
 in 1e14 steps.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -139,7 +140,7 @@ def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: f
     from dp_accounting import pld
 
     accountant = pld.PLDAccountant()
-    accountant.compose(_event(noise_multiplier, sampling, steps))
+    accountant.compose(_event(noise_multiplier, sampling, steps, delta))
     return float(accountant.get_epsilon(delta))
 
 
@@ -156,27 +157,54 @@ def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> floa
         the noise multiplier, the standard deviation of the noise divided by the clipping norm.
 
     Raises:
-        InputError: where `sampling` or `steps` is out of its range.
+        InputError: where a number is out of its range.
 
     >>> round(noise_for(1.0, sampling=1.0, steps=1, delta=1e-5), 2)
     3.73
     """
+    from dp_accounting import pld, rdp
+
+    if not 0 < epsilon < math.inf:
+        fix = "fnn.privacy.noise_for(3.0, sampling=1.0, steps=10, delta=1e-5)"
+        raise InputError("noise_for", "0 < epsilon < inf", f"epsilon={epsilon}", fix)
+
+    # With little noise the exact accountant takes long: Renyi's bound is had at once, and not far above.
+    bound = _least_noise(rdp.RdpAccountant, 1.0, epsilon, sampling, steps, delta)
+    return _least_noise(pld.PLDAccountant, bound, epsilon, sampling, steps, delta)
+
+
+def _least_noise(
+    accountant: Callable[[], Any], guess: float, epsilon: float, sampling: float, steps: int, delta: float
+) -> float:
+    """Compute the least noise multiplier by an accountant.
+
+    Args:
+        accountant: makes an accountant of dp-accounting.
+        guess: where to look first.
+        epsilon: the epsilon of the guarantee.
+        sampling: the probability with which a step draws each example.
+        steps: the number of steps.
+        delta: the delta of the guarantee.
+    """
     import dp_accounting
-    from dp_accounting import pld
 
     def event(noise_multiplier: float) -> Any:
-        return _event(noise_multiplier, sampling, steps)
+        return _event(noise_multiplier, sampling, steps, delta)
 
-    bracket = dp_accounting.LowerEndpointAndGuess(0.1, 1.0)
-    return float(dp_accounting.calibrate_dp_mechanism(pld.PLDAccountant, event, epsilon, delta, bracket))
+    low = 0.85 * guess  # the less noise, the longer it takes
+    while accountant().compose(event(low)).get_epsilon(delta) <= epsilon:
+        guess, low = low, 0.85 * low
+    bracket = dp_accounting.LowerEndpointAndGuess(low, guess)
+    return float(dp_accounting.calibrate_dp_mechanism(accountant, event, epsilon, delta, bracket))
 
 
-def _event(noise_multiplier: float, sampling: float, steps: int) -> Any:
+def _event(noise_multiplier: float, sampling: float, steps: int, delta: float) -> Any:
     import dp_accounting
 
-    if not 0 < sampling <= 1 or steps < 1 or not noise_multiplier > 0:
-        got = f"sampling={sampling}, steps={steps}, noise_multiplier={noise_multiplier}"
+    if not 0 < sampling <= 1 or steps < 1 or not noise_multiplier > 0 or not 0 < delta < 1:
+        got = f"noise_multiplier={noise_multiplier}, sampling={sampling}, steps={steps}, delta={delta}"
         fix = "fnn.privacy.privacy_spent(1.1, sampling=256 / 60_000, steps=1000, delta=1e-5)"
-        raise InputError("privacy_spent", "0 < sampling <= 1, steps >= 1, noise_multiplier > 0", got, fix)
+        wanted = "noise_multiplier > 0, 0 < sampling <= 1, steps >= 1, 0 < delta < 1"
+        raise InputError("privacy_spent", wanted, got, fix)
     step = dp_accounting.PoissonSampledDpEvent(sampling, dp_accounting.GaussianDpEvent(noise_multiplier))
     return dp_accounting.SelfComposedDpEvent(step, steps)

@@ -21,14 +21,14 @@ from fnn.arrays import shapes_of
 from fnn.core import Layer
 from fnn.errors import InputError, check_size, describe
 from fnn.train import leaves
-from fnn.train.folder import made, path_of, steps
-from fnn.train.recipe import difference, from_json, to_json
+from fnn.train.folder import another, made, missing, none_whole, path_of, steps
+from fnn.train.recipe import from_json, to_json
 from fnn.train.restore import Restored as Restored
 from fnn.train.restore import load as load
-from fnn.train.restore import missing, none_whole, read, warn_of_unfinished, whole
+from fnn.train.restore import read, warn_of_unfinished, whole
+from fnn.train.spelled import difference
 from fnn.train.writing import Writer
 
-_OTHER = 'fnn.train.Checkpoints("runs/second")'
 _PLAN = ("plan", "every")  # say what is computed again, and change no value
 
 
@@ -119,7 +119,7 @@ class Checkpoints:
         own = None if metrics is None else {name: float(value) for name, value in metrics.items()}
         name = (self.best or "").removeprefix("-")
         if own is not None and name and name not in own:
-            fix = f"checkpoints.save(step, state, position, {{{name!r}: 0.0}})"
+            fix = "checkpoints.save(step, state, position, metrics=None)"
             raise InputError("save", f"the metric {name!r} among metrics", repr(own), fix)
         params, rest = leaves.split("save", state)
         told, stored = {"tree": _structure(params)}, {}
@@ -156,7 +156,7 @@ class Checkpoints:
         params, rest = leaves.split("restore", like)
         found = steps(self.folder)
         if step is not None and step not in found:
-            raise missing("restore", self.folder, step, "checkpoints.restore(like, step={})")
+            raise missing("restore", self.folder, step, "checkpoints.restore(like{})")
         if step is None:
             warn_of_unfinished(self._opened().unfinished)
         damaged: list[int] = []
@@ -164,11 +164,12 @@ class Checkpoints:
         step, about = next(whole(self.folder, order, damaged), (None, {}))
         if step is None:
             if damaged:
-                raise none_whole("restore", self.folder, damaged)
+                raise none_whole("restore", self.folder, damaged, "checkpoints.restore(like{})")
             return None
         path = path_of(self.folder, step)
-        leaves.check_same(about["params"], leaves.paths(params), "params", path)
-        leaves.check_same(about["rest"], leaves.paths(rest), "state", path)
+        fix = another(self.folder)
+        leaves.check_same("restore", about["params"], leaves.paths(params), "params", path, fix)
+        leaves.check_same("restore", about["rest"], leaves.paths(rest), "state", path, fix)
         if about["net"] is not None and self._about["net"] is not None:
             other = difference(about["net"], self._about["net"], _PLAN)
             if other is not None:
@@ -203,7 +204,7 @@ class Checkpoints:
 
     def _opened(self) -> Writer:
         if self._writer is None:
-            fix = f"fnn.train.Checkpoints({str(self.folder)!r})"
+            fix = f"fnn.train.Checkpoints({str(self.folder)!r}, net, x)"
             raise InputError("Checkpoints", "checkpoints that are open", "closed ones", fix)
         return self._writer
 
@@ -211,7 +212,8 @@ class Checkpoints:
         there = [one for one in steps(self.folder) if one not in self._damaged]
         if step < 0 or (there and step <= there[-1]):
             wanted = f"a step above {there[-1]}, the last in {self.folder}" if there else "a step >= 0"
-            raise InputError("save", wanted, repr(step), _OTHER)
+            fix = another(self.folder) if step >= 0 else "checkpoints.save(state.step, state, position)"
+            raise InputError("save", wanted, repr(step), fix)
 
 
 def _structure(params: Any) -> Any:

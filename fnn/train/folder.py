@@ -6,7 +6,8 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -28,14 +29,24 @@ def made(who: str, folder: Any) -> Path:
     Raises:
         InputError: where it is no path of a folder, or there is a file.
     """
-    fix = 'fnn.train.Checkpoints("runs/first")'
     if not isinstance(folder, (str, os.PathLike)) or "://" in os.fspath(folder):
-        raise InputError(who, "the path of a local folder", repr(folder), fix)
+        raise InputError(who, "the path of a local folder", repr(folder), another(Path("runs/first")))
     path = Path(os.path.abspath(folder))
     if path.exists() and not path.is_dir():
-        raise InputError(who, "a folder", f"{path}, which is a file", fix)
+        raise InputError(who, "a folder", f"{path}, which is a file", another(path))
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def another(path: Path) -> str:
+    """Return the call that begins a run in a folder that is not there yet, for an error message.
+
+    Args:
+        path: the path of a folder, or of what is in its place, to which a number is added.
+    """
+    names = (f"{path.name}_{i}" for i in count(2))
+    free = path if not path.exists() else next(p for p in map(path.with_name, names) if not p.exists())
+    return f"fnn.train.Checkpoints({str(free)!r}, net, x)"
 
 
 class Lock:
@@ -63,8 +74,8 @@ class Lock:
             file.seek(0)
             got = f"{folder}, which {file.read().strip() or 'another run'} holds"
             self.release()
-            fix = 'fnn.train.Checkpoints("runs/second")'
-            raise InputError("Checkpoints", "a folder that no other run holds", got, fix) from None
+            wanted = "a folder that no other run holds"
+            raise InputError("Checkpoints", wanted, got, another(folder)) from None
         except OSError:  # a file system without locks
             self.release()
             return
@@ -130,6 +141,41 @@ def flaw(path: Path) -> str | None:
     except (ValueError, TypeError, AttributeError):
         return f"{SUMS} is not readable"
     return None
+
+
+def none_whole(who: str, folder: Path, damaged: Sequence[int], call: str) -> InputError:
+    """Return the error for a folder where no checkpoint that was asked for is whole.
+
+    Args:
+        who: the name of the function.
+        folder: the folder.
+        damaged: the steps of those that are not.
+        call: the right call, with `{}` for the option `step`.
+    """
+    got = f"{', '.join(path_of(folder, step).name for step in damaged)} in {folder}, damaged"
+    return InputError(who, "a whole checkpoint", got, _of_last(folder, call))
+
+
+def missing(who: str, folder: Path, step: int, call: str) -> InputError:
+    """Return the error for a step that a folder has not.
+
+    Args:
+        who: the name of the function.
+        folder: the folder.
+        step: the step.
+        call: the right call, with `{}` for the option `step`.
+    """
+    got = f"step={step} in {folder}"
+    return InputError(who, f"a step of {steps(folder)}", got, _of_last(folder, call))
+
+
+def _of_last(folder: Path, call: str) -> str:
+    """Return the call for the last step that is whole; where there is none, that of a run that begins."""
+    found = (step for step in reversed(steps(folder)) if flaw(path_of(folder, step)) is None)
+    last = next(found, None)
+    if last is not None:
+        return call.format(f", step={last}")
+    return another(folder) if steps(folder) else f"fnn.train.Checkpoints({str(folder)!r}, net, x)"
 
 
 def _files(path: Path) -> list[str]:

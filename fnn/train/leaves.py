@@ -15,6 +15,10 @@ from fnn.errors import InputError, describe
 # What Zarr has no number type for is stored as bytes: integers as their values, others as their bits.
 _BYTES = ("int1", "uint1", "uint2", "uint4", "float8_e4m3")
 _JAX = (jax.Array, jax.ShapeDtypeStruct)
+_NUMBERS = (
+    "jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) or np.asarray(leaf).dtype.kind"
+    " not in 'OSUMm' else None, state)"
+)
 WHOLE = "()"  # the path of a tree that is one leaf
 NOTHING = {"nothing": np.zeros((), np.int8)}  # in place of no leaves, which orbax does not store
 
@@ -70,17 +74,22 @@ def check(who: str, name: str, leaves: Mapping[str, Any]) -> None:
     for path, leaf in leaves.items():
         kind = _dtype(leaf)
         if not _is_key(leaf) and kind != np.bool_ and not jnp.issubdtype(kind, np.number):
-            raise InputError(who, f"an array or a number at {name}{path}", describe(leaf), "jnp.zeros(())")
+            fix = f"checkpoints.save(step, {_NUMBERS}, position)"
+            raise InputError(who, f"an array or a number at {name}{path}", describe(leaf), fix)
 
 
-def check_same(saved: Mapping[str, str], like: Mapping[str, Any], name: str, where: Any) -> None:
+def check_same(
+    who: str, saved: Mapping[str, str], like: Mapping[str, Any], name: str, where: Any, fix: str
+) -> None:
     """Check that a checkpoint has the leaves that a run has.
 
     Args:
+        who: the name of the function that asks, for the error message.
         saved: what `told` told of its leaves, by their paths.
         like: the leaves of the run.
         name: the name of the tree.
         where: the path of the checkpoint.
+        fix: a right call, for the error message.
 
     Raises:
         InputError: where a path is missing, or one too many, or a leaf has another dtype or shape.
@@ -93,8 +102,7 @@ def check_same(saved: Mapping[str, str], like: Mapping[str, Any], name: str, whe
     wanted = f"{name}{path} {own[path]}" if path in own else f"no {name}{path}"
     got = f"{name}{path} {saved[path]}" if path in saved else f"no {name}{path}"
     more = f", and {len(differ) - 1} more that differ" if len(differ) > 1 else ""
-    fix = 'fnn.train.Checkpoints("runs/second")'
-    raise InputError("restore", f"a checkpoint with {wanted}", f"{got} in {where}{more}", fix)
+    raise InputError(who, f"a checkpoint with {wanted}", f"{got} in {where}{more}", fix)
 
 
 def stored(leaves: Mapping[str, Any]) -> dict[str, Any]:

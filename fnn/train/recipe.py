@@ -25,9 +25,10 @@ from fnn.compose.serial import Serial
 from fnn.errors import InputError, at
 from fnn.function.layer import Function
 from fnn.train.named import fields, full_name, hidden, module_of, names, stands_there
+from fnn.train.spelled import as_known, instead, named, short, thawed
 
-CALL = "fnn.train.recipe.from_json(description, known=({},))"
-DATACLASS = "@dataclasses.dataclass(frozen=True)"
+CALL = "fnn.train.recipe.from_json(description, known={})"
+_DESCRIBE = "fnn.train.recipe.to_json(net)"
 
 
 def to_json(value: Any) -> Any:
@@ -47,8 +48,8 @@ def to_json(value: Any) -> Any:
     description = _described(value, met)
     again = build(json.loads(json.dumps(description)), tuple(met.values()), CALL)
     if not _same(again, value):
-        got = f"{_short(value)}, which comes back as {_short(again)}"
-        raise InputError("to_json", "a value that its fields tell", got, DATACLASS)
+        got = f"{short(value)}, which comes back as {short(again)}"
+        raise InputError("to_json", "a value that its fields tell", got, thawed(met.values()))
     return description
 
 
@@ -75,7 +76,7 @@ def build(description: Any, known: Sequence[Any], call: str) -> Any:
     Args:
         description: what `to_json` returned.
         known: the classes and functions that are not fnn's.
-        call: the call that would be right, with `{}` for what is missing in `known`.
+        call: the call that would be right, with `{}` for what `known` must be.
 
     Raises:
         InputError: as `from_json`.
@@ -83,22 +84,27 @@ def build(description: Any, known: Sequence[Any], call: str) -> Any:
     who = call.partition("(")[0].rpartition(".")[2]
     given = {key: one for one in known for key in (one.__name__, full_name(one))}
 
+    def look_up(name: str) -> Any:
+        return given.get(name, names().values.get(name, given.get(name.rpartition(".")[2])))
+
     def find(name: str) -> Any:
-        own = given.get(name, names().values.get(name, given.get(name.rpartition(".")[2])))
+        own = look_up(name)
         if own is None:
             got = f"known=({', '.join(map(full_name, known))})"
-            raise InputError(who, f"{name} among `known`", got, call.format(name.rpartition(".")[2]))
+            missing = [name for name in named(description) if look_up(name) is None]
+            fix = call.format(as_known([*map(full_name, known), *missing]))
+            raise InputError(who, f"{name} among `known`", got, fix)
         return own
 
     def made(name: str, told: dict[str, Any]) -> Any:
         kind = find(name)
         if not isinstance(kind, type) or fields(kind) is None:
-            raise InputError(who, "a class with fields", name, "fnn.train.recipe.to_json(net)")
+            raise InputError(who, "a class with fields", name, _DESCRIBE)
         told = {key: built(item) for key, item in told.items()}
         try:
             return _SPELLED[kind][1](**told) if kind in _SPELLED else kind(**told)
         except TypeError as error:
-            raise InputError(who, f"the fields of {name}", str(error), f"help({name})") from error
+            raise InputError(who, f"the fields of {name}", str(error), _DESCRIBE) from error
 
     def built(part: Any) -> Any:
         if part is None or isinstance(part, (bool, int, float, str)):
@@ -122,28 +128,9 @@ def build(description: Any, known: Sequence[Any], call: str) -> Any:
                 return find(name)
             case [(str(name), dict(told))] if "." in name:
                 return made(name, told)
-        raise InputError(who, "what `to_json` returned", _short(part), "fnn.train.recipe.to_json(net)")
+        raise InputError(who, "what `to_json` returned", short(part), _DESCRIBE)
 
     return built(description)
-
-
-def difference(a: Any, b: Any, unless: Sequence[str] = (), place: str = "") -> str | None:
-    """Return the first place where two descriptions differ, with both; None where they do not.
-
-    Args:
-        a: a description.
-        b: another.
-        unless: names of fields that may differ.
-        place: where the two stand.
-    """
-    if isinstance(a, dict) and isinstance(b, dict) and not (a.keys() ^ b.keys()) - {*unless}:
-        steps = {key: "" if "." in key or key in ("dict", "list", "name") else f".{key}" for key in a}
-        pairs = [(place + step, a[key], b[key]) for key, step in steps.items() if key not in unless]
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        pairs = [(f"{place}[{i}]", x, y) for i, (x, y) in enumerate(zip(a, b, strict=True))]
-    else:
-        return None if a == b else f"{place}: {_short(a)}, not {_short(b)}"
-    return next(filter(None, (difference(x, y, unless, where) for where, x, y in pairs)), None)
 
 
 # What is made of other arguments than its fields: those of a value, and the value of those.
@@ -168,7 +155,7 @@ _SPELLED: dict[type, tuple[Callable[[Any], dict[str, Any]], Callable[..., Any]]]
 _LEFT_OUT = {"plan": (), "init": None, "wrt": None}
 
 
-def _entries(net: Any, own: Sequence[Any]) -> Any:
+def _entries(net: Serial | Each | Heads, own: Sequence[Any]) -> Any:
     found = {name: net[name] for name in own}
     return found if any(isinstance(name, str) for name in own) else tuple(found.values())
 
@@ -198,7 +185,8 @@ def _described(value: Any, met: dict[str, Any]) -> Any:
     if isinstance(value, type) or (own is None and callable(value)):
         return {"name": _met(value, met)}
     if own is None:
-        raise InputError("to_json", "numbers, strings, tuples, frozen dataclasses", _short(value), DATACLASS)
+        wanted = "numbers, strings, tuples, frozen dataclasses"
+        raise InputError("to_json", wanted, short(value), instead(value))
     kind = type(value)
     told = _SPELLED[kind][0](value) if kind in _SPELLED else {name: getattr(value, name) for name in own}
     try:
@@ -220,10 +208,10 @@ def _at(place: str, value: Any, met: dict[str, Any]) -> Any:
 
 def _met(value: Any, met: dict[str, Any]) -> str:
     if not isinstance(value, type) and not stands_there(value):
-        fix = "def f(x): return jnp.sin(x)  # at the top of a module, for a function of your own"
+        fix = "def f(x): return jnp.sin(x)"
         if module_of(value).startswith("jax._src.nn.initializers"):
             fix = "fnn.initializers.he_normal()"
-        raise InputError("to_json", "a function that its module has by its name", _short(value), fix)
+        raise InputError("to_json", "a function that its module has by its name", short(value), fix)
     met[full_name(value)] = value
     return full_name(value)
 
@@ -241,8 +229,3 @@ def _same(a: Any, b: Any) -> bool:
         return (numbers or type(a) is type(b)) and bool(a == b) and hash(a) == hash(b)
     except TypeError:  # not hashable
         return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 100 else f"{text[:100]}..."

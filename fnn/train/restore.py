@@ -13,7 +13,7 @@ import numpy as np
 from fnn.core import Layer, Params, init
 from fnn.errors import InputError
 from fnn.train import leaves
-from fnn.train.folder import flaw, path_of, score, steps
+from fnn.train.folder import another, flaw, missing, none_whole, path_of, score, steps
 from fnn.train.recipe import build
 
 
@@ -88,32 +88,6 @@ def warn_of_unfinished(paths: Sequence[Path]) -> None:
         warnings.warn(f"{path} is passed over: it was not written to its end", UserWarning, stacklevel=3)
 
 
-def none_whole(who: str, folder: Path, damaged: Sequence[int]) -> InputError:
-    """Return the error for a folder where no checkpoint that was asked for is whole.
-
-    Args:
-        who: the name of the function.
-        folder: the folder.
-        damaged: the steps of those that are not.
-    """
-    got = f"{', '.join(path_of(folder, step).name for step in damaged)} in {folder}, damaged"
-    return InputError(who, "a whole checkpoint", got, 'fnn.train.Checkpoints("runs/second")')
-
-
-def missing(who: str, folder: Path, step: int, call: str) -> InputError:
-    """Return the error for a step that a folder has not.
-
-    Args:
-        who: the name of the function.
-        folder: the folder.
-        step: the step.
-        call: the right call, with `{}` for the step.
-    """
-    found = steps(folder)
-    got = f"step={step} in {folder}"
-    return InputError(who, f"a step of {found}", got, call.format(found[-1] if found else None))
-
-
 def read(path: Path, **items: Any) -> dict[str, Any]:
     """Read items of a checkpoint.
 
@@ -164,26 +138,30 @@ def load(
     >>> load(folder)[0] == net
     True
     """
-    call = f"fnn.train.load({str(folder)!r}, step={{}})"
+    own = f", known=({', '.join(one.__name__ for one in known)},)" if known else ""
+    call = f"fnn.train.load({str(folder)!r}{{}}{own})"
     path = Path(folder).absolute()
     if not path.is_dir():
-        raise InputError("load", "a folder of checkpoints", str(path), 'fnn.train.load("runs/first")')
+        raise InputError("load", "a folder of checkpoints", str(path), another(path))
     found, damaged = steps(path), []
     if step is not None and step not in found:
         raise missing("load", path, step, call)
     order = whole(path, reversed(found) if step is None else [step], damaged)
     chosen = next(iter(_best(path, list(order), call)) if best else order, None)
     if chosen is None and damaged:
-        raise none_whole("load", path, damaged)
+        raise none_whole("load", path, damaged, call)
     if chosen is None:
-        fix = 'fnn.train.load("runs/first")'
+        fix = f"fnn.train.Checkpoints({str(folder)!r}, net, x)"
         raise InputError("load", "a folder with checkpoints", f"{path} without", fix)
     step, about = chosen
     if about["net"] is None:
         fix = f"fnn.train.Checkpoints({str(folder)!r}, net, x)"
         raise InputError("load", "a checkpoint that tells its network", str(path_of(path, step)), fix)
-    net = build(about["net"], known, f"fnn.train.load({str(folder)!r}, known=({{}},))")
-    return net, read(path_of(path, step), params=_like(net, about, path_of(path, step), known))["params"]
+    call = f"fnn.train.load({str(folder)!r}, step={step}, known={{}})"
+    net = build(about["net"], known, call)
+    return net, read(path_of(path, step), params=_like(net, about, path_of(path, step), known, call))[
+        "params"
+    ]
 
 
 def _best(folder: Path, found: list[tuple[int, Any]], call: str) -> list[tuple[int, Any]]:
@@ -200,22 +178,21 @@ def _best(folder: Path, found: list[tuple[int, Any]], call: str) -> list[tuple[i
     ranked = sorted((value, -step, step, about) for value, step, about in scored if value is not None)
     if not ranked:
         raise InputError(
-            "load", f"checkpoints with a finite metric {name!r}", f"none in {folder}", call.format(None)
+            "load", f"checkpoints with a finite metric {name!r}", f"none in {folder}", call.format("")
         )
     return [(step, about) for _, _, step, about in ranked]
 
 
-def _like(net: Layer, about: Any, path: Path, known: Sequence[Any]) -> Any:
+def _like(net: Layer, about: Any, path: Path, known: Sequence[Any], call: str) -> Any:
     """Return the shapes of the params of a checkpoint as a tree."""
     if about["tree"] is not None:
-        call = f"fnn.train.load({str(path.parent)!r}, known=({{}},))"
         return jax.tree.map(leaves.shape_of, build(about["tree"], known, call))
+    fix = f"fnn.train.Checkpoints({str(path.parent)!r}, net, x)"
     if about["x"] is None:
-        fix = f"fnn.train.Checkpoints({str(path.parent)!r}, net, x)"
         raise InputError("load", "a checkpoint that tells the shape of x", str(path), fix)
-    x = jax.tree.map(leaves.shape_of, build(about["x"], known, "load"))
+    x = jax.tree.map(leaves.shape_of, build(about["x"], known, call))
     like = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
-    leaves.check_same(about["params"], leaves.paths(like), "params", path)
+    leaves.check_same("load", about["params"], leaves.paths(like), "params", path, fix)
     return like
 
 

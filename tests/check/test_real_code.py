@@ -200,3 +200,17 @@ def test_a_rule_in_no_known_place_is_jax_own(monkeypatch):
     wrong = with_rules(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (3 * x * dy,))
     assert gradient(right, X, level="quick").verdict is Verdict.PASS
     assert gradient(wrong, X, level="quick").mistake == "factor"
+
+
+def test_a_rule_that_refuses_a_cotangent_of_zero_is_not_wrong_for_it():
+    def refuse(dy):
+        if not np.any(dy):
+            raise ValueError("breakdown of the solver")
+        return np.asarray(dy)
+
+    def backward(x, dy):
+        return (2 * x * jax.pure_callback(refuse, jax.ShapeDtypeStruct(dy.shape, dy.dtype), dy),)
+
+    report = gradient(with_rules(lambda x: x**2, lambda x: (x**2, x), backward), X, level="quick")
+    assert report.verdict is Verdict.PASS, str(report)
+    assert "the rules raise for a cotangent of zero, which is left out" in report.notes

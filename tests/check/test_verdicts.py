@@ -195,3 +195,15 @@ def test_saturated_attention_is_right_however_it_rounds():
     assert pair(kept, made_again, x, reference=attention).verdict is Verdict.PASS
     wrong = pair(kept, lambda saved, dy: made_again(saved, dy, 0.0), x, reference=attention, level="quick")
     assert wrong.verdict is Verdict.FAIL
+
+
+def test_a_surrogate_may_be_a_custom_gradient_with_arguments_of_its_own():
+    @jax.custom_gradient
+    def limited(x, low, high):
+        return x, lambda dy: (jnp.clip(dy, low, high), 0.0, 0.0)
+
+    def within(low):
+        return lambda x: limited(x, low, 0.5)
+
+    assert gradient(within(-0.5), X, surrogate=within(-0.5), level="quick").verdict is Verdict.PASS
+    assert gradient(within(-0.5), X, surrogate=within(-0.1), level="quick").verdict is Verdict.FAIL

@@ -30,6 +30,24 @@ def assert_same(ours, theirs):
     assert_equal(ours, theirs, 1e-6)
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        Serial(a=fnn.Parallel(fnn.relu, fnn.tanh), b=Dense(2)),
+        Serial(a=fnn.Heads({"b": fnn.relu}), c=fnn.Select("b")),
+        Serial(a=Serial(b=fnn.relu), c=Serial(fnn.tanh, fnn.relu), d=Skip(fnn.relu)),
+        fnn.Heads({"a": fnn.Parallel(fnn.relu, fnn.tanh), "b": Dense(2)}),
+    ],
+    ids=repr,
+)
+def test_layers_of_layers_without_params_have_names_too(net):
+    params = fnn.init(net, KEY, X)
+    y, residuals = fnn.forward(net, params, X)
+    gradient, _ = fnn.backward(net, params, residuals, y)
+    assert jax.tree.structure(gradient) == jax.tree.structure(params)
+    assert_equal(gradient, jax.vjp(lambda p: fnn.output(net, p, X), params)[1](y)[0], 1e-6)
+
+
 def test_names_lead_to_layers_and_params():
     params = fnn.init(NET, KEY, X)
     assert repr(NET) == (

@@ -21,7 +21,8 @@ from fnn import (
     Skip,
 )
 from fnn.check.jaxprs import every
-from fnn.compose.ordering import _held, with_dependency
+from fnn.compose import ordering
+from fnn.compose.ordering import _held, unless_small, with_dependency
 from fnn.memory.targets import compiled_for
 from fnn.reading import Stacked
 from tests.cases import SINE, Case, example
@@ -64,6 +65,7 @@ def test_a_layer_gets_the_sides_that_it_names_and_none_beside():
         backward_alone(EVERY_WAY)
 
 
+SMALL = ordering.SMALL  # what is small for those who use fnn: for the tests, nothing is
 MADE_AGAIN = {
     "nothing": (Serial(Dense(6), fnn.relu, Dense(6)), 0, 0),
     "an activation": (GELU, 1, 0),
@@ -102,6 +104,22 @@ def test_a_norm_that_uses_share_is_run_again_for_what_comes_after_them():
     uses = Repeat(Serial(Dense(6), LayerNorm(), SINE), 3, shared=True)
     drawn = example(Case("net", Serial(Bias(), uses, Dense(2)), (7, 6)))
     assert_equal(explicit(drawn), jax.jit(reference)(drawn))
+
+
+@pytest.mark.parametrize("rows", [1024, 1025])  # 32 KiB, and more
+def test_what_is_small_waits_for_nothing(rows):
+    net = Serial(Dense(8), fnn.gelu, Dense(8))
+    for dtype, each in (("float32", 1), ("float16", 2)):
+        x = jnp.ones((rows * each, 8), dtype)
+        params = fnn.init(net, jax.random.key(0), x)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ordering, "SMALL", SMALL)
+            parts, on = {"first": x[0], "rest": x[1:]}, jnp.zeros(2)
+            program = jax.make_jaxpr(lambda *args: unless_small(*args))(parts, on).jaxpr
+            assert_equal(jax.jit(lambda *args: unless_small(*args))(parts, on), parts)
+            step = jax.make_jaxpr(fnn.value_and_grad(net, fnn.squared_error()))(params, x, x).jaxpr
+        for found in (program, step):
+            assert occurrences("platform_index", found) == (rows == 1025)
 
 
 @pytest.mark.parametrize("first", [0.0, 1.0, np.nan])

@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import fnn
+
 ROOT = Path(__file__).parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MODULES = [
@@ -101,6 +103,17 @@ def test_the_reference_has_every_public_name(pages: dict[Path, Page]):
             elsewhere = module == "fnn" and target in of_folders | {"fnn.reader.gradient"}
             known = is_module(target) or elsewhere or {f"{module}.{name}", target} & ids
             assert known, f"{module}.{name} is on no page of the reference"
+
+
+def test_every_activation_has_its_formula_and_its_picture(site: Path, pages: dict[Path, Page]):
+    path = site / "api" / "activations.html"
+    text, loads = path.read_text(), pages[path].loads
+    found = [n for n, f in vars(fnn.activations).items() if isinstance(f, fnn.activations.Activation)]
+    assert len(found) == 20
+    for name in found:
+        picture = f"../pictures/activations/{name}.svg"
+        assert picture in loads
+        assert "Range: " in text.split(f'id="fnn.activations.{name}"')[1].split(picture)[0]
 
 
 def run_browser(address: str) -> tuple[str, list[str]]:

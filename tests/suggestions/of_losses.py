@@ -125,7 +125,7 @@ ROWS = {
     # Sums.
     "reductions that differ": Row(lambda: CE + fnn.squared_error("sum"), lambda loss: loss + CE, {"loss": fnn.squared_error("sum")}),
     "times a loss": Row(lambda: CE * SQUARED, lambda loss: loss(Y, Y)),
-    "an entry that is not there": Row(lambda: CE.on("a")(Y, LABEL), lambda y: CE.on("a")(y, {"a": LABEL}), {"y": Y}),
+    "an entry of outputs that is not there": Row(lambda: CE.on("a")(Y, LABEL), lambda y: CE.on("a")(y, {"a": LABEL}), {"y": Y}),
     "no pair for a sum": Row(
         lambda: fnn.value_and_grad(fnn.relu, 0.5 * HEAD + CE)((), X, LABEL),
         lambda params: fnn.value_and_grad(fnn.relu, 0.5 * HEAD + CE)(params, X, LABEL),

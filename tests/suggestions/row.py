@@ -1,8 +1,12 @@
 """A row of the tables: a wrong call, and what is done with what its error suggests."""
 
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -38,6 +42,14 @@ def raised(row: Row) -> fnn.InputError:
 def suggested(error: fnn.InputError, names: dict[str, Any]) -> Any:
     """Return the value of what an error suggests."""
     fix, scope = error.args[3], {**SCOPE, **names}
+    if fix.startswith("pip "):  # which finds installed what the tests need
+        command = [sys.executable, "-m", *shlex.split(fix), "--dry-run", "--no-index"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if fix.startswith("def "):  # at the top of a module, where it is found by its name
+        sys.modules["own_of_a_row"] = own = ModuleType("own_of_a_row")
+        vars(own).update(jnp=jnp)
+        exec(fix, vars(own))
+        return vars(own)["f"]
     if re.match(r"case ", fix):
         fix = f"match factor:\n    {fix}\nfound = True"
     assigned = re.match(r"(\w+) = ", fix) or re.match(r"match [^$]*\n(found) = ", fix)

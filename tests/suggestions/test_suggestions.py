@@ -7,20 +7,38 @@ from pathlib import Path
 import pytest
 
 import fnn
-from tests.suggestions import of_functions, of_layers, of_losses, of_readers, of_training
+from tests.suggestions import (
+    of_checkpoints,
+    of_export,
+    of_files,
+    of_functions,
+    of_layers,
+    of_losses,
+    of_readers,
+    of_recipes,
+    of_training,
+)
 from tests.suggestions.row import raised, suggested
 
-ROWS = of_functions.ROWS | of_layers.ROWS | of_losses.ROWS | of_readers.ROWS
-ROWS |= of_training.ROWS
+TABLES = (
+    of_checkpoints,
+    of_export,
+    of_files,
+    of_functions,
+    of_layers,
+    of_losses,
+    of_readers,
+    of_recipes,
+    of_training,
+)
+ROWS = {name: row for table in TABLES for name, row in table.ROWS.items()}
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
 ELSEWHERE = {
-    "export": "tests/export",
     "check": "imports nothing of fnn",
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
     "train/update.py:_axes_to_reduce": "tests/meshes",
-    **{f"train/{name}.py": "tests/train" for name in ("checkpoint", "folder", "leaves", "recipe", "restore")},
 }
 
 
@@ -29,6 +47,10 @@ def test_what_an_error_suggests_works(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     row = ROWS[name]
     row.use(suggested(raised(row), row.names))
+
+
+def test_no_two_rows_have_one_name():
+    assert len(ROWS) == sum(len(table.ROWS) for table in TABLES)
 
 
 def sites() -> set[tuple[str, int]]:

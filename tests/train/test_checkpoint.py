@@ -547,7 +547,7 @@ def test_params_in_containers_of_others_are_loaded_by_the_shape_of_x(tmp_path):
             checkpoints.save(1, Own(Box(jnp.full((4, 2), 3.0, jnp.float32))))
     with pytest.raises(fnn.InputError, match="a checkpoint that tells the shape of x"):
         load(tmp_path / "True", known=(in_box, make_box))
-    with pytest.raises(fnn.InputError, match="restore: expected a checkpoint with params.w float64"):
+    with pytest.raises(fnn.InputError, match="load: expected a checkpoint with params.w float64"):
         load(tmp_path / "False", known=(in_box, make_box))
     with jax.enable_x64(False):
         again, params = load(tmp_path / "False", known=(in_box, make_box))

@@ -8,7 +8,7 @@ import numpy as np
 from fnn.check import probes
 from fnn.check.attempt import Attempts
 from fnn.check.bench import Bench, Measurement
-from fnn.check.diagnose import beside, cotangents, leaves, multiples
+from fnn.check.diagnose import beside, cotangents, leaves, masks, multiples
 from fnn.check.diagnose.dials import Panel
 from fnn.check.diagnose.hypothesis import Evidence, Hypothesis, evidence
 from fnn.check.diagnose.locate import begins, describe
@@ -98,6 +98,7 @@ class _Search:
         never = float("inf")
         stages: list[tuple[str, float, Callable[[], Any]]] = [
             ("formulas of activations", 3.4, lambda: explanations(*self._panel("formulas", True), e, wrong)),
+            ("masks", never, lambda: masks.explanations(e, wrong)),
             ("cotangents as operands", never, lambda: beside.explanations(e, wrong)),
         ]
         if at_one is not None:

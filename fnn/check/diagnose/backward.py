@@ -19,7 +19,7 @@ class Back:
     integers.
 
     Args: `operation`, the operation; `inputs`, its inputs; `outputs`, its outputs; `dy`, the cotangent of its
-    first output; `right`, the right cotangents, None for integers.
+    first output; `right`, the right cotangents, None for integers; `dys`, the cotangents of all its outputs.
     """
 
     operation: Operation
@@ -27,6 +27,7 @@ class Back:
     outputs: Sequence[Any]
     dy: Any  # the cotangent of its first output
     right: Sequence[Any]
+    dys: Sequence[Any] = ()
 
     def pull(self, dy: Any, **replaced: Any) -> list[Any]:
         """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`."""

@@ -41,7 +41,7 @@ class Board:
 
     rules: Sequence[Fault] = ()
     mistakes: Sequence[Mistaken] = ()
-    values: Sequence[tuple[int, float]] = ()  # literals, and what they are in the altered function
+    values: Sequence[tuple[int, Any]] = ()  # literals, and what they are in the altered function
     regions: Sequence[tuple[Region, RegionFaults, int]] = ()  # and how many dials each has
     statistic: Statistic | None = None
     statistic_rules: Sequence[Fault] = ()

@@ -20,6 +20,7 @@ from fnn.check.diagnose.altered import alterations, altered
 from fnn.check.diagnose.backward import Fault
 from fnn.check.diagnose.board import Board, Dial
 from fnn.check.diagnose.faults import faults
+from fnn.check.diagnose.loops import loops
 from fnn.check.diagnose.mistaken import mistaken
 from fnn.check.diagnose.operate import RegionFaults, with_region, with_rules
 from fnn.check.diagnose.regions import Region, formula_faults, region_faults, regions
@@ -138,7 +139,7 @@ class Panel:
             return
         values = list(alterations(operation))
         board = Board(
-            rules=() if operation.is_call else tuple(faults(operation, inputs)),
+            rules=tuple((loops if operation.is_call else faults)(operation, inputs)),
             mistakes=() if operation.is_call else tuple(mistaken(operation, notes.repeats)),
             values=[(i, v) for i, v, _ in values],
             statistic=statistic(operation.equation, notes.made),

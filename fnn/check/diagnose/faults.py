@@ -12,6 +12,9 @@ from fnn.check.arguments import is_inexact
 from fnn.check.diagnose.backward import Back, Fault
 from fnn.check.diagnose.choices import largest, reduced_largest, selection
 from fnn.check.diagnose.movement import gather, running, running_product, scatter, selected
+from fnn.check.diagnose.parts import exchanged
+from fnn.check.diagnose.solves import conjugated, factored, solved, transformed
+from fnn.check.diagnose.windows import shifted_pad, windows
 from fnn.check.interpret import Operation
 
 
@@ -30,9 +33,11 @@ def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
         operand = f"operand {same[0]} of {operation.name}" if len(same) < len(floating) else operation.name
         text = f"the path through {operand} is left out"
         yield Fault("term dropped", text, 3.0, lambda b, same=same: {i: 0 * b.right[i] for i in same})
-    if len(equation.outvars) == 1 or equation.primitive.name == "top_k":
-        yield from _BY_KIND.get(equation.primitive.name, _nothing)(operation, inputs, floating)
+    if len(equation.outvars) == 1 or equation.primitive.name in ("top_k", "lu"):
+        for kind in _BY_KIND.get(equation.primitive.name, ()):
+            yield from kind(operation, inputs, floating)
         yield from _stretched(operation, inputs, floating)
+        yield from exchanged(operation)
 
 
 def _places(variables: Sequence[Any], chosen: Sequence[int]) -> list[list[int]]:
@@ -66,10 +71,6 @@ def _one_slice(i: int, axis: int, n: int) -> Iterator[Fault]:
         yield Fault(
             "broadcast not summed", text, 2.0, lambda b, at=at: {i: b.pull(_only_slice(b.dy, axis, at))[i]}
         )
-
-
-def _nothing(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
-    yield from ()
 
 
 def _product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -210,26 +211,31 @@ def _is_square(x: Any) -> bool:
     return len(x.shape) >= 2 and x.shape[-1] == x.shape[-2] and x.shape[-1] > 1
 
 
-_BY_KIND: dict[str, Callable[..., Iterator[Fault]]] = {
-    "mul": _product,
-    "div": _quotient,
-    "dot_general": _matrix_product,
-    "conv_general_dilated": _convolution,
-    "broadcast_in_dim": _broadcast,
-    "select_n": selection,
-    "max": largest,
-    "min": largest,
-    "reduce_max": reduced_largest,
-    "reduce_min": reduced_largest,
-    "transpose": _transposition,
-    "gather": gather,
-    "scatter-add": scatter,
-    "scatter_add": scatter,
-    "cumsum": running,
-    "cumprod": running_product,
-    "top_k": selected,
-    "sqrt": _power,
-    "rsqrt": _power,
-    "integer_pow": _power,
-    "square": _power,
+_BY_KIND: dict[str, tuple[Callable[..., Iterator[Fault]], ...]] = {
+    "mul": (_product, conjugated),
+    "div": (_quotient,),
+    "dot_general": (_matrix_product, conjugated),
+    "conv_general_dilated": (_convolution, windows),
+    "broadcast_in_dim": (_broadcast,),
+    "select_n": (selection,),
+    "max": (largest,),
+    "min": (largest,),
+    "reduce_max": (reduced_largest,),
+    "reduce_min": (reduced_largest,),
+    "transpose": (_transposition,),
+    "gather": (gather,),
+    "scatter-add": (scatter,),
+    "scatter_add": (scatter,),
+    "cumsum": (running,),
+    "cumprod": (running_product,),
+    "top_k": (selected,),
+    "slice": (windows,),
+    "pad": (shifted_pad,),
+    "reduce_window_sum": (windows,),
+    "reduce_window_max": (windows,),
+    "custom_linear_solve": (solved,),
+    "triangular_solve": (solved,),
+    "lu": (factored,),
+    "fft": (transformed,),
+    **dict.fromkeys(("sqrt", "rsqrt", "integer_pow", "square"), (_power,)),
 }

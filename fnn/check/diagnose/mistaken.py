@@ -69,7 +69,8 @@ def _values(
     equation, program = operation.equation, operation.program
     own = equation.invars[position]
     shape = own.aval.shape  # pyright: ignore[reportAttributeAccessIssue]
-    fits = lambda v: is_inexact(v.aval) and v.aval.shape == shape and v is not own  # noqa: E731
+    alike = lambda v: jnp.iscomplexobj(v.aval) == jnp.iscomplexobj(own.aval)  # noqa: E731
+    fits = lambda v: is_inexact(v.aval) and v.aval.shape == shape and v is not own and alike(v)  # noqa: E731
     for step in (1, -1):
         other = repeats.operand(equation, position, step)
         if other is not None and fits(other):

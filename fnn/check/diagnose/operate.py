@@ -51,7 +51,7 @@ def with_rules(
         theta, others, xs, outputs, pullback = saved
         given = dict(zip(floating, pullback(dys), strict=True))
         right = [given.get(i) for i in range(len(xs))]
-        back = Back(operation, xs, outputs, dys[0], right)
+        back = Back(operation, xs, outputs, dys[0], right, dys)
         total = dict(given)
         for t, fault in zip(theta, rules, strict=False):
             what = f"{operation.name}: {fault.words}"

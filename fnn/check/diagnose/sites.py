@@ -1,6 +1,6 @@
 """Where cotangents may stand for values in a trace, and the gradients that they give there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from fnn.check.arguments import exact, is_inexact
 from fnn.check.diagnose.backward import Back
 from fnn.check.diagnose.hypothesis import Arrays, Evidence
 from fnn.check.diagnose.regions import Region, regions
+from fnn.check.diagnose.regions import constants as constants_of
 from fnn.check.diagnose.scale import constants, sizes
 from fnn.check.effort import compile_quickly, in_float64
 from fnn.check.interpret import Operation, evaluate
@@ -20,6 +21,7 @@ from fnn.check.source import source
 
 SITES = 64  # products that are looked at
 PRODUCTS = ("dot_general", "mul", "conv_general_dilated")
+MASK = "select_n"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Site:
 
         Args: `back`, the operation during the backward pass; `array`, what is read instead.
         """
+        if self.name == MASK:
+            return back.dy * array
         rule = 1 - self.position if self.position == self.target else self.target
         return back.pull(back.dy, **{f"at{self.position}": array})[rule]
 
@@ -62,11 +66,11 @@ class Value:
 class Stage:
     """The places of a trace where cotangents may stand, and the gradients that they give there.
 
-    Args: `traced`, the trace of the primal.
+    Args: `traced`, the trace of the primal; `masks`, whether the places are those of masks alone.
     """
 
-    def __init__(self, traced: Trace):
-        self.traced = traced
+    def __init__(self, traced: Trace, masks: bool = False):
+        self.traced, self._masks = traced, masks
         self.sites: list[Site] = []
         self.values: list[Value] = []
         self.regions: list[tuple[tuple[int, ...], Region, str]] = []
@@ -136,6 +140,9 @@ class Stage:
         if len(place) == 1 and len(outputs) == 1 and is_inexact(outputs[0]) and np.size(outputs[0]) > 1:
             text = operation.name + (f" at {where}" if where else "")
             self.values.append(Value(place[0], np.shape(outputs[0]), text))
+        if self._masks:
+            self.sites += _masked(operation, inputs, where)
+            return outputs
         both = operation.floating(inputs) == [0, 1] and equation.invars[0] is not equation.invars[1]
         if equation.primitive.name in PRODUCTS and both and len(self.sites) < SITES:
             shapes = [np.shape(x) for x in inputs]
@@ -183,6 +190,17 @@ class Stage:
 
         ys, pullback = jax.vjp(run, [jnp.zeros(v.shape) for v in self.values])
         return pullback([jnp.asarray(d[0]).astype(y.dtype) for d, y in zip(dys, ys, strict=True)])[0]
+
+
+def _masked(operation: Operation, inputs: Sequence[Any], where: str) -> Iterator[Site]:
+    """Return the places of a mask: what a choice chooses by, and a factor that depends on no argument."""
+    equation, place = operation.equation, operation.place
+    shape, floating = np.shape(inputs[0]), operation.floating(inputs)
+    if equation.primitive.name == MASK and np.size(inputs[0]) > 1:
+        yield from (Site(place, 0, i, shape, where, MASK) for i in floating)
+    elif equation.primitive.name == "mul" and floating == [0, 1] and shape == np.shape(inputs[1]) != ():
+        free = constants_of(operation.program)
+        yield from (Site(place, p, 1 - p, shape, where, "mul") for p in (0, 1) if equation.invars[p] in free)
 
 
 def _with_arrays(

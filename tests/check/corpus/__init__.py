@@ -16,7 +16,9 @@ from . import (
     right,
     sequence,
     subtle,
+    textbook,
     unrolled,
+    windows,
 )
 from .case import Case as Case
 
@@ -36,5 +38,7 @@ WRONG: tuple[Case, ...] = (
     *modern.CASES,
     *paths.CASES,
     *unrolled.CASES,
+    *textbook.CASES,
+    *windows.CASES,
 )
-RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT)
+RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT, *textbook.RIGHT, *windows.RIGHT)
