@@ -112,7 +112,7 @@ def shardings(net: Layer, params: Params, mesh: Mesh, axis: str = "stage", *, lo
         a tree like the params of `jax.sharding.NamedSharding`.
 
     Raises:
-        InputError: where the network cannot be cut so.
+        InputError: where the mesh has no such axis, or the network cannot be cut so.
 
     >>> import fnn
     >>> net, mesh = fnn.Repeat(fnn.Dense(2), 4), jax.make_mesh((1,), ("stage",))
@@ -121,6 +121,7 @@ def shardings(net: Layer, params: Params, mesh: Mesh, axis: str = "stage", *, lo
     P('stage',)
     """
     objective = as_objective("pipeline", (lambda y, t: y) if loss is None else loss)
+    _check_axis(mesh, axis, mesh.shape.get(axis, 2))
     whole = cut(net, objective, mesh.shape[axis])
     shares = whole.split(params)
     everywhere, own = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(axis)))
@@ -197,13 +198,16 @@ def _check(loss: Objective, mesh: Any, schedule: Any, axis: str) -> None:
     if not isinstance(schedule, Schedule):
         fix = "fnn.pipeline.one_f_one_b(stages=2, microbatches=4)"
         raise InputError("pipeline", "a fnn.pipeline.Schedule", describe(schedule), fix)
-    count = len(schedule.stages)
-    if dict(mesh.shape).get(axis) != count:
-        wanted = f"a mesh with an axis {axis!r} of {count} devices, one for each stage"
-        raise InputError("pipeline", wanted, str(dict(mesh.shape)), f"jax.make_mesh(({count},), ({axis!r},))")
+    _check_axis(mesh, axis, len(schedule.stages))
     if loss.reduction == "none":
         wanted = 'a loss of reduction "mean" or "sum"'
         raise InputError("pipeline", wanted, repr(loss), 'loss.with_reduction("mean")')
     if loss.reads_net:
         wanted = "a loss that does not read the network's params, which lie on another stage"
         raise InputError("pipeline", wanted, repr(loss), "fnn.LinearCrossEntropy(V)")
+
+
+def _check_axis(mesh: Mesh, axis: str, stages: int) -> None:
+    if mesh.shape.get(axis) != stages:
+        wanted = f"a mesh with an axis {axis!r} of {stages} devices, one for each stage"
+        raise InputError("pipeline", wanted, str(dict(mesh.shape)), f"jax.make_mesh(({stages},), ({axis!r},))")
