@@ -210,4 +210,5 @@ def _check(loss: Objective, mesh: Any, schedule: Any, axis: str) -> None:
 def _check_axis(mesh: Mesh, axis: str, stages: int) -> None:
     if mesh.shape.get(axis) != stages:
         wanted = f"a mesh with an axis {axis!r} of {stages} devices, one for each stage"
-        raise InputError("pipeline", wanted, str(dict(mesh.shape)), f"jax.make_mesh(({stages},), ({axis!r},))")
+        fix = f"jax.make_mesh(({stages},), ({axis!r},))"
+        raise InputError("pipeline", wanted, str(dict(mesh.shape)), fix)

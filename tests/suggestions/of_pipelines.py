@@ -29,6 +29,10 @@ def made(net: Any = NET, loss: Any = LOSS, mesh: Any = MESH, schedule: Any = SCH
     return pipeline.value_and_grad(net, loss, mesh, schedule)
 
 
+def ordered(*microbatches: int) -> tuple[pipeline.Op, ...]:
+    return tuple(pipeline.Op(kind, m) for m in microbatches for kind in ("F", "BW"))
+
+
 ROWS = {
     "a net of no stages": Row(lambda: made(net=Serial(Dense(4), Dense(2))), lambda net: run(net)),
     "stages that do not divide": Row(lambda: made(net=Repeat(Dense(2), 3)), lambda net: run(Serial(net, Dense(2)))),
@@ -50,9 +54,5 @@ ROWS = {
     ),
     "a pipeline's rows": Row(lambda: run(x=jnp.ones((6, 4))), lambda x: run(x=x)),
     "an order that misses an operation": Row(lambda: pipeline.Schedule(((pipeline.Op("F", 0),),)), str),
-    "an order that waits for itself": Row(
-        lambda: pipeline.Schedule(((pipeline.Op("F", 0), pipeline.Op("F", 1), pipeline.Op("BW", 0), pipeline.Op("BW", 1)),
-                                   (pipeline.Op("F", 1), pipeline.Op("BW", 1), pipeline.Op("F", 0), pipeline.Op("BW", 0)))),
-        str,
-    ),
+    "an order that waits for itself": Row(lambda: pipeline.Schedule((ordered(0, 1), ordered(1, 0))), str),
 }  # fmt: skip
