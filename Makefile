@@ -30,6 +30,7 @@ pictures: $(VENV)/.test  ## Draw the documentation's pictures anew, from the que
 	$(BIN)/python -m experiments.site.activations
 	$(BIN)/python -m experiments.site.questions
 	$(BIN)/python -m experiments.bench.plans --pictures docs/pictures
+	$(BIN)/python -m experiments.bench.pipeline --pictures docs/pictures
 	$(BIN)/python -m experiments.site.mistakes
 
 test: $(VENV)/.test  ## Run the quick tests, JOBS at a time (2), and name the twenty slowest

@@ -30,6 +30,7 @@ from fnn import function as function
 from fnn import initializers as initializers
 from fnn import losses as losses
 from fnn import memory as memory
+from fnn import pipeline as pipeline
 from fnn import privacy as privacy
 from fnn import readers as readers
 from fnn import train as train
@@ -97,8 +98,8 @@ __all__ = [
     "explain", "factors", "feedback", "forward", "function", "Gate", "gated", "gelu", "gelu_tanh",
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
     "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
-    "Parallel", "Part", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals", "Reversible",
-    "RMSNorm", "Scale", "Segment", "Select", "Serial", "shardings", "sigmoid", "silu", "Skip", "softmax",
-    "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train", "unstack",
-    "value_and_grad",
+    "Parallel", "Part", "pipeline", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals",
+    "Reversible", "RMSNorm", "Scale", "Segment", "Select", "Serial", "shardings", "sigmoid", "silu", "Skip",
+    "softmax", "softmax_cross_entropy", "squared_error", "stack", "Sum", "summary", "tanh", "train",
+    "unstack", "value_and_grad",
 ]  # fmt: skip

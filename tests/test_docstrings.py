@@ -29,6 +29,7 @@ EXPORTS = ["fnn", "fnn.check", "fnn.export", "fnn.feedback", "fnn.function", "fn
         "describe",
         "losses",
         "memory",
+        "pipeline",
         "privacy",
         "readers",
         "train",

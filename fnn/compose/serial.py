@@ -72,9 +72,7 @@ class Serial(Composition):
             segments += [segment.shifted(start) for segment in layer.plan] if chain else []
         self._set(tuple(flat), spelling, (*segments, *plan))
 
-    def _set(
-        self, layers: Layers, spelling: Spelling, plan: Plan, places: Places = None, first: int = 0
-    ) -> None:
+    def _set(self, layers: Layers, spelling: Spelling, plan: Plan, places: Places = None, first: int = 0):
         plan = tuple(sorted(Segment(*segment) for segment in plan))
         check_plan(plan, len(layers))
         places = tuple(spelling.places()) if places is None else places
@@ -147,12 +145,14 @@ class Serial(Composition):
         for start, stop, plan in (*self.plan, Segment(len(self.layers), len(self.layers))):
             found += [(j, self.layers[j]) for j in range(i, start)]
             if start < stop:
-                numbers = tuple(range(stop - start))
-                inner, places = self.layers[start:stop], self.places[start:stop]
-                chain = _chain(inner, Spelling(numbers, numbers), plan, places, self.first + start)
-                found.append((slice(start, stop), Remat(chain, place="")))
+                found.append((slice(start, stop), Remat(self.stretch(start, stop, plan), place="")))
             i = stop
         return tuple(found)
+
+    def stretch(self, start: int, stop: int, plan: Plan = ()) -> "Serial":
+        """Return `layers[start:stop]` in their places, with their noise. Args: `start`, `stop`, `plan`."""
+        numbers, where = tuple(range(stop - start)), (self.places[start:stop], self.first + start)
+        return _chain(self.layers[start:stop], Spelling(numbers, numbers), plan, *where)
 
     def parts(self, params: Any, x: Any, key: Any = None) -> list[Part]:
         """List the blocks, each on the last one's output; a kept inner boundary is its reader's input."""
@@ -214,8 +214,8 @@ class Serial(Composition):
 
     def rebuild(self, params: Any, extras: tuple[Boundaries, Any]) -> Any:
         """Return the output again, without the input."""
-        end, params = len(self.blocks), self.shares(params)
-        return reach(self.blocks, end, params, dict(extras[0]), extras[1], lambda v: v, self._place)
+        end, own = len(self.blocks), self.shares(params)
+        return reach(self.blocks, end, own, dict(extras[0]), extras[1], lambda v: v, self._place)
 
     def inside(self, params: Any, x: Any, y: Any, extras: Any) -> list[tuple[Part, Any, Any]]:
         """List the blocks, with every boundary that is kept or follows from a kept one."""

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MODULES = [
     "fnn.activations", "fnn.attribution", "fnn.check", "fnn.curvature", "fnn.describe", "fnn.export",
-    "fnn.function", "fnn.losses", "fnn.memory", "fnn.privacy", "fnn.readers", "fnn.train", "fnn",
+    "fnn.function", "fnn.losses", "fnn.memory", "fnn.pipeline", "fnn.privacy", "fnn.readers", "fnn.train",
+    "fnn",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.skipif(
