@@ -4,9 +4,9 @@
     python -m experiments.bench.pipeline --pictures docs/pictures
 
 The bubble is the share of the stages' time in which they wait, where F, B and W take `--costs`. Beside it
-stand the microbatches of which a stage holds anything, and the temporaries of a device by the compiler's count:
-a chain with a `Repeat` of feed-forward blocks, two to a stage, in float32. Times are not measured: simulated
-devices share the processor's cores, and one that waits lets another run.
+stand the microbatches of which a stage holds anything, and the temporaries of a device by the compiler's
+count, of a chain with a `Repeat` of feed-forward blocks, two to a stage, in float32. Times are not measured:
+simulated devices share the processor's cores, and one that waits lets another run.
 """
 
 import argparse
