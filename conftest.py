@@ -1,8 +1,9 @@
 """What all tests run under, and which of them `make test` leaves to `make test-thorough` for their time.
 
 Programs are compiled with little effort, as each runs once: that is LLVM's part alone, and changes nothing of
-what XLA fuses, keeps and counts. Set XLA_FLAGS to have it otherwise, as `make test-slow` does. Snippets in
-docstrings and in the documentation run under JAX's defaults, as their readers' will.
+what XLA fuses, keeps and counts. Set XLA_FLAGS to have it otherwise, as `make test-slow` does. Compiled
+programs are kept in build/programs, for tests that share one and for the next run, which takes half the time.
+Snippets in docstrings and in the documentation run under JAX's defaults, as their readers' will.
 """
 
 import json
@@ -16,6 +17,15 @@ import pytest
 
 _LITTLE_EFFORT = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", _LITTLE_EFFORT)  # read when JAX first looks for devices
+_KEPT = {
+    "jax_compilation_cache_dir": str(Path(__file__).parent / "build" / "programs"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for _name, _value in _KEPT.items():
+    if _name.upper() not in os.environ:
+        os.environ[_name.upper()] = str(_value)  # for the processes that tests start
+        jax.config.update(_name, _value)
 _TAKE_LONG = Path(__file__).parent / "tests" / "take_long.txt"  # written by `python -m tests.by_time`
 
 

@@ -10,18 +10,21 @@ import pytest
 import fnn
 from fnn.factors import is_factor
 from fnn.readers.examples import gram_is_cheaper
-from tests.cases import Case
+from tests.cases import CASES, Case
 from tests.proof import assert_equal
 from tests.readers.brute import (
     LOSS,
     READABLE,
+    WIDE,
     Drawn,
     direction,
     draw,
     every_case,
     example_losses,
     flat,
+    is_unreadable,
     ranks,
+    readable,
     run,
 )
 
@@ -30,6 +33,11 @@ MOSTLY_SLOW = [
     case if case.name in EVERY_TIME else pytest.param(case, marks=pytest.mark.slow) for case in READABLE
 ]
 _drawn: dict[str, Drawn] = {}
+
+
+@pytest.mark.thorough
+def test_the_cases_that_are_left_out_cannot_be_read():
+    assert all(readable(case) != is_unreadable(case) for case in [*CASES, *WIDE])
 
 
 def drawn_of(case: Case) -> Drawn:

@@ -16,7 +16,7 @@ from fnn import train
 from tests.contract.batch_norm import BatchNorm
 from tests.contract.gating import Product
 from tests.suggestions.of_training import without
-from tests.suggestions.row import KEY, Row, X
+from tests.suggestions.row import KEY, Late, Row, X
 from tests.train.test_checkpoint import Box, in_box, make_box
 
 NET = fnn.Dense(2)
@@ -35,7 +35,7 @@ def state(net: Any = NET, step: int = 1, **changed: Any) -> train.State:
     return train.State(fnn.init(net, KEY, X), (), KEY, jnp.int32(step))._replace(**changed)
 
 
-KNOWN |= {"net": NET, "params": state().params, "state": state(), "like": state()}
+KNOWN |= {"net": NET, "params": Late(lambda: state().params), "state": Late(state), "like": Late(state)}
 
 
 def written(

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 import fnn
 from fnn import Dense, Repeat, Serial, pipeline
-from tests.suggestions.row import KEY, Row
+from tests.suggestions.row import KEY, Row, drawn
 
 X, Y = jnp.ones((4, 4)), jnp.zeros((4, 2))
 NET, LOSS = Serial(Dense(4), Repeat(Dense(4), 4), Dense(2)), fnn.half_squared_error()
-PARAMS = fnn.init(NET, KEY, X)
+PARAMS = drawn(NET, X)
 MESH = jax.make_mesh((2,), ("stage",), devices=jax.devices()[:2])
 SCHEDULE = pipeline.one_f_one_b(stages=2, microbatches=4)
 

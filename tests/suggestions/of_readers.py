@@ -3,6 +3,7 @@
 # pyright: reportArgumentType=false
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,12 @@ from fnn import Dense, curvature, memory, privacy, readers, train
 from fnn.memory.storing import Stored
 from fnn.readers.seeding import by_example
 from tests.contract.batch_norm import BatchNorm
-from tests.suggestions.row import KEY, Row, X
+from tests.suggestions.row import KEY, Late, Row, X, drawn
 
 LABEL = jnp.array([0, 1, 2, 0])
 LOSS = fnn.softmax_cross_entropy()
 NET = fnn.Serial(Dense(4), fnn.tanh, Dense(3))
-PARAMS = fnn.init(NET, KEY, X)
+PARAMS = drawn(NET, X)
 ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 ADAM = optax.adam(1e-3)
 KNOWN = {"net": NET, "loss": LOSS, "params": PARAMS, "x": X, "key": KEY}
@@ -48,9 +49,16 @@ def gradient(private):
     return private(PARAMS, X, LABEL, KEY)
 
 
-BLOCKS = curvature.kronecker_factors(NET, LOSS, bias="separate")(PARAMS, X, LABEL).factors
-EIGEN = curvature.eigen(BLOCKS)
-JOINT = curvature.eigen(curvature.kronecker_factors(NET, LOSS, bias="joint")(PARAMS, X, LABEL).factors)
+@cache
+def blocks():
+    return curvature.kronecker_factors(NET, LOSS, bias="separate")(PARAMS, X, LABEL).factors
+
+
+@cache
+def eigen():
+    return curvature.eigen(blocks())
+
+
 PLAIN = fnn.Loss(lambda y, t: jnp.abs(y).sum(-1))
 COUPLED = fnn.Loss(lambda y, t: y.sum(-1) + y.mean())
 TOKENS = fnn.Heads((Dense(2), Dense(3)))
@@ -132,10 +140,10 @@ ROWS = {
     "a vector of another tree": Row(lambda: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, PARAMS[0]), lambda v: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, v), KNOWN),
     "a vector of other shapes": Row(lambda: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, jax.tree.map(lambda p: p[None], PARAMS)), lambda v: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, v), KNOWN),
     "damping below zero": Row(lambda: curvature.conjugate_gradients(lambda v: v, -1.0), lambda solve: solve(ZEROS), {"product": lambda v: v}),
-    "no damping": Row(lambda: curvature.kronecker_solve(EIGEN, PARAMS, 0.0), lambda tree: tree, {"blocks": EIGEN, "gradient": PARAMS}),
-    "no damping of influence": Row(lambda: over(read=fnn.attribution.self_influence(0.0), trees=(EIGEN,)), lambda read: over(read=read, trees=(EIGEN,))),
-    "blocks of another net": Row(lambda: curvature.kronecker_multiply(EIGEN[0], PARAMS), lambda eigen: curvature.kronecker_multiply(eigen, PARAMS), {"factors": BLOCKS}),
-    "blocks of other shapes": Row(lambda: curvature.kronecker_multiply(EIGEN, jax.tree.map(lambda p: jnp.concatenate([p, p]), PARAMS)), lambda tree: tree, {"blocks": EIGEN, "gradient": PARAMS}),
+    "no damping": Row(lambda: curvature.kronecker_solve(eigen(), PARAMS, 0.0), lambda tree: tree, {"blocks": Late(eigen), "gradient": PARAMS}),
+    "no damping of influence": Row(lambda: over(read=fnn.attribution.self_influence(0.0), trees=(eigen(),)), lambda read: over(read=read, trees=(eigen(),))),
+    "blocks of another net": Row(lambda: curvature.kronecker_multiply(eigen()[0], PARAMS), lambda eigen: curvature.kronecker_multiply(eigen, PARAMS), {"factors": Late(blocks)}),
+    "blocks of other shapes": Row(lambda: curvature.kronecker_multiply(eigen(), jax.tree.map(lambda p: jnp.concatenate([p, p]), PARAMS)), lambda tree: tree, {"blocks": Late(eigen), "gradient": PARAMS}),
     "tokens": Row(lambda: curvature.kronecker_factors(NET, LOSS, tokens="sum"), lambda run: run(PARAMS, X, LABEL), KNOWN),
     "a reduction of a loss of curvature": Row(lambda: curvature.kronecker_factors(NET, LOSS.with_reduction("none")), lambda run: run(PARAMS, X, LABEL), KNOWN | {"loss": LOSS.with_reduction("none")}),
     "no key to sample by": Row(lambda: curvature.kronecker_factors(NET, LOSS, "sampled")(PARAMS, X, LABEL), lambda key: curvature.kronecker_factors(NET, LOSS, "sampled")(PARAMS, X, LABEL, key)),

@@ -14,12 +14,12 @@ import optax
 
 import fnn
 from fnn import Dense, train
-from tests.suggestions.row import KEY, Row, X
+from tests.suggestions.row import KEY, Row, X, drawn
 
 LABEL = jnp.array([0, 1, 2, 0])
 LOSS = fnn.softmax_cross_entropy()
 NET = fnn.Serial(Dense(4), fnn.tanh, Dense(3))
-PARAMS = fnn.init(NET, KEY, X)
+PARAMS = drawn(NET, X)
 ADAM = optax.adam(1e-3)
 KNOWN = {"net": NET, "loss": LOSS, "params": PARAMS, "x": X, "key": KEY, "optimizer": ADAM, "target": LABEL}
 STEP = train.make_step(NET, LOSS, ADAM, donate=False)

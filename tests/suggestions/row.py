@@ -24,6 +24,19 @@ SCOPE |= {"j": 3, "k": 2, "n": 4, "V": 5}
 
 
 @dataclass(frozen=True)
+class Late:
+    """A name's value that is made when it is asked for."""
+
+    make: Callable[[], Any]
+
+
+def drawn(net: Any, x: Any) -> Any:
+    """Draw params with NumPy, which compiles nothing."""
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(lambda: fnn.init(net, KEY, x))
+    return jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape) / 2, p.dtype), shapes)
+
+
+@dataclass(frozen=True)
 class Row:
     """`wrong` raises; `use` gets the value of the suggested code, which knows the `names`, and works."""
 
@@ -42,6 +55,7 @@ def raised(row: Row) -> fnn.InputError:
 def suggested(error: fnn.InputError, names: dict[str, Any]) -> Any:
     """Return the value of what an error suggests."""
     fix, scope = error.args[3], {**SCOPE, **names}
+    scope = {name: value.make() if isinstance(value, Late) else value for name, value in scope.items()}
     if fix.startswith("pip "):  # which finds installed what the tests need
         command = [sys.executable, "-m", *shlex.split(fix), "--dry-run", "--no-index"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
