@@ -6,7 +6,6 @@ so `jax.grad` of a value says the same at a kink (of a maximum it says the mean 
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 
@@ -41,10 +40,7 @@ def relu(x: Array) -> Array:
 
 
 def _selected(x: Array) -> Array:
-    """Pick x where its bits, as an integer, are above those of -inf: positive numbers, and NaN of either sign."""
-    integer = f"int{8 * x.dtype.itemsize}"
-    least = np.asarray(-np.inf, x.dtype).view(integer)
-    return jnp.where(lax.bitcast_convert_type(x, integer) > least, x, 0.0)
+    return jnp.where(positive(x) | jnp.isnan(x), x, 0.0)
 
 
 def _clamped(x: Array) -> Array:

@@ -45,7 +45,9 @@ def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0)
     if label_smoothing:
         t = (1 - label_smoothing) * t + label_smoothing / y.shape[-1] * t.sum(-1, keepdims=True)
     log_p, p, rest, top = _log_softmax(y)
-    return -_times_log(t, log_p, y).sum(-1), _difference(p, rest, top, t)
+    one_hot = jnp.issubdtype(target.dtype, jnp.integer) and not label_smoothing
+    dy = jnp.where(t == 0, p, -t * rest) if one_hot else _difference(p, rest, top, t)
+    return -_times_log(t, log_p, y).sum(-1), dy
 
 
 def kl_divergence(reduction: Reduction = "mean") -> Loss:
@@ -187,9 +189,9 @@ def _difference(p: Any, rest: Any, top: Any, t: Any) -> Any:
     others = jnp.where(largest, smaller, t.sum(-1, keepdims=True) - t)
     apart = p * others - rest * t
     p_top, t_top = jnp.where(top, p, 0), jnp.where(top, t, 0)
-    at = jnp.where(top, t, -jnp.inf).max(-1, keepdims=True)  # one of the largest logits' targets
-    at = jnp.where(jnp.isfinite(at), at, 0)
     count = top.sum(-1, keepdims=True).astype(p.dtype)
+    at = jnp.where(top, t, -jnp.finfo(t.dtype).max).max(-1, keepdims=True)
+    at = jnp.where(count > 0, at, 0)  # the target of one of the largest logits
     least = jax.lax.stop_gradient(p_top.max(-1, keepdims=True))
     differ = p_top - jnp.where(top, least, 0)  # zero
     from_top = least * (jnp.where(top, t - at, 0).sum(-1, keepdims=True) - count * (t - at))
