@@ -16,7 +16,7 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.activations.exponentials import decay, expm1, negative, tail
+from fnn.activations.exponentials import decay, exp_minus_1, expm1, negative, tail
 from fnn.activations.piecewise import positive
 
 
@@ -34,7 +34,7 @@ def elu(x: Array, alpha: float) -> Array:
     [-0.6321, 2.0]
     """
     left = negative(x)
-    return jnp.where(positive(x), x, alpha * expm1(left, jnp.exp(left)))
+    return jnp.where(positive(x), x, alpha * exp_minus_1(left))
 
 
 def d_elu(x: Array, alpha: float) -> Array:
@@ -61,7 +61,7 @@ def celu(x: Array, alpha: float) -> Array:
     [-0.7869, 2.0]
     """
     left = negative(x) / alpha
-    return jnp.where(positive(x), x, alpha * expm1(left, jnp.exp(left)))
+    return jnp.where(positive(x), x, alpha * exp_minus_1(left))
 
 
 def d_celu(x: Array, alpha: float) -> Array:
@@ -88,7 +88,7 @@ def selu(x: Array) -> Array:
     [-1.1113, 2.1014]
     """
     left = negative(x)
-    return jnp.where(positive(x), _SCALE * x, _SCALE_ALPHA * expm1(left, jnp.exp(left)))
+    return jnp.where(positive(x), _SCALE * x, _SCALE_ALPHA * exp_minus_1(left))
 
 
 def d_selu(x: Array) -> Array:

@@ -33,7 +33,8 @@ class Collective(NamedTuple):
         bytes: the bytes of its result on one device, each time.
         times: how often it runs; in a loop of a length that the compiler does not know, once for the loop.
         where: the operation that it is for, as the program names it, by the places of layers from outside in
-            ("loss" for the loss), such as "layers[2]/while/body/layer/dot_general".
+            ("loss" for the loss), such as "layers[2]/while/body/layer/dot_general"; where the compiler names
+            none, the first that takes its result.
 
     >>> str(Collective("all-reduce", 1024, 3, "layers[2]/while/body/layer/dot_general"))
     '3 x all-reduce of 1,024 bytes for layers[2]/while/body/layer/dot_general'
@@ -86,13 +87,20 @@ def collectives_of(program: str) -> tuple[Collective, ...]:
     (Collective(op='all-reduce', bytes=32, times=1, where=''),)
     """
     own, calls, entry, name = defaultdict(list), defaultdict(list), "", ""
+    unnamed: dict[str, list[Any]] = {}  # by the values that come of them, in this part of the program
     for line in program.splitlines():
         if begin := BEGIN.match(line):
-            name = begin[2]
+            name, unnamed = begin[2], {}
             entry = name if begin[1] else entry
-        elif found := COLLECTIVE.search(line):
-            where = NAME.search(line)
-            own[name].append((found[2], _bytes(found[1], bool(found[3])), where[1] if where else ""))
+            continue
+        where, names = NAME.search(line), re.findall(r"%([\w.-]+)", line.partition("metadata=")[0])
+        taken = [unnamed[operand] for operand in names[1:] if operand in unnamed]
+        if found := COLLECTIVE.search(line):
+            taken.append([found[2], _bytes(found[1], bool(found[3])), ""])
+            own[name].append(taken[-1])
+        for one in taken:
+            one[2] = one[2] or (where[1] if where else "")
+            unnamed |= {} if one[2] else {names[0]: one}
         trips = TRIPS.search(line)
         for callee, branches in CALLED.findall(line):
             for one in [callee] if callee else re.findall(r"[\w.-]+", branches):

@@ -97,3 +97,15 @@ def test_a_program_is_read_through_loops_and_branches():
         Collective("all-gather", 64, 1, ""),
         Collective("collective-permute", 32, 1, ""),
     )
+
+
+def test_a_collective_without_a_name_has_that_of_the_first_that_takes_it():
+    lines = (
+        "ENTRY %main (p: f32[8]) -> f32[8] {",
+        "  %a = f32[8]{0} all-gather(%p), channel_id=1",
+        "  %b = f32[8]{0} copy(%a)",
+        '  %c = f32[8]{0} add(%b, %b), metadata={op_name="jit(f)/layers[0]/add"}',
+        '  ROOT %d = f32[8]{0} multiply(%a, %c), metadata={op_name="jit(f)/layers[1]/mul"}',
+        "}",
+    )
+    assert collectives_of("\n".join(lines)) == (Collective("all-gather", 32, 1, "layers[0]/add"),)
