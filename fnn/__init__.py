@@ -77,6 +77,7 @@ from fnn.layers.embedding import Embedding as Embedding
 from fnn.layers.entries import Concatenate as Concatenate
 from fnn.layers.entries import Select as Select
 from fnn.layers.entries import Sum as Sum
+from fnn.layers.fused import Fused as Fused
 from fnn.layers.gated import Gate as Gate
 from fnn.layers.norm import LayerNorm as LayerNorm
 from fnn.layers.norm import RMSNorm as RMSNorm
@@ -95,7 +96,7 @@ __version__ = "0.1.0"
 __all__ = [
     "activation", "activations", "apply", "attribution", "backward", "Bias", "binary_cross_entropy",
     "Composition", "Concatenate", "curvature", "Dense", "describe", "Dropout", "Each", "Embedding",
-    "explain", "factors", "feedback", "forward", "function", "Gate", "gated", "gelu", "gelu_tanh",
+    "explain", "factors", "feedback", "forward", "function", "Fused", "Gate", "gated", "gelu", "gelu_tanh",
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
     "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
     "Parallel", "Part", "pipeline", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals",

@@ -225,6 +225,8 @@ SEVERAL = [
 CHAIN = (Dense(6), LayerNorm(), SINE, Dropout(0.2), Dense(6), fnn.relu, Dense(6), fnn.tanh, Dense(3))
 PLAN = (Segment(1, 4), Segment(4, 8))
 REMADE = [
+    Case("fused", fnn.Fused((4, 3), SINE, run="plain"), (2, 3, 5)),
+    Case("fused-kernel", fnn.Fused((4, 6, 3), fnn.gelu, run="interpreted"), (5, 1)),
     Case("recomputed", Serial(Dense(4), Remat(Serial(Dense(5), fnn.relu)), Dense(3)), (7, 5)),
     Case("recomputed-embedding", Remat(Embedding(VOCABULARY, 3)), (7,), integer=True),
     Case("plan", Serial(*CHAIN, plan=PLAN), (7, 5)),

@@ -7,7 +7,7 @@ from tests.cases import CASES, CHAINS, REMADE, Case
 # Rows of every kind, for `make test`; `make test-thorough` looks at the others.
 QUICK = set(
     "dense dense-no-batch dense-tokens embedding-tokens layer-norm rms-norm-tokens dropout scale bias gated "
-    "gate-gelu mlp mlp-scanned-dropout named dense-norm-sine embedding-chain skip-feed-forward "
+    "gate-gelu fused mlp mlp-scanned-dropout named dense-norm-sine embedding-chain skip-feed-forward "
     "parallel-concatenate repeat-feed-forward repeat-rebuilt shared repeat-of-shared deep-nesting "
     "each-concatenate select-branches heads-pair each-noise heads recomputed plan-named repeat-every-2 "
     "reversible repeat-reversible alone-relu alone-gelu alone-softmax dense-relu-dense "

@@ -36,14 +36,16 @@ def relu(x: Array) -> Array:
     >>> print(relu(jnp.array([-1.0, 2.0])))
     [0. 2.]
     """
-    return lax.platform_dependent(x, cpu=_selected, default=_clamped)
+    return lax.platform_dependent(x, cpu=selected, default=clamped)
 
 
-def _selected(x: Array) -> Array:
+def selected(x: Array) -> Array:
+    """Return relu as a selection, for a CPU. Args: `x`, floating."""
     return jnp.where(positive(x) | jnp.isnan(x), x, 0.0)
 
 
-def _clamped(x: Array) -> Array:
+def clamped(x: Array) -> Array:
+    """Return relu as a clamp, for a GPU or a TPU. Args: `x`, floating."""
     return lax.clamp(jnp.zeros((), x.dtype), x, jnp.asarray(jnp.inf, x.dtype))
 
 

@@ -100,7 +100,8 @@ class Program:
             values |= {
                 name: Value(f"{symbols[name]}{self.leaves}", shape_of(leaf)) for name, leaf in params.items()
             }
-        plain = ((f"{{y}} = {layer!r}({{x}})",), (f"d{{x}} = backward of {layer!r} at d{{y}}",))
+        reads = ", {x}" * ("input" in layer.needs) + ", {y}" * ("output" in layer.needs)
+        plain = ((f"{{y}} = {layer!r}({{x}})",), (f"d{{x}} = backward of {layer!r} at d{{y}}{reads}",))
         assert isinstance(layer, Leaf | Composition)
         forward, backward = layer.equations or plain
         fresh = set()  # the forward's equations that the backward has written again

@@ -105,7 +105,7 @@ class Dense(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """z = x W + b"""
-        return _affine(x, params["kernel"], params["bias"] if self.bias else None, dtype=self._dtype(x))
+        return affine(x, params["kernel"], params["bias"] if self.bias else None, dtype=self._dtype(x))
 
     def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dW = x^T dz, db = sum dz, dx = dz W^T (Rumelhart, Hinton, Williams 1986)."""
@@ -146,6 +146,14 @@ class Dense(Leaf):
 
 
 @partial(jax.jit, static_argnames="dtype")  # one call where nothing is compiled, and lowered once
-def _affine(x: Any, kernel: Any, bias: Any, dtype: Any) -> Any:
+def affine(x: Any, kernel: Any, bias: Any, dtype: Any) -> Any:
+    """Return x W + b.
+
+    Args:
+        x: a floating array (..., k).
+        kernel: the matrix (k, j).
+        bias: the vector (j,), or None.
+        dtype: the dtype of the product's operands, and of the result.
+    """
     z = product(x.astype(dtype), kernel.astype(dtype))
     return (z if bias is None else z + row(bias, z)).astype(dtype)

@@ -36,7 +36,7 @@ def test_relu_takes_the_form_that_its_platform_fuses(platform, form):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_both_forms_of_relu_agree(dtype):
     x = jnp.array([-np.inf, -2, -0.0, 0, 1e-3, 2, np.inf, np.nan], dtype)
-    for form in (piecewise._clamped, piecewise._selected):
+    for form in (piecewise.clamped, piecewise.selected):
         np.testing.assert_array_equal(np.float64(form(x)), np.float64(jnp.array([0, 0, 0, *x[3:]], dtype)))
         np.testing.assert_array_equal(jax.vmap(jax.grad(form))(x[:6]), [0, 0, 0, 0, 1, 1])
 
