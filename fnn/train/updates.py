@@ -72,8 +72,8 @@ class AfterGradient:
         found = self.gradient(params, x, target, key, weights, scale)
         grads = divided(found.grads, scale, 1)
         finite = jnp.isfinite(found.value)
-        for leaf in jax.tree.leaves(grads):
-            finite &= jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(grads):  # 0 times inf is NaN; a sum takes half the time of a conjunction
+            finite &= jnp.isfinite(jnp.sum(0 * leaf))
         used = grads if self.clip is None else _clipped(grads, self.clip)
         with jax.numpy_dtype_promotion("standard"):
             updates, optimizer = self.optimizer.update(used, optimizer, params)
