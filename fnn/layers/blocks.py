@@ -14,6 +14,15 @@ ROWS = 64  # of a block
 WARPS = 4
 
 
+def for_a_gpu() -> dict[str, Any]:
+    """Return the options of a kernel for a GPU, made by Triton; none where JAX has it no more."""
+    try:
+        from jax.experimental.pallas.triton import CompilerParams
+    except ImportError:
+        return {}
+    return {"compiler_params": CompilerParams(num_warps=WARPS)}
+
+
 def in_blocks(
     body: Callable[..., Sequence[Any]],
     widths: Sequence[int],
@@ -40,7 +49,6 @@ def in_blocks(
         arrays (..., width).
     """
     from jax.experimental import pallas as pl
-    from jax.experimental.pallas import triton
 
     lead, dtype = arrays[0].shape[:-1], arrays[0].dtype
     n = math.prod(lead)
@@ -60,9 +68,7 @@ def in_blocks(
         return pl.BlockSpec((ROWS, a.shape[1]), lambda i: (i, 0))
 
     whole = [pl.BlockSpec(a.shape, lambda i: (0, 0)) for a in small]
-    how: Any = (
-        {"interpret": True} if interpreted else {"compiler_params": triton.CompilerParams(num_warps=WARPS)}
-    )
+    how: Any = {"interpret": True} if interpreted else for_a_gpu()
     specs = {"in_specs": [*whole, *map(block, rows)], "out_specs": [*map(block, made)]}
     found = pl.pallas_call(kernel, made, grid=(count,), **specs, **how)(*small, *rows)
     return [a[:n, :width].reshape(*lead, width) for a, width in zip(found, widths, strict=True)]

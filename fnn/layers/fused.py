@@ -51,7 +51,8 @@ class Fused(Leaf):
     kept. On a GPU a kernel runs all layers on a block of rows without writing what is between them, and
     another makes that again in the backward pass and writes the factors: of narrow layers it is reading and
     writing that takes the time. Elsewhere, where a layer has more than 256 columns, and for float64 it is
-    plain code. No kernel has run on a GPU yet: it is proven by JAX's interpreter, and lowered for one.
+    plain code. No kernel has run on a GPU yet: it is proven by JAX's interpreter, and lowered for one by
+    Pallas's Triton, which JAX calls deprecated from 0.12 on.
 
     params: for each layer `{"kernel": (k, j), "bias": (j,)}`, in a tuple. Products are accumulated in float32
     or wider. The compiler cannot cut a kernel over devices: call it within `jax.shard_map` there.
@@ -174,7 +175,7 @@ class Fused(Leaf):
         kernel.defjvp(lambda args, along: jax.jvp(plain, args, along))
         if self.run == "interpreted":
             return kernel(*args)
-        if x.dtype == jnp.float64:
+        if x.dtype == jnp.float64 or not blocks.for_a_gpu():
             return plain(*args)
         return lax.platform_dependent(*args, cuda=kernel, default=plain)
 

@@ -1,5 +1,7 @@
 """Narrow layers as one: the numbers of a chain, by plain code and by the kernel, which is lowered for a GPU."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +56,7 @@ def test_every_layer_is_rounded_as_in_the_chain(dtype):
         np.testing.assert_allclose(got, np.asarray(right, np.float64), atol=8 * jnp.finfo(dtype).eps * scale)
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 @pytest.mark.parametrize("f", ACTIVATIONS, ids=repr)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_kernel_is_lowered_for_a_gpu(f, dtype):
@@ -67,6 +70,13 @@ def test_a_kernel_is_lowered_for_a_gpu(f, dtype):
     assert kernels(Fused((64, 64, 16), f), x, t) == 2
     assert kernels(Fused((64, 64, 16), f), x.astype(jnp.float64), t.astype(jnp.float64)) == 0
     assert kernels(Fused((64, 512, 16), f), x, t) == 0
+
+
+def test_where_jax_has_no_such_kernels_it_is_plain_code(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    net, x = Fused((4, 2), fnn.tanh), jnp.ones((5, 3))
+    traced = jax.jit(lambda params: fnn.apply(net, params, x)).trace(drawn(net, x))
+    assert "triton" not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_without_rows_nothing_runs():
