@@ -1,6 +1,5 @@
 """Gradients and other readings of a head's params, in one walk over its rows, or two over its vocabulary."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array, Float, Int
@@ -39,7 +38,7 @@ def gradients(
         losses, grads, dx = columns.gradients(head.logits(x), params, batch, likes, head.chunk)
         return unflat(losses, target), grads, unflat(dx, x)
     pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
-    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, pieces, head.examples(batch))
+    losses, dx, readings = walk(head.logits(x).chunk, params, batch, pieces, head.examples(batch))
     grads = dict(zip(params, readings, strict=True))
     return unflat(losses, target), grads, unflat(dx, x)
 
@@ -69,7 +68,7 @@ def read_pieces(
     """
     now = [piece for piece in pieces if piece.reader is not as_factors]
     batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
-    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, now, head.examples(batch))
+    losses, dx, readings = walk(head.logits(x).chunk, params, batch, now, head.examples(batch))
     found = [
         chunked(head, piece.name, params, x, target, coefficients)
         if piece.reader is as_factors

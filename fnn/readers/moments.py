@@ -15,7 +15,7 @@ from fnn.chunks import over_chunks
 from fnn.factors import Form, Outer, cotangent
 from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
-from fnn.sharding import einsum, placed, sharding_along, sharding_of
+from fnn.sharding import einsum, placed, sharding_along, sharding_of, shards_of
 
 
 @reader(like="param")
@@ -64,10 +64,10 @@ def variance(factor: Form, param: Any) -> Any:
     n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
     mean = gradient(factor, param.astype(acc)) / max(n, 1)
 
-    def rule(g: Any, counted: Any) -> Any:
+    def rule(mean: Any, g: Any, counted: Any) -> Any:
         return jnp.sum(jnp.where(counted, jnp.square(g - placed(mean, along_examples(g))[None]), 0), 0)
 
-    total = _summed(rule, factor, param)
+    total = _summed(rule, mean, factor, param)
     return (total / max(n, 1)).astype(param.dtype)
 
 
@@ -86,21 +86,25 @@ def sum_of_squares(factor: Form, param: Any) -> Any:
         case Outer(x, dz) if dz.shape[1] == 1:
             x, dz = jnp.square(x.astype(acc)), jnp.square(dz.astype(acc))
             return einsum("ntk,ntj->kj", x, dz, like=param)
-    return _summed(lambda g, counted: jnp.sum(jnp.square(g), 0), factor, param)
+    return _summed(lambda _, g, counted: jnp.sum(jnp.square(g), 0), None, factor, param)
 
 
-def _summed(rule: Callable[[Any, Any], Any], factor: Form, param: Any) -> Any:
-    """Sum `rule(gradients)` over the examples, as many at a time as need no more memory than the factor."""
-    n = cotangent(factor).shape[0]
-    room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape))
+def _summed(rule: Callable[[Any, Any, Any], Any], shared: Any, factor: Form, param: Any) -> Any:
+    """Sum `rule(shared, gradients, counted)` over the examples, as many at a time on each device as need no
+    more memory there than the factor.
+    """
+    n, shards = cotangent(factor).shape[0], max(map(shards_of, jax.tree.leaves(factor)))
+    room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape) * shards)
+    like = jax.ShapeDtypeStruct(param.shape, param.dtype)
 
-    def part(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, None]:
+    def part(shared: Any, rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, None]:
         own, counted = rows
-        gradients = materialised(own, param)
-        return rule(gradients, counted.reshape(-1, *(1,) * param.ndim)), None
+        gradients = materialised(own, like)
+        return rule(shared, gradients, counted.reshape(-1, *(1,) * param.ndim)), None
 
     counted = placed(jnp.ones(n, bool), sharding_along((cotangent(factor), 0)))
-    return placed(over_chunks(part, (factor, counted), max(1, min(n, room)))[0], sharding_of(param))
+    total, _ = over_chunks(part, shared, (factor, counted), max(1, min(n // shards, room)), apart=True)
+    return placed(total, sharding_of(param))
 
 
 def along_examples(gradients: Any) -> Any:
