@@ -52,6 +52,7 @@ class Sizes:
     width: int = 256
     hidden: int = 1024
     layers: int = 4
+    blocks: int = 8  # of a gated unit whose columns are so ordered
     vocabulary: int = 8192
     dtype: Any = jnp.float32  # of the rows: that of the products
 
@@ -82,10 +83,17 @@ def networks(sizes: Sizes) -> dict[str, Network]:
     rows, examples = (n,), (n // sizes.tokens, sizes.tokens)
     dense = {"first": fnn.Dense(d), "output": fnn.Dense(d)}
     gate = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.gated(h), fnn.Dense(d, bias=False)))
+    ordered = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.gated(h, blocks=sizes.blocks), fnn.Dense(d, bias=False)))
     wide = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Dense(h), fnn.gelu, fnn.Dense(d)))
 
     def of_gate(x: Any, own: Any) -> tuple[Any, None]:
         return x + product(plain_gated(rms_norm(x, own[0]), own[1]), own[3]), None
+
+    def of_ordered(x: Any, own: Any) -> tuple[Any, None]:
+        z = product(rms_norm(x, own[0]), own[1])
+        z = z.reshape(*z.shape[:-1], sizes.blocks, 2, -1)
+        y = jax.nn.silu(z[..., 0, :]) * z[..., 1, :]
+        return x + product(y.reshape(*x.shape[:-1], h), own[3]), None
 
     def of_wide(x: Any, own: Any) -> tuple[Any, None]:
         return x + product(gelu(product(rms_norm(x, own[0]), own[1])), own[3]), None
@@ -132,6 +140,7 @@ def networks(sizes: Sizes) -> dict[str, Network]:
     return {
         "mlp": Network(fnn.mlp([d, *[h] * sizes.layers, d], fnn.gelu), ce, chain, floats(*rows), integers(*rows)),
         "gated blocks": Network(stacked(gate), ce, blocks(of_gate), floats(*examples), integers(*examples)),
+        "gated blocks, ordered": Network(stacked(ordered), ce, blocks(of_ordered), floats(*examples), integers(*examples)),
         "blocks": Network(stacked(wide), ce, blocks(of_wide), floats(*examples), integers(*examples)),
         "head": Network(before, fnn.LinearCrossEntropy(sizes.vocabulary), head, integers(*examples), integers(*examples)),
     }  # fmt: skip

@@ -131,6 +131,10 @@ ROWS = {
     "softmax of a number": Row(lambda: fnn.softmax(X[0, 0]), fnn.softmax, {"x": X[0, 0]}),
     "a function that is not elementwise": Row(lambda: fnn.activation(lambda x: x[0])(X), built),
     "an odd number to gate": Row(lambda: built(fnn.Gate(), X[:, :5]), built),
+    "a number that no blocks of gates make": Row(lambda: built(fnn.Gate(blocks=2), X[:, :2]), lambda f: f, {"j": 3}),
+    "blocks of a gated unit": Row(lambda: fnn.gated(6, blocks=4), built),
+    "no blocks of gates": Row(lambda: fnn.Gate(blocks=0), lambda f: built(f, X[:, :2])),
+    "no blocks of a gated unit": Row(lambda: fnn.gated(6, blocks=0), built),
     "an odd number to reverse": Row(lambda: built(fnn.Reversible(fnn.relu, fnn.relu), X[:, :5]), into(fnn.Reversible(fnn.relu, fnn.relu)), {"x": X[:, :5]}),
     # Outputs of parts.
     "a skip of another size": Row(lambda: built(Skip(Dense(3))), built, {"layer": Dense(3)}),
