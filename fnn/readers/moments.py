@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fnn.arrays import accumulator
-from fnn.chunks import over_chunks
+from fnn.chunks import by_shard, over_chunks
 from fnn.factors import Form, Outer, cotangent
 from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
-from fnn.sharding import einsum, placed, sharding_along, sharding_of, shards_of
+from fnn.sharding import einsum, placed, sharding_along, sharding_of, shards_of, varying_axes, varying_like
 
 
 @reader(like="param")
@@ -47,6 +48,7 @@ def variance(factor: Form, param: Any) -> Any:
 
     The gradients are centred before they are squared, so that no digits cancel, as they would in the
     difference of the second moment and the squared mean. Multiply by n / (n - 1) for the unbiased variance.
+    Of rows that are sharded each device centres by its own mean, and adds n_d (mean_d - mean)^2.
 
     Args:
         factor: the factor of the param, in its plain form.
@@ -61,13 +63,23 @@ def variance(factor: Form, param: Any) -> Any:
     >>> print(variance(Total(jnp.array([[1.0], [3.0]])), jnp.zeros(1)))
     [1.]
     """
-    n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
-    mean = gradient(factor, param.astype(acc)) / max(n, 1)
+    n, outside = cotangent(factor).shape[0], varying_axes(*jax.tree.leaves(factor))
+    wide = param.astype(accumulator(cotangent(factor).dtype))
 
     def rule(mean: Any, g: Any, counted: Any) -> Any:
         return jnp.sum(jnp.where(counted, jnp.square(g - placed(mean, along_examples(g))[None]), 0), 0)
 
-    total = _summed(rule, mean, factor, param)
+    def of_shard(wide: Any, factor: Form) -> tuple[Any, None]:
+        inside = tuple(sorted(varying_axes(*jax.tree.leaves(factor)) - outside))
+        own, of_all = cotangent(factor).shape[0], varying_like(wide, factor) if inside else wide
+        total = gradient(factor, of_all)
+        mean = total / max(own, 1)
+        squares = _summed(rule, mean, factor, wide)
+        if inside:  # from the device's own mean: none waits for the others' before its factor is done with
+            squares += own * jnp.square(mean - placed(lax.psum(total, inside) / max(n, 1), sharding_of(mean)))
+        return squares, None
+
+    total = placed(by_shard(of_shard, wide, factor)[0], sharding_of(param))
     return (total / max(n, 1)).astype(param.dtype)
 
 
