@@ -35,12 +35,12 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
         f: `f(shared, rows)` returns (what is summed over rows, what is concatenated); it closes over no
             arrays.
         shared: a pytree of arrays that every device needs whole, along the axes that rows are sharded over.
-        rows: a pytree of arrays (n, ...). Where the first axis of none is sharded over Explicit axes, `f` runs
-            once, on all.
+        rows: a pytree of arrays (n, ...). Where the first axis of none is sharded over Explicit axes, or an
+            array over others too, which `shard_map` would gather, `f` runs once, on all.
     """
     lie = sharding_along(*((leaf, 0) for leaf in jax.tree.leaves(rows)))
     names = () if lie is None else tuple(name for own in lie.spec for name in names_of(own))
-    if lie is None or not names:
+    if lie is None or not names or _others(names, (shared, rows)):
         return f(shared, rows)
 
     def whole(leaf: Any) -> Any:
@@ -57,6 +57,12 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
     ends = PartitionSpec(), PartitionSpec(names)
     run = jax.shard_map(local, mesh=lie.mesh, in_specs=ends, out_specs=ends, axis_names={*names})
     return jax.jit(run)(jax.tree.map(whole, shared), jax.tree.map(along, rows))
+
+
+def _others(names: Sequence[str], tree: Any) -> bool:
+    """Return whether an array of a tree is sharded over other Explicit axes than these."""
+    lie = filter(None, map(sharding_of, jax.tree.leaves(tree)))
+    return any(name not in names for sharding in lie for own in sharding.spec for name in names_of(own))
 
 
 def shares_axes(params: Any, rows: Any) -> bool:

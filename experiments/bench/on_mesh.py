@@ -118,7 +118,7 @@ def networks(sizes: Sizes) -> dict[str, Network]:
     def head(params: Any, x: Any, target: Any) -> Any:
         net, own = params
         x = net["embedding"]["embedding"][x].astype(sizes.dtype)
-        x = jax.lax.scan(of_gate, x, net["blocks"])[0]
+        x = jax.lax.scan(of_ordered, x, net["blocks"])[0]
         return entropy(product(rms_norm(x, net["norm"]), own), target)
 
     def stacked(block: Any) -> fnn.Serial:
@@ -135,7 +135,7 @@ def networks(sizes: Sizes) -> dict[str, Network]:
     ce = fnn.softmax_cross_entropy()
     before = fnn.Serial(
         embedding=fnn.Embedding(sizes.vocabulary, d, dtype=sizes.dtype),
-        blocks=fnn.Repeat(gate, sizes.layers), norm=fnn.RMSNorm(),
+        blocks=fnn.Repeat(ordered, sizes.layers), norm=fnn.RMSNorm(),
     )
     return {
         "mlp": Network(fnn.mlp([d, *[h] * sizes.layers, d], fnn.gelu), ce, chain, floats(*rows), integers(*rows)),
