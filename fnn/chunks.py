@@ -88,10 +88,8 @@ def _summed(names: Sequence[str], leaf: Any) -> Any:
     return lax.psum(leaf, axes) if axes else leaf
 
 
-def over_chunks(
-    chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False
-) -> tuple[Any, Any]:
-    """Run `chunk` on at most `size` of the rows at a time, in a scan; of sharded rows, on each device by itself.
+def over_chunks(chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False) -> tuple[Any, Any]:
+    """Run `chunk` on at most `size` of the rows at a time, in a scan; where they are sharded, on each device.
 
     Args:
         chunk: `chunk(shared, rows, widen)` returns (what is summed over the chunks, what is concatenated). It

@@ -1,13 +1,13 @@
-"""What one device of a mesh holds and what the devices exchange: fnn beside jax.grad with the same shardings.
+"""What one device of a mesh holds, and what all exchange: fnn beside jax.grad with the same shardings.
 
-    python -m experiments.bench.devices --pictures docs/pictures      eight CPU devices, simulated
-    python -m experiments.bench.devices --target v5e:2x2              a TPU's compiler, which need not be there
+    python -m experiments.bench.devices --pictures docs/pictures     eight CPU devices, simulated
+    python -m experiments.bench.devices --target v5e:2x2             a TPU's compiler, which need not be there
     python -m experiments.bench.devices --only readers
 
-Counts are the compiler's, of programs that are compiled and never run: temporaries of one device, and, from the
-optimized program, the collectives with the bytes of their results on one device. Gradients lie like their
-params, which `fnn.shardings` places by the preset. jax.grad has Auto axes, where the compiler chooses what the
-user does not; fnn has both, as on Explicit ones it says where its values lie. A TPU topology wants
+Counts are the compiler's, of programs that are compiled and never run: temporaries of one device, and, from
+the optimized program, the collectives with the bytes of their results on one device. Gradients lie like their
+params, which `fnn.shardings` places by the preset. jax.grad has Auto axes, where the compiler chooses what
+the user does not; fnn has both, as on Explicit ones it says where its values lie. A TPU topology wants
 `pip install '.[targets]'`; there rows are bfloat16, as people train.
 """
 
@@ -29,7 +29,7 @@ from experiments.bench.on_mesh import LAYOUTS, Counts, Sizes, counted, gradients
 from experiments.bench.on_mesh_readers import programs
 from experiments.library.results import machine
 
-WHO = ("jax.grad", "fnn, Auto", "fnn")
+WHO = ("jax.grad", "fnn, Auto", "fnn, Explicit")
 MOST = 0.15  # of one device's temporaries, under data parallelism by eight
 GRAM = ("Gram matrix", "TracIn")  # which are of pairs of all examples
 
@@ -75,9 +75,10 @@ def of_gradients(options: Options, sizes: Sizes) -> Iterator[tuple[str, str, dic
     print(f"{'':36}{columns}\n{'':36}" + f"{'MiB':>10}{'number':>10}{'MB':>10}  " * 3)
     for name in options.layouts:
         for network, own in networks(sizes).items():
-            found = dict(zip(WHO, gradients(own, LAYOUTS[name], devices), strict=True))
+            found: dict[str, Counts] = dict(zip(WHO, gradients(own, LAYOUTS[name], devices), strict=True))
             shown = "".join(
-                f"{one.temporaries / 2**20:10.1f}{one.number:10}{one.bytes / 1e6:10.1f}  " for one in found.values()
+                f"{one.temporaries / 2**20:10.1f}{one.number:10}{one.bytes / 1e6:10.1f}  "
+                for one in found.values()
             )
             print(f"{name:12}{network:24}{shown}", flush=True)
             yield name, network, found
@@ -89,7 +90,9 @@ def of_readers(options: Options, sizes: Sizes) -> Iterator[Reading]:
     args, _ = placed(network, LAYOUTS["data"], devices, AxisType.Explicit)
     alone, _ = placed(network, LAYOUTS["data"], devices[:1], AxisType.Explicit)
     bytes_ = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(network.params))
-    print(f"\nReaders under data parallelism, {len(devices)} devices: {sizes}, params of {bytes_ / 1e6:.2f} MB")
+    print(
+        f"\nReaders under data parallelism, {len(devices)} devices: {sizes}, params of {bytes_ / 1e6:.2f} MB"
+    )
     print(f"{'':34}{'one':>10}{'each':>10}{'ratio':>8}{'number':>8}{'MB':>10}")
     for name, f in programs(network).items():
         found = Reading(name, counted(f, alone), counted(f, args))
@@ -113,9 +116,10 @@ def picture(folder: Path, rows: list[tuple[str, str, dict[str, Counts]]], target
     titles = {"bytes": "Bytes exchanged", "temporaries": "Temporaries of a device"}
     for axes, (what, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         base = [getattr(found["jax.grad"], what) for *_, found in rows]
-        for who, colour, by in (("fnn, Auto", COOL, -0.15), ("fnn", WARM, 0.15)):
+        for who, colour, by in ((WHO[1], COOL, -0.15), (WHO[2], WARM, 0.15)):
             ratios = [getattr(found[who], what) / own for (*_, found), own in zip(rows, base, strict=True)]
-            axes.plot(ratios, [i + by for i in places], "o", color=colour, ms=6, label=f"{who} axes" * (who != "fnn") or "fnn, Explicit axes")
+            heights = [i + by for i in places]
+            axes.plot(ratios, heights, "o", color=colour, ms=6, label=f"{who} axes")
         axes.axvline(1, color=INK, linewidth=1)
         axes.hlines(places, 0, 1, color=SOFT, linewidth=0.4)
         axes.set(xlim=(0, None), xlabel="over those of jax.grad")
@@ -125,7 +129,9 @@ def picture(folder: Path, rows: list[tuple[str, str, dict[str, Counts]]], target
     left.invert_yaxis()
     figure.axes[1].legend(loc="lower right")
     device = "eight CPU devices" if target == "here" else target
-    figure.suptitle(f"A gradient with the same shardings, compiled for {device}", x=0.01, ha="left", fontsize=12)
+    figure.suptitle(
+        f"A gradient with the same shardings, compiled for {device}", x=0.01, ha="left", fontsize=12
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "devices.svg").write_bytes(svg(figure))
     print(f"\nwritten: {folder / 'devices.svg'}")

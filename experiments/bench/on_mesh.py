@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import fnn
-from experiments.bench.networks import product, rms_norm
 from experiments.bench.networks import gated as plain_gated
+from experiments.bench.networks import product, rms_norm
 from experiments.bench.step import PLAIN
 from fnn.memory.collectives import Collective, collectives_of
 
@@ -123,7 +123,10 @@ def networks(sizes: Sizes) -> dict[str, Network]:
 
     def stacked(block: Any) -> fnn.Serial:
         return fnn.Serial(
-            first=dense["first"], blocks=fnn.Repeat(block, sizes.layers), norm=fnn.RMSNorm(), output=dense["output"]
+            first=dense["first"],
+            blocks=fnn.Repeat(block, sizes.layers),
+            norm=fnn.RMSNorm(),
+            output=dense["output"],
         )
 
     def floats(*shape: int) -> Any:
@@ -135,15 +138,29 @@ def networks(sizes: Sizes) -> dict[str, Network]:
     ce = fnn.softmax_cross_entropy()
     before = fnn.Serial(
         embedding=fnn.Embedding(sizes.vocabulary, d, dtype=sizes.dtype),
-        blocks=fnn.Repeat(ordered, sizes.layers), norm=fnn.RMSNorm(),
+        blocks=fnn.Repeat(ordered, sizes.layers),
+        norm=fnn.RMSNorm(),
     )
+
+    def of_rows(net: Any, run: Callable) -> Network:
+        return Network(net, ce, run, floats(*rows), integers(*rows))
+
+    def of_examples(block: Any, run: Callable) -> Network:
+        return Network(stacked(block), ce, blocks(run), floats(*examples), integers(*examples))
+
     return {
-        "mlp": Network(fnn.mlp([d, *[h] * sizes.layers, d], fnn.gelu), ce, chain, floats(*rows), integers(*rows)),
-        "gated blocks": Network(stacked(gate), ce, blocks(of_gate), floats(*examples), integers(*examples)),
-        "gated blocks, ordered": Network(stacked(ordered), ce, blocks(of_ordered), floats(*examples), integers(*examples)),
-        "blocks": Network(stacked(wide), ce, blocks(of_wide), floats(*examples), integers(*examples)),
-        "head": Network(before, fnn.LinearCrossEntropy(sizes.vocabulary), head, integers(*examples), integers(*examples)),
-    }  # fmt: skip
+        "mlp": of_rows(fnn.mlp([d, *[h] * sizes.layers, d], fnn.gelu), chain),
+        "gated blocks": of_examples(gate, of_gate),
+        "gated blocks, ordered": of_examples(ordered, of_ordered),
+        "blocks": of_examples(wide, of_wide),
+        "head": Network(
+            before,
+            fnn.LinearCrossEntropy(sizes.vocabulary),
+            head,
+            integers(*examples),
+            integers(*examples),
+        ),
+    }
 
 
 class Counts(NamedTuple):
@@ -165,14 +182,16 @@ class Counts(NamedTuple):
 
 def counted(f: Callable, args: Any, **options: Any) -> Counts:
     """Compile a function for shapes that have their shardings, and count."""
-    program = jax.jit(f, **options).lower(*args).compile()
+    program: Any = jax.jit(f, **options).lower(*args).compile()
     return Counts(program.memory_analysis().temp_size_in_bytes, collectives_of(program.as_text()))
 
 
 def shaped(tree: Any, shardings: Any) -> Any:
     """Return shapes with these shardings, a tree of them or one for all."""
     if not isinstance(shardings, NamedSharding):
-        return jax.tree.map(lambda s, lie: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=lie), tree, shardings)
+        return jax.tree.map(
+            lambda s, lie: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=lie), tree, shardings
+        )
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=shardings), tree)
 
 

@@ -40,7 +40,9 @@ def programs(network: Network) -> dict[str, Callable]:
         return f
 
     def self_influence(p: Any, x: Any, t: Any, blocks: Any) -> Any:
-        return readers.losses_and_readings(net, loss, attribution.self_influence(1e-2))(p, x, t, trees=(blocks,))
+        return readers.losses_and_readings(net, loss, attribution.self_influence(1e-2))(
+            p, x, t, trees=(blocks,)
+        )
 
     def kfac(p: Any, x: Any, t: Any) -> Any:
         optimizer = curvature.kfac(net, x, 0.1, bias="separate")

@@ -2,9 +2,9 @@
 
 A weight whose input has all features on every device is sharded by column: each device makes some of the
 output's features. A weight whose input is sharded along its features is sharded by row: each device
-multiplies its own features, and the products are added up. So two weights exchange data once. What blocks are
-added to has all features on every device, or every block would exchange its widest values; so what makes it is
-sharded by row. Source: Shoeybi et al. 2019 (Megatron-LM).
+multiplies its own features, and the products are added up. So two weights exchange data once. What blocks
+are added to has all features on every device, or every block would exchange its widest values; so what makes
+it is sharded by row. Source: Shoeybi et al. 2019 (Megatron-LM).
 """
 
 from collections.abc import Callable, Sequence

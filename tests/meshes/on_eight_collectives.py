@@ -1,4 +1,4 @@
-"""What eight devices exchange, counted in optimized programs: no more than jax.grad's with the same shardings.
+"""What eight devices exchange, counted in programs: no more than jax.grad's with the same shardings.
 
 And what one of them holds under data parallelism: no reader but those of all pairs more than 0.15 of what one
 device holds alone.
@@ -64,7 +64,9 @@ def spread(network: Any, f: Any) -> tuple[Counts, Counts]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("variance", "clipped sum, microbatches") else pytest.mark.slow)
+        pytest.param(
+            name, marks=() if name in ("variance", "clipped sum, microbatches") else pytest.mark.slow
+        )
         for name in READERS
         if name not in ("Gram matrix", "TracIn")
     ],

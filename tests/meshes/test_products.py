@@ -49,7 +49,9 @@ def test_products_are_added_up_over_devices_in_the_dtype_that_is_asked_for(name,
 
     b = shape((6, 8) if axis == 0 else (8, 6), of_b)
     like = None if of_like is None else shape((2, 4, 8), of_like)
-    program = jax.make_jaxpr(lambda a, b, like: product(a, b, axis, like, reduce))(shape((2, 4, 6), of_a), b, like)
+    program = jax.make_jaxpr(lambda a, b, like: product(a, b, axis, like, reduce))(
+        shape((2, 4, 6), of_a), b, like
+    )
     (dot,) = (q for q in program.eqns if q.primitive.name == "dot_general")
     parts = reduce if name in ("what is contracted", "like another") and reduce else jnp.float32
     assert dot.outvars[0].aval.dtype == parts and program.out_avals[0].dtype == jnp.float32
