@@ -182,13 +182,13 @@ def read_chunks(read: Reader, factor: Chunked, param: Any, *leaves: Any) -> Any:
     if read.joins == "gradient":
         return read(gradient(factor, param), param, *leaves)
 
-    def chunk(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
-        rows, cut = rows
-        reading = read(factor.make(factor.shared, rows), widen(param), *(cut or leaves))
+    def chunk(shared: Any, rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
+        (own, param, whole), (rows, cut) = shared, rows
+        reading = read(factor.make(own, rows), widen(param), *(cut or whole))
         return (reading, None) if read.joins == "sum" else (None, reading)
 
-    rows = factor.rows, leaves if read.sliced else ()
-    summed, each = over_chunks(chunk, rows, factor.size)
+    rows, whole = (factor.rows, leaves if read.sliced else ()), () if read.sliced else leaves
+    summed, each = over_chunks(chunk, (factor.shared, param, whole), rows, factor.size)
     return summed if read.joins == "sum" else each
 
 

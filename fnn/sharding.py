@@ -39,7 +39,7 @@ def sharding_along(*axes: tuple[Any, int | None]) -> NamedSharding | None:
     used, partitions = set(), []
     for array, axis in axes:
         own = sharding_of(array)
-        names = () if own is None or axis is None else _names(own.spec[axis])
+        names = () if own is None or axis is None else names_of(own.spec[axis])
         names = tuple(name for name in names if name not in used)
         used.update(names)
         partitions.append(names or None)
@@ -65,12 +65,12 @@ def gathered(array: Any, rows: Sequence[tuple[Any, int]]) -> Any:
     sharding, over = sharding_of(array), sharding_along(*rows)
     if sharding is None or over is None:
         return array
-    used = {name for names in over.spec for name in _names(names)}
-    kept = [tuple(name for name in _names(names) if name not in used) or None for names in sharding.spec]
+    used = {name for names in over.spec for name in names_of(names)}
+    kept = [tuple(name for name in names_of(names) if name not in used) or None for names in sharding.spec]
     return placed(array, sharding.update(spec=PartitionSpec(*kept)))
 
 
-def _names(partition: Any) -> tuple[str, ...]:
+def names_of(partition: Any) -> tuple[str, ...]:
     """Return the mesh's axes that an array's axis is sharded over."""
     return partition if isinstance(partition, tuple) else (partition,) if partition else ()
 
@@ -123,7 +123,7 @@ def shards_of(leaf: Any) -> int:
     """
     sharding = jax.typeof(leaf).sharding
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
-    own = _names(sharding.spec[0]) if leaf.ndim else ()
+    own = names_of(sharding.spec[0]) if leaf.ndim else ()
     return gcd(leaf.shape[0], prod(sizes[name] for name in (*own, *sharding.mesh.auto_axes)))
 
 
@@ -164,7 +164,7 @@ def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
 
     def fits(size: int, names: Any) -> bool:
-        return size % prod(sizes[name] for name in _names(names)) == 0
+        return size % prod(sizes[name] for name in names_of(names)) == 0
 
     pairs = zip(shape, sharding.spec, strict=True)
     return sharding.update(

@@ -134,6 +134,7 @@ LAYERS = [
     Case("scale", Scale(), (7, 5)),
     Case("bias", fnn.Bias(), (2, 3, 5)),
     Case("gated", gated(3), (7, 5)),
+    Case("gated-blocks", gated(4, blocks=2), (7, 5)),
     *(Case(f"gate-{f}", fnn.Gate(f), (7, 6)) for f in (fnn.gelu, fnn.sigmoid, fnn.relu, fnn.tanh)),
 ]
 

@@ -70,11 +70,11 @@ def test_uses_without_a_batch_are_joined_and_gradients_added_up():
 def test_chunks_are_equally_large_and_of_no_more_rows_than_asked_for(size, largest):
     seen = set()
 
-    def chunk(rows, widen):
+    def chunk(shared, rows, widen):
         seen.add(rows.size)
         return rows.sum(), 2 * rows
 
-    total, each = over_chunks(chunk, jnp.arange(5.0), size)
+    total, each = over_chunks(chunk, None, jnp.arange(5.0), size)
     assert seen == {largest} and total == 10
     np.testing.assert_array_equal(each, 2 * jnp.arange(5.0))
 

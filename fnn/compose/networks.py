@@ -85,7 +85,9 @@ def mlp(
     return Serial(first=first, **inner, **activated(activations[-1]), output=output)
 
 
-def gated(features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None) -> Serial:
+def gated(
+    features: int, activation: Activation = silu, *, bias: bool = False, dtype: Any = None, blocks: int = 1
+) -> Serial:
     """Build a gated linear unit, f(x W_gate) * (x W_up): (..., k) -> (..., features).
 
     Gate and up are one weight (k, 2 * features) and one product: SwiGLU for silu, GEGLU for gelu, GLU for
@@ -97,12 +99,19 @@ def gated(features: int, activation: Activation = silu, *, bias: bool = False, d
         activation: the activation f.
         bias: whether the dense layer has a bias.
         dtype: the dtype in which the dense layer computes; None for the input's.
+        blocks: how many blocks, each of a part of the gate and the same part of the value, the weight's
+            columns are made of, a divisor of `features`; see `fnn.Gate`. With as many as the devices that the
+            columns are sharded over, as by the preset "tensor", no activation moves between the two halves.
 
     Raises:
-        InputError: where `features` is no integer >= 1.
+        InputError: where `features` is no integer >= 1, or `blocks` does not divide it.
 
     >>> gated(8)
     Serial(Dense(16, bias=False), Gate())
     """
     check_size("gated", "features", features, "fnn.gated(j)")
-    return Serial(Dense(2 * features, bias=bias, dtype=dtype), Gate(activation))
+    check_size("gated", "blocks", blocks, f"fnn.gated({features})")
+    if features % blocks:
+        wanted = f"blocks to divide the {features} features"
+        raise InputError("gated", wanted, repr(blocks), f"fnn.gated({features})")
+    return Serial(Dense(2 * features, bias=bias, dtype=dtype), Gate(activation, blocks))

@@ -146,6 +146,9 @@ def _mean(graph: "Graph", v: str) -> str:
 
 
 def _gate(graph: "Graph", layer: Gate, params: Any, v: str, name: str) -> str:
+    if layer.blocks != 1:
+        fix = "fnn.export.onnx(net, params, x, path, writers={fnn.Gate: write})"
+        raise InputError("onnx", "a gate of one block, or a writer for it", repr(layer), fix)
     gate, value = graph.halves(v)
     return graph.node("Mul", [graph.add(layer.activation, (), gate, ""), value])
 

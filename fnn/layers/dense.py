@@ -25,7 +25,7 @@ In = Float[Array, "*n k"]
 Out = Float[Array, "*n j"]
 
 
-def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
+def product(a: Any, b: Any, axis: int = 0, like: Any = None, reduce: Any = None) -> Any:
     """Contract the last axis of `a` with an axis of the matrix `b`, accumulating in float32 or wider.
 
     Args:
@@ -33,6 +33,8 @@ def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
         b: a matrix (k, j), or (j, k) where `axis` is 1, of the same dtype.
         axis: the axis of `b` that is contracted, 0 or 1.
         like: an array (..., j) whose sharding the result gets; None for that of the axes of `a` and `b`.
+        reduce: the dtype in which the devices' products are added up, where what is contracted is sharded
+            over Explicit axes; None for float32 or wider.
 
     Returns:
         an array (..., j) in float32 or wider.
@@ -40,8 +42,11 @@ def product(a: Any, b: Any, axis: int = 0, like: Any = None) -> Any:
     contract = (((a.ndim - 1,), (axis,)), ((), ()))
     rows = [(a, i) for i in range(a.ndim - 1)]
     sharding = sharding_along(*rows, (b, 1 - axis)) if like is None else sharding_of(like)
-    acc = accumulator(a.dtype, b.dtype)
-    return lax.dot_general(a, gathered(b, rows), contract, preferred_element_type=acc, out_sharding=sharding)
+    acc, b = accumulator(a.dtype, b.dtype), gathered(b, rows)
+    summed = sharding_along((a, a.ndim - 1), (b, axis))
+    parts = acc if reduce is None or summed is None or not any(summed.spec) else reduce
+    found = lax.dot_general(a, b, contract, preferred_element_type=parts, out_sharding=sharding)
+    return found.astype(acc)
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +65,9 @@ class Dense(Leaf):
         kernel_init: the initializer of the weight: one of `fnn.initializers`, or any function `(key, shape,
             dtype)`, such as those of `jax.nn.initializers`. Layers are equal where it is equal.
         bias_init: the initializer of the bias, likewise.
+        reduce: the dtype in which products are added up over devices, where the features that are contracted
+            are sharded over Explicit axes; None for `dtype`, in half precision half of the bytes of float32:
+            each device's part is rounded before it is added.
 
     Raises:
         InputError: where a size is no integer >= 1, or, on use, input or params have another shape or dtype.
@@ -75,6 +83,7 @@ class Dense(Leaf):
     dtype: Any = None
     kernel_init: Initializer = field(default=lecun_normal(), repr=False)
     bias_init: Initializer = field(default=zeros(), repr=False)
+    reduce: Any = None
     __repr__ = brief
     needs: ClassVar[Sides] = frozenset(("input",))
     couples_examples: ClassVar[bool | None] = False
@@ -105,13 +114,15 @@ class Dense(Leaf):
 
     def recompute(self, params: Params, x: In, extras: tuple[()]) -> Out:
         """z = x W + b"""
-        return affine(x, params["kernel"], params["bias"] if self.bias else None, dtype=self._dtype(x))
+        bias, dtype = params["bias"] if self.bias else None, self._dtype(x)
+        return affine(x, params["kernel"], bias, dtype=dtype, reduce=jnp.dtype(self.reduce or dtype))
 
     def backward(self, params: Params, x: In, y: None, extras: tuple[()], dy: Out) -> tuple[Any, In]:
         """dW = x^T dz, db = sum dz, dx = dz W^T (Rumelhart, Hinton, Williams 1986)."""
         dtype = self._dtype(x)
         check_cotangent(self, dy, (*x.shape[:-1], self.features), dtype)
-        dx = product(dy, params["kernel"].astype(dtype), axis=1, like=x).astype(x.dtype)
+        kernel, reduce = params["kernel"].astype(dtype), jnp.dtype(self.reduce or dtype)
+        dx = product(dy, kernel, axis=1, like=x, reduce=reduce).astype(x.dtype)
         factors = {"kernel": Outer(x.astype(dtype), dy)} | ({"bias": Total(dy)} if self.bias else {})
         return factors, dx
 
@@ -145,8 +156,8 @@ class Dense(Leaf):
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)
 
 
-@partial(jax.jit, static_argnames="dtype")  # one call where nothing is compiled, and lowered once
-def affine(x: Any, kernel: Any, bias: Any, dtype: Any) -> Any:
+@partial(jax.jit, static_argnames=("dtype", "reduce"))  # one call where nothing is compiled, lowered once
+def affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> Any:
     """Return x W + b.
 
     Args:
@@ -154,6 +165,7 @@ def affine(x: Any, kernel: Any, bias: Any, dtype: Any) -> Any:
         kernel: the matrix (k, j).
         bias: the vector (j,), or None.
         dtype: the dtype of the product's operands, and of the result.
+        reduce: as for `product`.
     """
-    z = product(x.astype(dtype), kernel.astype(dtype))
+    z = product(x.astype(dtype), kernel.astype(dtype), reduce=reduce)
     return (z if bias is None else z + row(bias, z)).astype(dtype)

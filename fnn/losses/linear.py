@@ -234,10 +234,10 @@ class LinearCrossEntropy(Objective):
         """Return the rows' losses (...), in one product. Args: `params`, `x`, `target`, as in a call."""
         batch = self.batch(x, target, self.coefficients(x, target), True)
 
-        def chunk(rows: Batch, widen: Any) -> tuple[None, Any]:
+        def chunk(params: Params, rows: Batch, widen: Any) -> tuple[None, Any]:
             return None, self.logits(x).losses(params, rows)[0]
 
-        return unflat(over_chunks(chunk, batch, self.examples(batch))[1], target)
+        return unflat(over_chunks(chunk, params, batch, self.examples(batch))[1], target)
 
     def gradients(
         self, params: Params, x: In, target: Labels, coefficients: Any, wide: bool = False

@@ -1,6 +1,6 @@
 """Gradients and other readings of a head's params, in one walk over its rows, or two over its vocabulary."""
 
-from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array, Float, Int
@@ -9,8 +9,9 @@ from fnn.arrays import widened
 from fnn.factors import Chunked
 from fnn.losses import columns
 from fnn.losses.rows import unflat
-from fnn.losses.walk import Piece, walk
+from fnn.losses.walk import Batch, Piece, walk
 from fnn.reader import as_factors, gradient
+from fnn.sharding import names_of, sharding_along
 
 if TYPE_CHECKING:
     from fnn.losses.linear import LinearCrossEntropy
@@ -39,9 +40,16 @@ def gradients(
         losses, grads, dx = columns.gradients(head.logits(x), params, batch, likes, head.chunk)
         return unflat(losses, target), grads, unflat(dx, x)
     pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
-    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, pieces, head.examples(batch))
+    losses, dx, readings = walk(head.logits(x).chunk, params, batch, pieces, _examples(head, params, batch))
     grads = dict(zip(params, readings, strict=True))
     return unflat(losses, target), grads, unflat(dx, x)
+
+
+def _examples(head: "LinearCrossEntropy", params: Params, batch: Batch) -> int:
+    """Return how many examples make a chunk: more, where a device has logits of a part of the vocabulary."""
+    lie = sharding_along((batch.x, 0), (params[head.weight], 0 if head.tied else 1))
+    names = () if lie is None else names_of(lie.spec[1])
+    return head.examples(batch) * (1 if lie is None else prod(lie.mesh.shape[name] for name in names))
 
 
 def read_pieces(
@@ -69,7 +77,7 @@ def read_pieces(
     """
     now = [piece for piece in pieces if piece.reader is not as_factors]
     batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
-    losses, dx, readings = walk(partial(head.logits(x).chunk, params), batch, now, head.examples(batch))
+    losses, dx, readings = walk(head.logits(x).chunk, params, batch, now, _examples(head, params, batch))
     found = [
         chunked(head, piece.name, params, x, target, coefficients)
         if piece.reader is as_factors

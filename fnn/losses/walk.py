@@ -51,34 +51,35 @@ class Piece(NamedTuple):
         """Whether the readings of chunks add up."""
         return self.inner.joins == "sum"
 
-    def read(self, factor: Factor, param: Any, cut: tuple[Any, ...]) -> Any:
+    def read(self, factor: Factor, param: Any, leaves: tuple[Any, ...]) -> Any:
         """Read the factor of a chunk.
 
         Args:
             factor: the factor.
             param: the param, widened for the sum.
-            cut: the chunk's part of the leaves; empty where they are not cut.
+            leaves: the leaves, or the chunk's part of them.
         """
-        if self.inner is not self.reader:
-            return self.inner(factor, param)
-        return self.reader(factor, param, *(cut or self.leaves))
+        return self.inner(factor, param, *(() if self.inner is not self.reader else leaves))
 
     def finished(self, reading: Any) -> Any:
         """Return the reading, from what the walk returned: where that is the gradient, it is read now."""
         return reading if self.inner is self.reader else self.reader(reading, self.param, *self.leaves)
 
 
-# rows -> losses (n, ...), dx (n, ..., k), factors
-Chunk = Callable[[Batch], tuple[Any, Any, dict[str, Factor]]]
+# params, rows -> losses (n, ...), dx (n, ..., k), factors
+Chunk = Callable[[Any, Batch], tuple[Any, Any, dict[str, Factor]]]
 
 
-def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[Any, Any, list[Any]]:
+def walk(
+    chunk: Chunk, params: Any, batch: Batch, pieces: list[Piece], size: int
+) -> tuple[Any, Any, list[Any]]:
     """Run a head over its rows in chunks.
 
     A reader that does not declare how it reads in chunks gets all examples at once.
 
     Args:
-        chunk: `chunk(rows)` returns the losses (n, ...), dx (n, ..., k), and a factor for each param.
+        chunk: `chunk(params, rows)` returns the losses (n, ...), dx (n, ..., k), and a factor for each param.
+        params: the params of the head.
         batch: the rows.
         pieces: the readers, each with its param.
         size: the most examples of a chunk.
@@ -87,19 +88,23 @@ def walk(chunk: Chunk, batch: Batch, pieces: list[Piece], size: int) -> tuple[An
         the losses (n, ...), dx (n, ..., k) and what each piece reads.
     """
 
-    def step(part: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
-        rows, cuts = part
-        losses, dx, factors = chunk(rows)
-        readings = [p.read(factors[p.name], widen(p.param), cut) for p, cut in zip(pieces, cuts, strict=True)]
+    def step(shared: Any, part: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
+        (params, whole), (rows, cuts) = shared, part
+        losses, dx, factors = chunk(params, rows)
+        readings = [
+            p.read(factors[p.name], widen(param), cut or leaves)
+            for p, (param, leaves), cut in zip(pieces, whole, cuts, strict=True)
+        ]
         summed = [r if p.adds else None for p, r in zip(pieces, readings, strict=True)]
         each = [None if p.adds else r for p, r in zip(pieces, readings, strict=True)]
         return summed, (losses, dx, each)
 
     cuts = [piece.leaves if piece.inner.sliced else () for piece in pieces]
+    shared = params, [(piece.param, () if piece.inner.sliced else piece.leaves) for piece in pieces]
     if any(piece.inner.joins is None for piece in pieces):
-        summed, (losses, dx, each) = step((batch, cuts), lambda param: param)
+        summed, (losses, dx, each) = step(shared, (batch, cuts), lambda param: param)
     else:
-        summed, (losses, dx, each) = over_chunks(step, (batch, cuts), size)
+        summed, (losses, dx, each) = over_chunks(step, shared, (batch, cuts), size)
     readings = [p.finished(s if p.adds else e) for p, s, e in zip(pieces, summed, each, strict=True)]
     return losses, dx, readings
 
@@ -209,6 +214,6 @@ def cross_entropy(z: Any, label: Any, label_smoothing: float, z_loss: float) -> 
     largest = jax.lax.stop_gradient(z.max(-1))
     below = z - largest[:, None]
     e = jnp.where(is_label, 0, jnp.exp(below))
-    at_label = z[jnp.arange(label.size), label]
+    at_label = jnp.where(is_label, z, 0).sum(-1)  # a lookup would gather the logits of all devices
     found = from_sums(Sums(largest, at_label, e.sum(-1), below.sum(-1)), size, label_smoothing, z_loss)
     return found.loss.reshape(batch), found.dz(e, is_label).reshape(*batch, size)

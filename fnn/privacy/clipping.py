@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.arrays import accumulator, canonical
-from fnn.chunks import cut_up, put_together
+from fnn.chunks import by_shard, cut_up, own_key, put_together, shares_axes
 from fnn.core import Layer, Params
 from fnn.errors import InputError, check_noise, describe
 from fnn.factors import is_factor
@@ -19,7 +19,7 @@ from fnn.readers.examples import weighted_gradient
 from fnn.readers.norms import norm_and_factor
 from fnn.readers.seeding import losses_and_readings, refuted
 from fnn.readings import sum_over_params, unzip
-from fnn.sharding import as_cotangent, shards_of, varying_like, zeros_like
+from fnn.sharding import as_cotangent, placed_like, shards_of, varying_like, zeros_like
 
 STABILITY = 0.01  # what Bu et al. 2023 add to a norm before they divide by it
 
@@ -141,7 +141,7 @@ def clipped_gradient(
             raise InputError("clipped_gradient", "scale > 0", repr(scale), fix)
         if microbatch is None:
             return whole(scale, params, x, target, key, mask)
-        return _in_parts(partial(whole, scale), microbatch, params, (x, target, mask), key)
+        return _in_parts(whole, microbatch, params, (x, target, mask), key, scale)
 
     return run
 
@@ -193,7 +193,9 @@ def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
     return jnp.where(keep, norm / jnp.where(keep, below, 1), 0)
 
 
-def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tuple, key: Any) -> Clipped:
+def _in_parts(
+    whole: Callable[..., Clipped], size: int, params: Params, data: tuple, key: Any, scale: Any
+) -> Clipped:
     """Run `whole` on parts of `size` examples in a scan, and sum the gradients."""
     n = jax.tree.leaves(data)[0].shape[0]
     if size < 1 or n % size:
@@ -201,16 +203,27 @@ def _in_parts(whole: Callable[..., Clipped], size: int, params: Params, data: tu
         largest = max((part for part in range(1, max(size, 1)) if n % part == 0), default=1)
         fix = f"fnn.privacy.clipped_gradient(net, loss, norm, microbatch={largest})"
         raise InputError("clipped_gradient", wanted, repr(size), fix)
-    shards = gcd(size, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
-    parts = jax.tree.map(lambda leaf: cut_up(leaf, n // size, shards), data)
-    keys = None if key is None else jax.random.split(key, n // size)
+    run, shared = partial(_scanned, whole, n // size), (params, key, scale)
+    if size % max(map(shards_of, jax.tree.leaves(data))) or shares_axes(params, data):
+        gradient, each = run(shared, data)
+    else:
+        gradient, each = by_shard(run, shared, data)
+    return Clipped(jax.tree.map(placed_like, gradient, params), *each)
 
+
+def _scanned(
+    whole: Callable[..., Clipped], parts: int, shared: tuple[Params, Any, Any], data: tuple
+) -> tuple[Any, tuple]:
+    (params, key, scale), n = shared, jax.tree.leaves(data)[0].shape[0]
+    shards = gcd(n // parts, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
+    keys = None if key is None else jax.random.split(own_key(key, data), parts)
     own = varying_like(params, data)  # so that shards are added up once, and not part by part
 
     def step(total: Any, part: Any) -> tuple[Any, tuple]:
         (x, target, mask), key = part
-        gradient, *rest = whole(own, x, target, key, mask)
+        gradient, *rest = whole(scale, own, x, target, key, mask)
         return jax.tree.map(jnp.add, total, gradient), tuple(rest)
 
-    total, rest = lax.scan(step, jax.tree.map(zeros_like, own), (parts, keys))
-    return Clipped(as_cotangent(total, params), *(put_together(leaf, shards) for leaf in rest))
+    cut = jax.tree.map(lambda leaf: cut_up(leaf, parts, shards), data)
+    total, rest = lax.scan(step, jax.tree.map(zeros_like, own), (cut, keys))
+    return as_cotangent(total, params), tuple(put_together(leaf, shards) for leaf in rest)

@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fnn.arrays import accumulator
-from fnn.chunks import over_chunks
+from fnn.chunks import by_shard, over_chunks
 from fnn.factors import Form, Outer, cotangent
 from fnn.reader import gradient, reader
 from fnn.readers.examples import materialised
-from fnn.sharding import einsum, placed, sharding_along, sharding_of
+from fnn.sharding import einsum, placed, sharding_along, sharding_of, shards_of, varying_axes, varying_like
 
 
 @reader(like="param")
@@ -47,6 +48,7 @@ def variance(factor: Form, param: Any) -> Any:
 
     The gradients are centred before they are squared, so that no digits cancel, as they would in the
     difference of the second moment and the squared mean. Multiply by n / (n - 1) for the unbiased variance.
+    Of rows that are sharded each device centres by its own mean, and adds n_d (mean_d - mean)^2.
 
     Args:
         factor: the factor of the param, in its plain form.
@@ -61,13 +63,23 @@ def variance(factor: Form, param: Any) -> Any:
     >>> print(variance(Total(jnp.array([[1.0], [3.0]])), jnp.zeros(1)))
     [1.]
     """
-    n, acc = cotangent(factor).shape[0], accumulator(cotangent(factor).dtype)
-    mean = gradient(factor, param.astype(acc)) / max(n, 1)
+    n, outside = cotangent(factor).shape[0], varying_axes(*jax.tree.leaves(factor))
+    wide = param.astype(accumulator(cotangent(factor).dtype))
 
-    def rule(g: Any, counted: Any) -> Any:
+    def rule(mean: Any, g: Any, counted: Any) -> Any:
         return jnp.sum(jnp.where(counted, jnp.square(g - placed(mean, along_examples(g))[None]), 0), 0)
 
-    total = _summed(rule, factor, param)
+    def of_shard(wide: Any, factor: Form) -> tuple[Any, None]:
+        inside = tuple(sorted(varying_axes(*jax.tree.leaves(factor)) - outside))
+        own, of_all = cotangent(factor).shape[0], varying_like(wide, factor) if inside else wide
+        total = gradient(factor, of_all)
+        mean = total / max(own, 1)
+        squares = _summed(rule, mean, factor, wide)
+        if inside:  # from the device's own mean: none waits for the others' before its factor is done with
+            squares += own * jnp.square(mean - placed(lax.psum(total, inside) / max(n, 1), sharding_of(mean)))
+        return squares, None
+
+    total = placed(by_shard(of_shard, wide, factor)[0], sharding_of(param))
     return (total / max(n, 1)).astype(param.dtype)
 
 
@@ -86,21 +98,25 @@ def sum_of_squares(factor: Form, param: Any) -> Any:
         case Outer(x, dz) if dz.shape[1] == 1:
             x, dz = jnp.square(x.astype(acc)), jnp.square(dz.astype(acc))
             return einsum("ntk,ntj->kj", x, dz, like=param)
-    return _summed(lambda g, counted: jnp.sum(jnp.square(g), 0), factor, param)
+    return _summed(lambda _, g, counted: jnp.sum(jnp.square(g), 0), None, factor, param)
 
 
-def _summed(rule: Callable[[Any, Any], Any], factor: Form, param: Any) -> Any:
-    """Sum `rule(gradients)` over the examples, as many at a time as need no more memory than the factor."""
-    n = cotangent(factor).shape[0]
-    room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape))
+def _summed(rule: Callable[[Any, Any, Any], Any], shared: Any, factor: Form, param: Any) -> Any:
+    """Sum `rule(shared, gradients, counted)` over the examples, as many at a time on each device as need no
+    more memory there than the factor.
+    """
+    n, shards = cotangent(factor).shape[0], max(map(shards_of, jax.tree.leaves(factor)))
+    room = sum(leaf.size for leaf in jax.tree.leaves(factor)) // max(1, math.prod(param.shape) * shards)
+    like = jax.ShapeDtypeStruct(param.shape, param.dtype)
 
-    def part(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, None]:
+    def part(shared: Any, rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, None]:
         own, counted = rows
-        gradients = materialised(own, param)
-        return rule(gradients, counted.reshape(-1, *(1,) * param.ndim)), None
+        gradients = materialised(own, like)
+        return rule(shared, gradients, counted.reshape(-1, *(1,) * param.ndim)), None
 
     counted = placed(jnp.ones(n, bool), sharding_along((cotangent(factor), 0)))
-    return placed(over_chunks(part, (factor, counted), max(1, min(n, room)))[0], sharding_of(param))
+    total, _ = over_chunks(part, shared, (factor, counted), max(1, min(n // shards, room)), apart=True)
+    return placed(total, sharding_of(param))
 
 
 def along_examples(gradients: Any) -> Any:

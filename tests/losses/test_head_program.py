@@ -88,8 +88,8 @@ def no_z_loss(right):
 
 
 def next_chunk(right):
-    def wrong(chunk, rows, size):
-        total, each = right(chunk, rows, size)
+    def wrong(chunk, shared, rows, size):
+        total, each = right(chunk, shared, rows, size)
         return total, jax.tree.map(lambda leaf: jnp.roll(leaf, size, 0), each)
 
     return wrong

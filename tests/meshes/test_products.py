@@ -36,3 +36,22 @@ def test_a_product_lies_where_its_operands_or_what_it_is_like_do(name):
             got = run(x, w, axis, like)
             assert got.sharding.spec == wanted
             np.testing.assert_allclose(got, a @ (b if axis == 0 else b.T), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", PLACED)
+@pytest.mark.parametrize("reduce", [jnp.bfloat16, jnp.float32, None])
+def test_products_are_added_up_over_devices_in_the_dtype_that_is_asked_for(name, reduce):
+    of_a, of_b, of_like, axis, _ = PLACED[name]
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+
+    def shape(sizes, spec):
+        return jax.ShapeDtypeStruct(sizes, jnp.bfloat16, sharding=NamedSharding(mesh, spec))
+
+    b = shape((6, 8) if axis == 0 else (8, 6), of_b)
+    like = None if of_like is None else shape((2, 4, 8), of_like)
+    program = jax.make_jaxpr(lambda a, b, like: product(a, b, axis, like, reduce))(
+        shape((2, 4, 6), of_a), b, like
+    )
+    (dot,) = (q for q in program.eqns if q.primitive.name == "dot_general")
+    parts = reduce if name in ("what is contracted", "like another") and reduce else jnp.float32
+    assert dot.outvars[0].aval.dtype == parts and program.out_avals[0].dtype == jnp.float32

@@ -79,9 +79,9 @@ EQUIVALENT = {
         for other in ("-(1 - axis)", "axis - 1")
     },
     "columns.chosen: sharding_of(weight, x) -> sharding_of(x, weight)": _SYMMETRIC,
-    "chunks.over_chunks: max(1, size) -> max(size, 1)": _SYMMETRIC,
-    "chunks.over_chunks: max(1, -(-own // max(1, size))) -> max(-(-own // max(1, size)), 1)": _SYMMETRIC,
-    "chunks.over_chunks: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
+    "chunks._scanned: max(1, size) -> max(size, 1)": _SYMMETRIC,
+    "chunks._scanned: max(1, -(-own // max(1, size))) -> max(-(-own // max(1, size)), 1)": _SYMMETRIC,
+    "chunks._scanned: jax.tree.map(lambda total, more: total + placed_like(more, total), total, more)"
     " -> jax.tree.map(lambda total, more: total + placed_like(more, total), more, total)": _SYMMETRIC,
     "LinearCrossEntropy.batch: self.counting.counted(target) & (target >= 0) -> target >= 0": _IGNORED,
     "LinearCrossEntropy.batch: 0 -> 1 (3)": _IGNORED,

@@ -164,7 +164,7 @@ def targets() -> tuple[Target, ...]:
         Target(columns.gradients, COLUMNS),
         Target(walk.from_sums, (*HEADS, *COLUMNS)),
         Target(walk.CrossEntropy.dz, (*HEADS, *COLUMNS)),
-        Target(chunks.over_chunks, (*CUTS, *HEADS)),
+        Target(chunks._scanned, (*CUTS, *HEADS)),
         Target(chunks.cut_up, (*CUTS, *HEADS)),
         Target(chunks.put_together, (*CUTS, *HEADS)),
         Target(storing.Stored.backward, STORED),

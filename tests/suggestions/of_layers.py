@@ -134,6 +134,10 @@ ROWS = {
     "a way to run": Row(lambda: fnn.Fused((4,), run="gpu"), built),
     "another's params in fused layers": Row(lambda: fnn.forward(fnn.Fused((4, 2)), params_of(Dense(4)), X), names={"net": fnn.Fused((4, 2)), "x": X}),
     "an odd number to gate": Row(lambda: built(fnn.Gate(), X[:, :5]), built),
+    "a number that no blocks of gates make": Row(lambda: built(fnn.Gate(blocks=2), X[:, :2]), lambda f: f, {"j": 3}),
+    "blocks of a gated unit": Row(lambda: fnn.gated(6, blocks=4), built),
+    "no blocks of gates": Row(lambda: fnn.Gate(blocks=0), lambda f: built(f, X[:, :2])),
+    "no blocks of a gated unit": Row(lambda: fnn.gated(6, blocks=0), built),
     "an odd number to reverse": Row(lambda: built(fnn.Reversible(fnn.relu, fnn.relu), X[:, :5]), into(fnn.Reversible(fnn.relu, fnn.relu)), {"x": X[:, :5]}),
     # Outputs of parts.
     "a skip of another size": Row(lambda: built(Skip(Dense(3))), built, {"layer": Dense(3)}),

@@ -207,6 +207,10 @@ def test_tensor_begins_anew_behind_a_skip_and_alike_in_branches():
     dense = fnn.Dense
     assert kernels(fnn.Serial(BLOCK, BLOCK), 2, 4) == ["out", "in"] * 2
     assert kernels(fnn.Serial(fnn.Skip(dense(4)), dense(4)), 2, 4) == ["out", "out"]
+    assert kernels(fnn.Serial(dense(4), BLOCK, dense(4)), 2, 4) == ["in", "out", "in", "out"]
+    stream = fnn.Serial(dense(8), fnn.gelu, dense(4), fnn.RMSNorm(), fnn.Repeat(fnn.Serial(BLOCK, BLOCK), 2))
+    assert kernels(stream, 2, 4)[:2] == ["out", "in"]
+    assert kernels(fnn.Serial(dense(4), fnn.RMSNorm(), stream.layers[-1]), 2, 4)[0] == "in"
     branches = fnn.Parallel(fnn.Serial(dense(8), fnn.silu), dense(8))
     assert kernels(fnn.Serial(branches, dense(4)), 2, 4) == ["out", "out", "in"]
     heads = fnn.Heads({"a": dense(4), "b": fnn.Serial(dense(4), dense(2))})
