@@ -132,9 +132,17 @@ def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tu
     def parted(rows: Any, widen: Callable[[Any], Any]) -> tuple[Any, Any]:
         if not apart or shards == 1:
             return chunk(shared, rows, widen)
-        rows = jax.tree.map(lambda leaf: leaf.reshape(shards, size, *leaf.shape[1:]), rows)
-        more, each = jax.vmap(lambda rows: chunk(shared, rows, widen))(rows)
-        return more, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), each)
+
+        def split(leaf: Any) -> Any:
+            axes = [(leaf, i) for i in range(1, leaf.ndim)]
+            return reshaped(leaf, (shards, size, *leaf.shape[1:]), (leaf, 0), (leaf, None), *axes)
+
+        def merged(leaf: Any) -> Any:
+            axes = [(leaf, i) for i in range(2, leaf.ndim)]
+            return reshaped(leaf, (shards * size, *leaf.shape[2:]), (leaf, 0), *axes)
+
+        more, each = jax.vmap(lambda rows: chunk(shared, rows, widen))(jax.tree.map(split, rows))
+        return more, jax.tree.map(merged, each)
 
     def step(total: Any, part: Any) -> tuple[Any, Any]:
         more, each = parted(part, widen)
@@ -149,7 +157,7 @@ def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tu
     total, each = lax.scan(step, jax.tree.map(zeros_like, wide), parts)
     if apart and shards > 1:
         total = jax.tree.map(lambda leaf: leaf.sum(0), total)
-        narrow = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), narrow)
+        narrow = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf.sum(0), tree), narrow)
     total = jax.tree.map(lambda leaf, like: as_cotangent(leaf, like).astype(like.dtype), total, narrow)
     return total, jax.tree.map(whole, each)
 
