@@ -23,7 +23,9 @@ class Activation(Leaf):
         name: how it is printed.
         f: the function, of a floating array; it keeps the shape. It is called with float32 in place of half
             precision, and its result is rounded once.
-        df: the derivative, a function of the side that `of` names, called as `f` is; None for JAX's.
+        df: the derivative, a function of the side that `of` names, called as `f` is; None for JAX's. Where
+            it gives booleans they say where the slope is 1, and not 0: there dx is dy itself, and elsewhere
+            zero, of an infinite dy too.
         of: "input" or "output", the side that the derivative reads, so that a chain keeps that side alone;
             "neither" for the identity, whose derivative is 1.
 
@@ -82,7 +84,10 @@ class Activation(Leaf):
         check_cotangent(self, dy, side.shape, side.dtype)
         if self.of == "neither":
             return (), dy
-        slope = self.slope(x, y)
+        slope = self._derivative(wide(side))
+        if slope.dtype == bool:
+            return (), jnp.where(slope, dy, 0)
+        slope = _floating(slope, wide(side))
         return (), (dy.astype(slope.dtype) * slope).astype(dy.dtype)
 
     def slope(self, x: Array | None, y: Array | None) -> Array:
@@ -94,7 +99,7 @@ class Activation(Leaf):
         """
         side = y if self.of == "output" else x
         assert side is not None, f"{self}: the derivative reads the {self.of}"
-        return self._derivative(wide(side))
+        return _floating(self._derivative(wide(side)), wide(side))
 
     @cached_property
     def _value(self) -> Callable[[Array], Array]:
@@ -194,6 +199,11 @@ class Softmax(Leaf):
         return "softmax" if self.axis == -1 else f"softmax(axis={self.axis})"
 
 
+def _floating(slope: Array, side: Array) -> Array:
+    """Return slopes that a derivative gave as booleans or integers in the dtype of its side."""
+    return slope if jnp.issubdtype(slope.dtype, jnp.floating) else slope.astype(side.dtype)
+
+
 def wide(x: Array) -> Array:
     """Return half precision as float32."""
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
@@ -212,7 +222,8 @@ def activation(
 
     Args:
         f: the function, of a floating array; it keeps the shape.
-        df: the derivative, a function of the side that `of` names; None for JAX's.
+        df: the derivative, a function of the side that `of` names; None for JAX's. Booleans are slopes of 1
+            and 0, as for `fnn.activations.Activation`.
         of: "input" or "output", the side that the derivative reads and a chain keeps.
 
     Returns:

@@ -2,7 +2,8 @@
 
 A kink belongs to the outer piece, and to the left one where both are outer: relu'(0) = 0,
 leaky_relu'(0) = slope, relu6'(6) = 0, hard_silu'(3) = 1. The values are selections or clamps, never maxima,
-so `jax.grad` of a value says the same at a kink (of a maximum it says the mean of the two sides).
+so `jax.grad` of a value says the same at a kink (of a maximum it says the mean of the two sides). Where all
+slopes are 1 and 0 the derivative is boolean: the backward selects, so that an infinite dy gives zero, not NaN.
 """
 
 import jax.numpy as jnp
@@ -50,8 +51,8 @@ def clamped(x: Array) -> Array:
 
 
 def d_relu(y: Array) -> Array:
-    """1 where y > 0, else 0; from the output, which is positive exactly where the input is."""
-    return positive(y).astype(y.dtype)
+    """Whether y > 0, where the slope is 1, else 0; y is positive exactly where the input is."""
+    return positive(y)
 
 
 def leaky_relu(x: Array, slope: float) -> Array:
@@ -108,8 +109,8 @@ def relu6(x: Array) -> Array:
 
 
 def d_relu6(y: Array) -> Array:
-    """1 where 0 < y < 6, else 0."""
-    return (positive(y) & (y < 6)).astype(y.dtype)
+    """Whether 0 < y < 6, where the slope is 1, else 0."""
+    return positive(y) & (y < 6)
 
 
 def hard_tanh(x: Array) -> Array:
@@ -124,8 +125,8 @@ def hard_tanh(x: Array) -> Array:
 
 
 def d_hard_tanh(y: Array) -> Array:
-    """1 where -1 < y < 1, else 0."""
-    return (jnp.abs(y) < 1).astype(y.dtype)
+    """Whether -1 < y < 1, where the slope is 1, else 0."""
+    return jnp.abs(y) < 1
 
 
 def hard_sigmoid(x: Array) -> Array:

@@ -34,6 +34,34 @@ def test_relu_takes_the_form_that_its_platform_fuses(platform, form):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("given", [bool, "int32", "int8", "uint8"])
+def test_a_derivative_of_booleans_or_integers_scales_dy_and_does_not_round_it(given, dtype):
+    """`jnp.where(x > 0, 1, 0)` is an array of integers: dy was made integers, too, and 0.25 became 0."""
+    layer = fnn.activation(jax.nn.relu, lambda x: (x > 0).astype(given))
+    x, dy = jnp.array([-1, 2, 3], dtype), jnp.array([0.25, 0.5, -1.75], dtype)
+    for net in (layer, fnn.Serial(layer), fnn.Remat(layer)):
+        _, pull = jax.vjp(lambda x, net=net: fnn.apply(net, fnn.init(net, jax.random.key(0), x), x), x)
+        np.testing.assert_array_equal(np.float64(pull(dy)[0]), [0, 0.5, -1.75])
+    gate = fnn.Gate(layer)
+    dg = jax.grad(lambda x: fnn.apply(gate, (), x).astype("float32").sum())(jnp.array([2, 0.25], dtype))
+    np.testing.assert_array_equal(np.float64(dg), [0.25, 2])
+    slope = layer.slope(x, None)
+    assert jnp.issubdtype(slope.dtype, jnp.floating) and slope.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "flat"), [("relu", [-2, 0]), ("relu6", [-2, 0, 6, 8]), ("hard_tanh", [-2, -1, 1, 2])]
+)
+def test_an_infinite_dy_gives_zero_where_the_slope_is_zero(name, flat, dtype):
+    """The backward is a selection, as jax.grad's of relu is: inf * 0 would be NaN."""
+    layer, x = getattr(fnn.activations, name), jnp.array([*flat, 0.5], dtype)
+    for dy in (jnp.inf, -jnp.inf, jnp.nan):
+        _, pull = jax.vjp(lambda x: fnn.apply(layer, (), x), x)
+        np.testing.assert_array_equal(np.float64(pull(jnp.full_like(x, dy))[0]), [0] * len(flat) + [dy])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_both_forms_of_relu_agree(dtype):
     x = jnp.array([-np.inf, -2, -0.0, 0, 1e-3, 2, np.inf, np.nan], dtype)
     for form in (piecewise.clamped, piecewise.selected):
