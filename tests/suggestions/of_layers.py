@@ -1,6 +1,6 @@
 """Wrong calls of layers and compositions."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 
@@ -130,8 +130,8 @@ ROWS = {
     "softmax's axis": Row(lambda: fnn.activations.Softmax(axis=2)(X), built),
     "softmax of a number": Row(lambda: fnn.softmax(X[0, 0]), fnn.softmax, {"x": X[0, 0]}),
     "a function that is not elementwise": Row(lambda: fnn.activation(lambda x: x[0])(X), built),
-    "fused features": Row(lambda: fnn.Fused([64, 10]), built),
-    "a way to run": Row(lambda: fnn.Fused((4,), run="gpu"), built),
+    "fused features": Row(lambda: fnn.Fused(cast(Any, [64, 10])), built),
+    "a way to run": Row(lambda: fnn.Fused((4,), run=cast(Any, "gpu")), built),
     "another's params in fused layers": Row(lambda: fnn.forward(fnn.Fused((4, 2)), params_of(Dense(4)), X), names={"net": fnn.Fused((4, 2)), "x": X}),
     "an odd number to gate": Row(lambda: built(fnn.Gate(), X[:, :5]), built),
     "a number that no blocks of gates make": Row(lambda: built(fnn.Gate(blocks=2), X[:, :2]), lambda f: f, {"j": 3}),
