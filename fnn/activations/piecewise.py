@@ -3,7 +3,7 @@
 A kink belongs to the outer piece, and to the left one where both are outer: relu'(0) = 0,
 leaky_relu'(0) = slope, relu6'(6) = 0, hard_silu'(3) = 1. The values are selections or clamps, never maxima,
 so `jax.grad` of a value says the same at a kink (of a maximum it says the mean of the two sides). Where all
-slopes are 1 and 0 the derivative is boolean: the backward selects, so that an infinite dy gives zero, not NaN.
+slopes are 1 and 0 the derivative is boolean: the backward selects, so an infinite dy gives zero, not NaN.
 """
 
 import jax.numpy as jnp
