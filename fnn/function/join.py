@@ -53,8 +53,9 @@ def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
 def _mutual(group: list[Piece]) -> Piece:
     """Join a group, and say so where it holds a weight both as it is and transposed."""
     factor = (own := concatenated(group)).factor
-    mixed = isinstance(factor, Outer) and any(isinstance(one.factor, Mutual) for one in group)
-    return dataclasses.replace(own, factor=Mutual(factor.x, factor.dz)) if mixed else own
+    if not isinstance(factor, Outer) or not any(isinstance(one.factor, Mutual) for one in group):
+        return own
+    return dataclasses.replace(own, factor=Mutual(factor.x, factor.dz))
 
 
 def _viewed(own: Piece, shape: tuple[int, ...]) -> Any:
