@@ -99,6 +99,9 @@ def _step(sizes: Sizes, eqn: Any, theirs: Any, states: list[State], line: str) -
     scan = internals.scanned(eqn)
     if scan is not None:
         return _scan(sizes, eqn, theirs, scan, states, line)
+    solve = internals.solved(eqn)
+    if solve is not None:
+        return _solve(sizes, solve, internals.solved(theirs), states, line)
     shards = internals.sharded(eqn)
     if shards is not None:
         return _sharded(sizes, eqn, theirs, shards, states, line)
@@ -159,6 +162,8 @@ def _keeps(eqn: Any, k: int, batch: Batch, sizes: Sizes) -> bool:
     if name in ALONG_ONE:
         along = p[ALONG_ONE[name]]
         return axis not in along if isinstance(along, tuple) else axis != along
+    if name == "triangular_solve" and k == 1 and axis == len(shape) - (1 if p["left_side"] else 2):
+        return True  # each right-hand side by itself
     if name in LAST_TWO:
         return axis < len(shape) - 2
     match name:
@@ -192,6 +197,15 @@ def _keeps(eqn: Any, k: int, batch: Batch, sizes: Sizes) -> bool:
         case "top_k":
             return axis != len(shape) - 1
     return False
+
+
+def _solve(sizes: Sizes, solve: Any, other: Any, states: list[State], line: str) -> list[State]:
+    """Follow a linear solve through its solver, and then through the product with what it found."""
+    own = [*states[solve.of_solver], *states[solve.right]]
+    outs = _walk(sizes, solve.solver, other.solver, own, line)
+    again = [_worst(*pair) for pair in zip(outs, states[solve.right], strict=True)]
+    found = _walk(sizes, solve.product, other.product, [*states[solve.of_product], *again], line)
+    return [_worst(*pair) for pair in zip(outs, found, strict=True)]
 
 
 def _sharded(

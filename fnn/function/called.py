@@ -121,15 +121,19 @@ class Called(Lazy):
 
     def _pulled(self, operands: Any, cotangents: Any) -> Any:
         """Return the operand's cotangent, without loops and examples."""
+        whole = internals.solved(self.eqn) is not None  # its rule wants the matrix and the solver's constants
+        places = [
+            k for k, v in enumerate(operands) if k == self.place or whole and internals.differentiable(v)
+        ]
 
-        def run(own: Any) -> list[Any]:
-            ins = [own if k == self.place else v for k, v in enumerate(operands)]
+        def run(*own: Any) -> list[Any]:
+            ins = [own[places.index(k)] if k in places else v for k, v in enumerate(operands)]
             outs = internals.bind(self.eqn, ins)
             return [o for o, d in zip(outs, cotangents, strict=True) if d is not None]
 
-        outs, pull = jax.vjp(run, operands[self.place])
+        outs, pull = jax.vjp(run, *(operands[k] for k in places))
         wanted = [d for d in cotangents if d is not None]
-        return pull([d.astype(o.dtype) for o, d in zip(outs, wanted, strict=True)])[0]
+        return pull([d.astype(o.dtype) for o, d in zip(outs, wanted, strict=True)])[places.index(self.place)]
 
     def _mapped(self) -> Callable[..., Any]:
         f: Callable[..., Any] = self._pulled

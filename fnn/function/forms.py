@@ -232,5 +232,5 @@ def examples_of(factor: Factor, shape: tuple[int, ...]) -> Any:
 
 def widest(factor: Factor) -> Any:
     """Return the dtype in which to add up what a factor says."""
-    leaves = [leaf.dtype for leaf in jax.tree.leaves(factor) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(factor) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return accumulator(*leaves)

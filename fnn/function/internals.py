@@ -136,6 +136,36 @@ def collected(eqn: Any) -> tuple[str, ...]:
     return tuple(a for a in (named if isinstance(named, tuple) else (named,)) if isinstance(a, str))
 
 
+class Solve(NamedTuple):
+    """What a linear solve's equation says.
+
+    Args:
+        product: the jaxpr of the matrix times a vector, of its constants and the vector.
+        solver: the jaxpr of the solution, of its constants and the right-hand side.
+        of_product, of_solver: the places of their constants among the operands.
+        right: the places of the right-hand side among the operands.
+    """
+
+    product: Any
+    solver: Any
+    of_product: slice
+    of_solver: slice
+    right: slice
+
+
+def solved(eqn: Any) -> Solve | None:
+    """Return what a `custom_linear_solve` says; None for any other operation.
+
+    Its derivative is that of the matrix and the right-hand side: what the solver alone reads has none.
+    """
+    if eqn.primitive.name != "custom_linear_solve":
+        return None
+    of, lengths = eqn.params["jaxprs"], [count or 0 for count in eqn.params["const_lengths"]]
+    ends = [sum(lengths[:k]) for k in range(5)]  # of the product, its transpose, the solver, its transpose
+    product, solver = _open(of.matvec)[0], _open(of.solve)[0]
+    return Solve(product, solver, slice(0, ends[1]), slice(ends[2], ends[3]), slice(ends[4], None))
+
+
 def conditions(eqn: Any) -> int:
     """Count the operands of a `while` that its condition alone reads; they come first."""
     return eqn.params["cond_nconsts"]

@@ -12,8 +12,10 @@ from fnn.function.convolved import Convolved
 from fnn.function.forms import Part, Viewed
 from fnn.function.layout import Layout
 from fnn.function.pieces import Piece
+from fnn.readers.seeds import Mutual
 
-FEATURES = {Outer: 2, Total: 1, Scaled: 1, Rows: 2}
+FEATURES = {Outer: 2, Mutual: 2, Total: 1, Scaled: 1, Rows: 2}
+FORMS = {form: Outer if form is Mutual else form for form in (*FEATURES, Convolved)}
 
 
 def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
@@ -38,14 +40,22 @@ def joined(pieces: list[Piece], shape: tuple[int, ...]) -> list[Any]:
         for group in groups:
             turned = _like(own, group[0], size)
             if turned is not None:
-                if type(turned.factor) is not type(group[0].factor):
+                if FORMS[type(turned.factor)] is not FORMS[type(group[0].factor)]:
                     group[:] = [_plainer(one) for one in group]
                     turned = _plainer(turned)
                 group.append(turned)
                 break
         else:
             groups.append([own])
-    return [_viewed(concatenated(group), shape) for group in groups]
+    return [_viewed(_mutual(group), shape) for group in groups]
+
+
+def _mutual(group: list[Piece]) -> Piece:
+    """Join a group, and say so where it holds a weight both as it is and transposed."""
+    factor = (own := concatenated(group)).factor
+    if not isinstance(factor, Outer) or not any(isinstance(one.factor, Mutual) for one in group):
+        return own
+    return dataclasses.replace(own, factor=Mutual(factor.x, factor.dz))
 
 
 def _viewed(own: Piece, shape: tuple[int, ...]) -> Any:
@@ -104,7 +114,7 @@ def _like(own: Piece, first: Piece, size: int) -> Piece | None:
         turned = Piece(_plainer(own).factor, own.stacks, own.groups[::-1], own.offset)
         if turned.arranged(size) == theirs:
             assert isinstance(turned.factor, Outer)
-            return dataclasses.replace(turned, factor=Outer(turned.factor.dz, turned.factor.x))
+            return dataclasses.replace(turned, factor=Mutual(turned.factor.dz, turned.factor.x))
     return None
 
 
@@ -137,6 +147,8 @@ def concatenated(uses: list[Piece]) -> Piece:
 
         if isinstance(factor, Convolved):
             return factor
+        if isinstance(factor, Mutual):
+            factor = Outer(factor.x, factor.dz)
         if isinstance(factor, Rows):
             return Rows(one(factor.index, 0), one(factor.dz, 1))
         return jax.tree.map(lambda leaf: one(leaf, 1), factor)

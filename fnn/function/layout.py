@@ -151,7 +151,10 @@ def through(eqn: Any, layout: Layout) -> list[Layout] | None:
                 start += size
             return parts
         case "convert_element_type":
-            found = layout if differentiable(eqn.outvars[0].aval) else None
+            real = [
+                not jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (*eqn.invars, *eqn.outvars)
+            ]
+            found = layout if differentiable(eqn.outvars[0].aval) and real[0] == real[1] else None
         case _ if name in IDENTITIES:
             found = layout
         case _:

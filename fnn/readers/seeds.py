@@ -6,25 +6,37 @@ their plain form whose dz is (c, n, t, j), seeds first, and whose x is (n, t, k)
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.tree_util import register_dataclass
 
 from fnn.arrays import canonical, shapes_of, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
 from fnn.errors import InputError, check_key, describe
-from fnn.factors import Form, cotangent, is_factor, with_cotangent
+from fnn.factors import Examples, Form, Outer, cotangent, is_factor, with_cotangent
 from fnn.losses.objective import Objective
 from fnn.reader import Reader, as_factors
 from fnn.readers.coupling import check_loss_uncoupled
+from fnn.readers.examples import materialised
 from fnn.reading import Stacked
 from fnn.sharding import on_mesh, sharding_along
 
 AXIS = "fnn seeds"
 FISHERS = ("exact", "sampled", "empirical")
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Mutual(Outer):
+    """The factor of a weight used as it is and transposed: dz of one use lies beside x of the other.
+
+    Both arrays depend on the seed, so that a seeded reader reads the gradients of the examples.
+    """
 
 
 def backward_seeds(
@@ -70,6 +82,8 @@ def seeded_reader(rule: Callable[..., Any], like: Any = None) -> Reader:
 
     @wraps(rule)
     def gathered(form: Form, param: Any, *leaves: Any) -> Any:
+        if isinstance(form, Mutual):
+            form = Examples(materialised(form, param), form.rank)
         dz = cotangent(form)
         own = sharding_along((dz, None), *((dz, axis) for axis in range(dz.ndim)))
         return rule(

@@ -68,7 +68,7 @@ CASES = {
     ),
     "experts": Case(experts, {"w": draw(0, 3, 5, 2)}, (TOKENS,), {"w": "Outer"}),
     "lookup": Case(lookup, {"t": draw(0, 4, 5)}, (IDS,), {"t": "Rows"}),
-    "tied": Case(tied, {"t": draw(0, 4, 5)}, (IDS,), {"t": "Outer"}),
+    "tied": Case(tied, {"t": draw(0, 4, 5)}, (IDS,), {"t": "Mutual"}),
     "made": Case(made, {"w": draw(0, 5, 4), "m": draw(1, 5, 4)}, (X,), {"w": "Called", "m": "Called"}),
     "low rank": Case(
         low_rank,
