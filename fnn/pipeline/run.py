@@ -98,7 +98,9 @@ def value_and_grad(
     return run
 
 
-def shardings(net: Layer, params: Params, mesh: Mesh, axis: str = "stage", *, loss: Any = None) -> Any:
+def shardings(
+    net: Layer, params: Params, mesh: Mesh, axis: str = "stage", *, loss: LossLike | None = None
+) -> Any:
     """Return where the params of a pipeline lie: those of the `Repeat` in shares, all others everywhere.
 
     Args:
