@@ -11,6 +11,7 @@ from fnn.arrays import as_index
 from fnn.errors import InputError, check_array, check_range, describe
 from fnn.losses.likelihoods import BERNOULLI, CATEGORICAL
 from fnn.losses.loss import Logits, Loss, Reduction, Values, check_outputs, known, like
+from fnn.sharding import placed, sharding_of
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, reduction: Reduction = "mean") -> Loss:
@@ -46,7 +47,10 @@ def _softmax_cross_entropy(y: Logits, target: Any, label_smoothing: float = 0.0)
         t = (1 - label_smoothing) * t + label_smoothing / y.shape[-1] * t.sum(-1, keepdims=True)
     log_p, p, rest, top = _log_softmax(y)
     one_hot = jnp.issubdtype(target.dtype, jnp.integer) and not label_smoothing
-    dy = jnp.where(t == 0, p, -t * rest) if one_hot else _difference(p, rest, top, t)
+    if one_hot:
+        dy = jnp.where(placed(t == 0, sharding_of(p)), p, -t * rest)
+    else:
+        dy = _difference(p, rest, top, t)
     return -_times_log(t, log_p, y).sum(-1), dy
 
 

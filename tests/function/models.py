@@ -12,7 +12,7 @@ from fnn.privacy import clipped_gradient
 from fnn.readers import squared_norm, sum_over_params
 from tests.function.test_uses import close, each_of, one_by_one
 
-KNOWN = {"Outer", "Total", "Scaled", "Rows", "Viewed", "Convolved", "Part"}
+KNOWN = {"Mutual", "Outer", "Total", "Scaled", "Rows", "Viewed", "Convolved", "Part"}
 DOUBLE = {"dtype": jnp.float64, "param_dtype": jnp.float64}
 
 
