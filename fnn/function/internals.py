@@ -166,6 +166,34 @@ def solved(eqn: Any) -> Solve | None:
     return Solve(product, solver, slice(0, ends[1]), slice(ends[2], ends[3]), slice(ends[4], None))
 
 
+class While(NamedTuple):
+    """What a `while_loop`'s equation says.
+
+    Args:
+        condition: the jaxpr of the condition, of its constants and what is carried; under `vmap` its result
+            has an axis of examples, and each example stays as it is once its own is false.
+        body: the jaxpr of a step, of its constants and what is carried.
+        of_condition, of_body: the places of their constants among the operands.
+        first: the place of the first operand that is carried.
+    """
+
+    condition: Any
+    body: Any
+    of_condition: slice
+    of_body: slice
+    first: int
+
+
+def looped(eqn: Any) -> While | None:
+    """Return what a `while_loop` says; None for any other operation."""
+    if eqn.primitive.name != "while":
+        return None
+    p = eqn.params
+    condition, body = _open(p["cond_jaxpr"])[0], _open(p["body_jaxpr"])[0]
+    first = conditions(eqn)
+    return While(condition, body, slice(0, first), slice(first, end := first + p["body_nconsts"]), end)
+
+
 def conditions(eqn: Any) -> int:
     """Count the operands of a `while` that its condition alone reads; they come first."""
     return eqn.params["cond_nconsts"]

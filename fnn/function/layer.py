@@ -66,7 +66,8 @@ class Function(Leaf):
     Each use of a param has a factor: a product, also of several axes and within scans, is `Outer`, a sum
     `Total`, a lookup `Rows`, a convolution one of its own. Uses that are not known give the gradients of the
     examples, one by one: `fnn.function.describe` says which. The backward reads nothing but what the trace of
-    `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force.
+    `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force. Where an example's output depends
+    on others, by a derivative, a choice or a statistic of the data, readers of single examples refuse it.
 
     Args:
         f: a pure function of a tree of params and of a batch, a tree of arrays with examples on axis 0. It is
@@ -154,8 +155,8 @@ class Function(Leaf):
 
     def coupled_at(self, params: Any, x: Any) -> str | None:
         """Name the line where examples meet, if they do."""
-        n = _examples_of_batch(self, x)
-        return coupling(self._traced(params, x, None, n))
+        traced = self._traced(params, x, None, _examples_of_batch(self, x))
+        return coupling(traced) or coupling(traced, values=True)
 
     def _traced(self, params: Any, x: Any, key: Any, n: int) -> Traced:
         own = followed(params, self.wrt)

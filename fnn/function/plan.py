@@ -184,7 +184,10 @@ class Planner:
         """Plan a scan: params among its constants are shared by its steps, those among its inputs stacked."""
         other: Any = internals.scanned(theirs)  # of the same program
         self.loops += 1
-        loop = Loop(self.loops, scan.length, other.length != scan.length)
+        loop = Loop(self.loops, scan.length, scan.length != other.length)
+        if loop.examples and (scan.length, other.length) != (self.sizes.n, self.sizes.other):
+            got = f"{scan.length} steps for {self.sizes.n} examples in {self.lines[-1]}"
+            raise InputError("fnn.function", "a step of a loop for each example", got, "jax.lax.map(f, x)")
         jaxpr, start = scan.body.jaxpr, scan.consts + scan.carry
         inside: list[View | None] = []
         for k, view in enumerate(views):
@@ -215,9 +218,8 @@ class Planner:
                 return None
             else:
                 stride = dict(out.stacks)[loop]
-                layout = Layout(
-                    (scan.length, *out.layout.shape), (stride, *out.layout.strides), out.layout.offset
-                )
+                own = out.layout
+                layout = Layout((scan.length, *own.shape), (stride, *own.strides), own.offset)
                 rest = tuple(s for s in out.stacks if s[0] != loop)
                 results[k] = View(out.root, layout, rest)
                 if k < scan.carry:

@@ -1,0 +1,120 @@
+"""Which examples an index names: `y[jnp.arange(n), label]` takes of every example its own.
+
+An index that no example and no param enters is a constant of the trace. It is computed, in both traces.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.function import internals
+from fnn.function.batch import Batch, Sizes, is_literal, shape_of
+
+
+class Scope:
+    """A trace, and the trace around it that calls it: the values in it that are constant.
+
+    Args:
+        jaxpr: the trace.
+        operands: for each of its constants and operands its value, an operand of `around`, or None.
+        around: the trace around it; None for the outermost.
+    """
+
+    def __init__(self, jaxpr: Any, operands: list[Any], around: "Scope | None" = None):
+        self.jaxpr, self.around = jaxpr, around
+        self.given = dict(zip([*jaxpr.constvars, *jaxpr.invars], operands, strict=True))
+        self.made: dict[Any, tuple[Any, int]] | None = None
+
+    def value(self, var: Any) -> Any:
+        """Compute a variable of the trace; None where it is no constant. Args: `var`, of the trace."""
+        if is_literal(var):
+            return var.val
+        if var in self.given:
+            own = self.given[var]
+            return own if self.around is None or own is None else self.around.value(own)
+        eqn, k = self.maker(var)
+        if eqn is None or internals.inner(eqn) and internals.called(eqn) is None:
+            return None
+        inside = internals.called(eqn)
+        if inside is not None:
+            return Scope(inside[0], [None] * len(inside[1]) + list(eqn.invars), self).value(
+                inside[0].outvars[k]
+            )
+        values = [self.value(v) for v in eqn.invars]
+        if any(v is None for v in values):
+            return None
+        with jax.ensure_compile_time_eval():
+            return internals.bind(eqn, values)[k]
+
+    def maker(self, var: Any) -> tuple[Any, int]:
+        """Return the operation that makes a variable, and its place among the results. Args: `var`."""
+        if self.made is None:
+            self.made = {v: (eqn, k) for eqn in self.jaxpr.eqns for k, v in enumerate(eqn.outvars)}
+        return self.made.get(var, (None, 0))
+
+    def column(self, var: Any, k: int) -> Any:
+        """Compute `index[..., k]`; None where it is no constant.
+
+        Args:
+            var: the index, a variable of the trace.
+            k: the place on its last axis.
+        """
+        eqn = None if is_literal(var) else self.maker(var)[0]
+        if eqn is not None and eqn.primitive.name == "concatenate":
+            if eqn.params["dimension"] == len(shape_of(var)) - 1:
+                for part in eqn.invars:
+                    width = shape_of(part)[-1]
+                    if k < width:
+                        return self.column(part, k)
+                    k -= width
+        found = self.value(var)
+        return None if found is None else np.asarray(found)[..., k]
+
+
+Scopes = tuple[Scope, Scope]
+
+
+def inside(scopes: Scopes | None, eqn: Any, theirs: Any, bodies: tuple[Any, Any]) -> Scopes:
+    """Return the scopes of what an operation calls, in both traces.
+
+    Args:
+        scopes: where the operation stands; None where that is not known.
+        eqn: the operation in the first trace.
+        theirs: the same in the second.
+        bodies: what it calls in both, a jaxpr and its constants.
+    """
+    made = []
+    for k, (own, (body, consts)) in enumerate(zip((eqn, theirs), bodies, strict=True)):
+        around = None if scopes is None else scopes[k]
+        operands = list(own.invars) if around is not None else [None] * len(body.invars)
+        values = consts if around is None else [None] * len(consts)
+        made.append(Scope(body, [*values, *operands], around))
+    return made[0], made[1]
+
+
+def own_rows(sizes: Sizes, eqns: tuple[Any, Any], scopes: Scopes | None, axis: int, batch: Batch) -> bool:
+    """Tell whether a gather or a scatter takes of each example, or puts into it, what is its own.
+
+    Args:
+        sizes: the numbers of examples of both traces.
+        eqns: the operation in both.
+        scopes: where it stands in both; None where that is not known.
+        axis: the axis of the examples in what is taken from, or put into.
+        batch: the examples in the result of a gather, or in the updates of a scatter.
+    """
+    d = eqns[0].params["dimension_numbers"]
+    gathers = eqns[0].primitive.name == "gather"
+    named = d.start_index_map if gathers else d.scatter_dims_to_operand_dims
+    windows = d.offset_dims if gathers else d.update_window_dims
+    if scopes is None or axis not in named or batch.axis in windows or batch.outer * batch.inner != 1:
+        return False
+    at = batch.axis - sum(w < batch.axis for w in windows)
+    for eqn, scope, n in zip(eqns, scopes, (sizes.n, sizes.other), strict=True):
+        rows = scope.column(eqn.invars[1], named.index(axis))
+        if rows is None or rows.ndim <= at or rows.shape[at] != n:
+            return False
+        own = np.arange(n).reshape(-1, *(1,) * (rows.ndim - at - 1))
+        if not np.array_equal(rows, np.broadcast_to(own, rows.shape)):
+            return False
+    return True
