@@ -67,7 +67,9 @@ def shapes_of(who: object, x: Any) -> Any:
 
     def one(leaf: Any) -> jax.ShapeDtypeStruct:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            raise InputError(who, "an array or shape as x", describe(x), "jnp.asarray(x)")
+            shape = isinstance(x, (tuple, list)) and all(isinstance(size, int) for size in x)
+            fix = f"jax.ShapeDtypeStruct({tuple(x)}, jnp.float32)" if shape else "jnp.asarray(x)"
+            raise InputError(who, "an array or shape as x", describe(x), fix)
         return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
     return jax.tree.map(one, x)
@@ -112,8 +114,9 @@ def index_inside(index: Any, size: int) -> Any:
 
 def accumulator(*dtypes: Any) -> Any:
     """Return the dtype to accumulate in: the widest of `dtypes`, and at least float32."""
+    known = [dtype for dtype in map(np.dtype, dtypes) if dtype.itemsize > 1]  # JAX promotes no float8
     with jax.numpy_dtype_promotion("standard"):  # here a promotion is what we ask for
-        return jnp.result_type(jnp.float32, *dtypes)
+        return jnp.result_type(jnp.float32, *known)
 
 
 def widened(array: Any) -> Any:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.jet import JetTracer
 
 from fnn.arrays import canonical
-from fnn.errors import InputError
+from fnn.errors import InputError, check_numbers
 from fnn.sharding import as_cotangent
 
 
@@ -32,6 +33,11 @@ def with_rule(
             around `jax.jit`, `jax.linearize`) JAX refuses itself.
     """
     args = canonical(args)
+    for leaf in jax.tree.leaves(args):
+        if isinstance(leaf, np.ndarray):
+            check_numbers(who, leaf, "an argument")
+        elif isinstance(leaf, str):
+            raise InputError(who, "arrays of numbers", repr(leaf), "np.zeros((n, k), np.float32)")
     if any(not jax.typeof(leaf).sharding.mesh.empty for leaf in jax.tree.leaves(args)):
         back = partial(_typed, back, jax.eval_shape(lambda *args: args, *args))
     if any(isinstance(leaf, JetTracer) for leaf in jax.tree.leaves(args)):

@@ -21,8 +21,8 @@ from jaxtyping import Array
 from fnn.arrays import PyTree, canonical, shapes_of
 from fnn.autodiff import with_rule
 from fnn.contract import check_residuals, checked_pair, make, run, sides
-from fnn.errors import check_key, check_noise
 from fnn.factors import Factor
+from fnn.keys import check_key, check_noise
 from fnn.reader import Read, as_reader, gradient
 from fnn.reading import Reading, Stacked
 from fnn.sharding import as_cotangent

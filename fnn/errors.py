@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any
 
 import jax
@@ -62,6 +62,7 @@ def brief(self: Any) -> str:
     shown = []
     for field in dataclasses.fields(self):
         value = getattr(self, field.name)
+        value = value.item() if isinstance(value, np.generic) else value
         if field.default is dataclasses.MISSING:
             shown.append(repr(value))
         elif field.repr and value != field.default:
@@ -75,6 +76,9 @@ def describe(x: Any) -> str:
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, (dict, tuple, list)) and jax.tree.leaves(x):
         return str(jax.tree.map(describe, x)).replace("'", "")
+    for kind in (bool, int, float, complex):
+        if isinstance(x, kind):
+            return repr(kind(x))  # JAX traces Python's numbers as types of its own
     return repr(x)
 
 
@@ -96,6 +100,7 @@ def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) ->
         InputError: where it has no shape or no dtype.
     """
     if is_array(x):
+        check_numbers(who, x, name)
         return
     if isinstance(x, (dict, tuple, list)) and x and all(map(is_array, jax.tree.leaves(x))) and name == "x":
         entries = dict(x) if isinstance(x, dict) else dict(enumerate(x))
@@ -105,56 +110,51 @@ def check_array(who: object, x: Any, name: str = "x", kind: Any = np.generic) ->
     raise InputError(who, f"an array as {name}", describe(x), f"jnp.asarray({name})")
 
 
-def check_key(who: object, key: Any, fix: str) -> None:
-    """Check that a value is one random key: typed, or raw and of the shape that the configured kind has.
+def check_numbers(who: object, x: Any, name: str = "x") -> None:
+    """Check that an array, which may be NumPy's, is one of numbers.
 
     Args:
         who: the layer or function that asks, for the error message.
-        key: the value.
+        x: the array.
+        name: the name of the argument, for the error message.
+
+    Raises:
+        InputError: where its entries are objects, texts, dates or records.
+    """
+    dtype = x.dtype
+    if isinstance(dtype, np.dtype) and dtype != jax.dtypes.float0 and (dtype.kind in "OUSMm" or dtype.names):
+        raise InputError(who, f"an array of numbers as {name}", describe(x), "np.zeros((n, k), np.float32)")
+
+
+def refuted(condition: Callable[[Any], Any], value: Any) -> bool:
+    """Return whether a condition on a number is known to be false; of a traced number it is not known."""
+    try:
+        return not condition(value)
+    except jax.errors.ConcretizationTypeError:
+        return False
+
+
+def check_number(who: object, wanted: str, value: Any, condition: Callable[[Any], Any], fix: str) -> None:
+    """Check that a value is one real number, of which a condition holds as far as the number is known.
+
+    Args:
+        who: the layer or function that asks, for the error message.
+        wanted: the condition in words, for the error message: `norm > 0`.
+        value: the value.
+        condition: the condition, a function of the number.
         fix: a right call, for the error message.
 
     Raises:
-        InputError: where it is not.
+        InputError: where it is no number, or the condition is known to be false.
     """
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == np.uint32 and shape == _raw_shape(jax.config.jax_default_prng_impl)  # pyright: ignore[reportAttributeAccessIssue]
-    if not raw and not (typed and shape == ()):
-        raise InputError(who, "one random key", describe(key), fix)
-
-
-@cache
-def _raw_shape(kind: str) -> tuple[int, ...]:
-    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=kind))).shape
-
-
-def check_noise(who: object, key: Any, fix: str) -> None:
-    """Check that a value is one random key, or None.
-
-    Args:
-        who: the layer or function that asks, for the error message.
-        key: the value.
-        fix: a right call, for the error message.
-
-    Raises:
-        InputError: where it is neither.
-    """
-    if key is not None:
-        check_key(who, key, fix)
-
-
-def split_key(who: str, key: Any) -> Any:
-    """Return two keys made of one, each None where there is none.
-
-    Args:
-        who: the layer or function that asks, for the error message.
-        key: a random key, or None.
-
-    Raises:
-        InputError: where it is neither.
-    """
-    check_noise(who, key, "jax.random.key(0)")
-    return (None, None) if key is None else jax.random.split(key)
+    if is_array(value):
+        number = value.shape == () and any(
+            jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)
+        )
+    else:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or refuted(condition, value):
+        raise InputError(who, wanted, f"{value}" if number else describe(value), fix)
 
 
 def check_floating(who: object, x: Any, name: str = "x") -> None:

@@ -173,8 +173,8 @@ def test_an_integer_that_would_wrap_around_is_refused(dtype):
         (np.ones((2, 4), bool), "floating-point x, got bool"),
         (np.ones((2, 4), int), "floating-point x, got int64"),
         (np.ones((2, 4), complex), "floating-point x, got complex128"),
-        (np.array([["a", "b"]]), "floating-point x"),
-        (np.array([[1.0, None]], object), "floating-point x, got object"),
+        (np.array([["a", "b"]]), "an array of numbers as x"),
+        (np.array([[1.0, None]], object), "an array of numbers as x, got object"),
         (np.float64(1), r"x of shape \(\.\.\., k\)"),
         (1.0, "an array (or shape )?as x"),
         (None, "an array (or shape )?as x"),
@@ -191,7 +191,13 @@ def test_what_is_no_array_of_floating_numbers_gets_a_sentence(x, got):
             run()
 
 
+def test_sizes_of_numpy_are_shown_as_numbers():
+    assert repr(fnn.Embedding(np.int64(2), np.int32(3))) == "Embedding(2, 3)"  # pyright: ignore[reportArgumentType]
+    assert repr(fnn.Dropout(np.float64(0.5))) == "Dropout(0.5)"
+    assert fnn.Dense(np.int64(2)) == fnn.Dense(2)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("x", [np.zeros(2, bool), np.zeros(2), [0, 1], np.array(["a", "b"])])
 def test_an_embedding_takes_integers_alone(x):
-    with pytest.raises(fnn.InputError, match="expected (integer x|an array as x)"):
+    with pytest.raises(fnn.InputError, match="expected (integer x|an array (of numbers )?as x)"):
         fnn.forward(fnn.Embedding(3, 2), {"embedding": np.ones((3, 2))}, x)

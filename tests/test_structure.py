@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from the ranks before its own and from its own part.
 RANKS = [
     ["errors"],
-    ["arrays"],
+    ["arrays", "keys"],
     ["sharding"],
     ["autodiff", "factors"],
     ["contract"],

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from fnn.arrays import canonical
 from fnn.curvature.kronecker import Kronecker, is_block
-from fnn.errors import InputError, describe
+from fnn.errors import InputError, check_number, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total
-from fnn.readers.seeding import check_begins, refuted
+from fnn.readers.seeding import check_begins
 from fnn.sharding import joined
 
 
@@ -101,11 +101,10 @@ def damped(who: str, values: Any, damping: Any) -> Any:
         InputError: where the damping is known not to be > 0.
     """
     least = float(jnp.finfo(values.dtype).tiny)  # numbers below it are zero in a compiler's arithmetic
-    if refuted(damping >= least):
-        wanted = f"damping >= {least:.2g}, the least normal number of {values.dtype}"
-        fix = "fnn.curvature.kronecker_solve(blocks, gradient, 1e-3)"
-        fix = fix if who == "kronecker_solve" else f"fnn.attribution.{who}(1e-3)"
-        raise InputError(who, wanted, f"{damping}", fix)
+    wanted = f"damping >= {least:.2g}, the least normal number of {values.dtype}"
+    fix = "fnn.curvature.kronecker_solve(blocks, gradient, 1e-3)"
+    fix = fix if who == "kronecker_solve" else f"fnn.attribution.{who}(1e-3)"
+    check_number(who, wanted, damping, lambda damping: damping >= least, fix)
     damping = jnp.asarray(damping).astype(values.dtype)
     return values + jnp.where(damping >= least, damping, jnp.nan)
 

@@ -9,8 +9,8 @@ from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
 from fnn.curvature.eigen import Eigen, rotated
 from fnn.curvature.ggn import over_seeds
-from fnn.errors import split_key
 from fnn.factors import Form
+from fnn.keys import split_key
 from fnn.losses.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.moments import sum_of_squares

@@ -14,8 +14,8 @@ from jax import lax
 
 from fnn.arrays import accumulator, canonical
 from fnn.core import Layer, Params, forward
-from fnn.errors import split_key
 from fnn.factors import Examples, Form, cotangent, with_cotangent
+from fnn.keys import split_key
 from fnn.losses.objective import Objective
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import materialised

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from fnn.core import Layer
 from fnn.curvature.eigen import eigen, kronecker_solve
 from fnn.curvature.kronecker import kronecker_shapes
-from fnn.errors import InputError, describe
-from fnn.readers.seeding import refuted
+from fnn.errors import InputError, check_number, describe, refuted
 
 if TYPE_CHECKING:  # it is heavy, and few ask for it
     import optax
@@ -79,14 +78,17 @@ def kfac(
     """
     import optax
 
-    if any(map(refuted, (damping > 0, decay >= 0, decay < 1, every >= 1, momentum >= 0, momentum < 1))):
-        got = f"damping={damping}, decay={decay}, every={every}, momentum={momentum}"
-        wanted = "damping > 0, 0 <= decay < 1, every >= 1, 0 <= momentum < 1"
-        raise InputError("kfac", wanted, got, "fnn.curvature.kfac(net, x, 0.1, damping=1e-3)")
+    for wanted, value, condition, right in (
+        ("damping > 0", damping, lambda damping: damping > 0, "damping=1e-3"),
+        ("0 <= decay < 1", decay, lambda decay: 0 <= decay < 1, "decay=0.95"),
+        ("every >= 1", every, lambda every: every >= 1, "every=10"),
+        ("0 <= momentum < 1", momentum, lambda momentum: 0 <= momentum < 1, "momentum=0.9"),
+    ):
+        check_number("kfac", wanted, value, condition, f"fnn.curvature.kfac(net, x, 0.1, {right})")
     return optax.chain(
         scale_by_kfac(net, x, damping=damping, decay=decay, every=every, bias=bias,
                       norm_constraint=norm_constraint, learning_rate=learning_rate),
-        optax.identity() if refuted(momentum != 0) else optax.trace(momentum),
+        optax.identity() if refuted(lambda momentum: momentum != 0, momentum) else optax.trace(momentum),
         optax.scale_by_learning_rate(learning_rate),
     )  # fmt: skip
 

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator, canonical, index_inside, shapes_of
 from fnn.core import Layer, Params, forward
-from fnn.errors import InputError, describe, split_key
+from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
+from fnn.keys import split_key
 from fnn.losses.objective import Objective
 from fnn.reader import Reader, gradient
-from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
+from fnn.readers.coupling import check_loss_uncoupled, check_rows, check_uncoupled
 from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, factor_types, seeded_reader
 from fnn.readings import unzip
@@ -112,6 +113,7 @@ def kronecker_factors(
         check_uncoupled("kronecker_factors", net, params, x)
         of_net, of_sample = split_key("kronecker_factors", key)
         y, residuals = forward(net, params, x, of_net)
+        check_rows("kronecker_factors", y, x)
         value, dy = loss.value_and_grad(y, target)
         seeds = jax.tree.map(lambda d: d[None], dy)
         check_loss_uncoupled("kronecker_factors", loss, y, target)

@@ -14,13 +14,14 @@ from jax.scipy.sparse.linalg import cg
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, backward, forward
-from fnn.errors import InputError, split_key
+from fnn.errors import InputError, check_number
 from fnn.factors import is_factor
+from fnn.keys import split_key
 from fnn.losses.objective import Objective, value_and_grad
 from fnn.reader import zip_readers
 from fnn.readers.coupling import check_uncoupled
 from fnn.readers.examples import inner_product, weighted_gradient
-from fnn.readers.seeding import check_like, refuted, without_params
+from fnn.readers.seeding import check_like, without_params
 from fnn.readers.seeds import check_fisher, curvature_seeds
 from fnn.readings import sum_over_params, unzip
 
@@ -182,9 +183,8 @@ def conjugate_gradients(
     >>> solve(jnp.array([8.0]))
     Array([2.], dtype=float32)
     """
-    if refuted(damping >= 0):
-        fix = "fnn.curvature.conjugate_gradients(product, damping=1e-2)"
-        raise InputError("conjugate_gradients", "damping >= 0", repr(damping), fix)
+    fix = "fnn.curvature.conjugate_gradients(product, damping=1e-2)"
+    check_number("conjugate_gradients", "damping >= 0", damping, lambda damping: damping >= 0, fix)
 
     def damped(v: Any) -> Any:
         return jax.tree.map(lambda a, b: a + jnp.asarray(damping, a.dtype) * b, product(v), v)

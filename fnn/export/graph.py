@@ -153,13 +153,13 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [self.last], **attributes))
         return self.last
 
-    def halves(self, v: str) -> tuple[str, str]:
-        """Split the last axis of a value into two; return their names."""
+    def parts(self, v: str, count: int) -> list[str]:
+        """Split the last axis of a value into parts of one size; return their names."""
         from onnx import helper
 
-        first, second = (f"v{len(self.nodes) + 1}.{half}" for half in ("first", "second"))
-        self.nodes.append(helper.make_node("Split", [v], [first, second], axis=-1, num_outputs=2))
-        return first, second
+        names = [f"v{len(self.nodes) + 1}.{i}" for i in range(count)]
+        self.nodes.append(helper.make_node("Split", [v], names, axis=-1, num_outputs=count))
+        return names
 
     def add(self, layer: Layer, params: Any, v: str, name: str) -> str:
         """Write a layer, and return the name of its output.

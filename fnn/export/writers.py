@@ -91,7 +91,7 @@ def _sum(graph: "Graph", layer: Sum, params: Any, v: Any, name: str) -> str:
 
 
 def _reversible(graph: "Graph", layer: Reversible, params: Any, v: str, name: str) -> str:
-    x1, x2 = graph.halves(v)
+    x1, x2 = graph.parts(v, 2)
     with at(".f"):
         y1 = graph.node("Add", [x1, graph.add(layer.f, params[0], x2, f"{name}.f")])
     with at(".g"):
@@ -146,11 +146,10 @@ def _mean(graph: "Graph", v: str) -> str:
 
 
 def _gate(graph: "Graph", layer: Gate, params: Any, v: str, name: str) -> str:
-    if layer.blocks != 1:
-        fix = "fnn.export.onnx(net, params, x, path, writers={fnn.Gate: write})"
-        raise InputError("onnx", "a gate of one block, or a writer for it", repr(layer), fix)
-    gate, value = graph.halves(v)
-    return graph.node("Mul", [graph.add(layer.activation, (), gate, ""), value])
+    parts, gated = graph.parts(v, 2 * layer.blocks), []
+    for gate, value in zip(parts[::2], parts[1::2], strict=True):
+        gated.append(graph.node("Mul", [graph.add(layer.activation, (), gate, ""), value]))
+    return gated[0] if layer.blocks == 1 else graph.node("Concat", gated, axis=-1)
 
 
 def _dropout(graph: "Graph", layer: Dropout, params: Any, v: str, name: str) -> str:

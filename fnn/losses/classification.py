@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn.arrays import as_index
 from fnn.errors import InputError, check_array, check_range, describe
 from fnn.losses.likelihoods import BERNOULLI, CATEGORICAL
-from fnn.losses.loss import Logits, Loss, Reduction, Values, check_outputs, known, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, check_outputs, known, like, times
 from fnn.sharding import placed, sharding_of
 
 
@@ -105,7 +105,7 @@ def _binary_cross_entropy(y: Logits, target: Any) -> tuple[Values, Logits]:
     t = like(_binary_cross_entropy, y, target)
     small = jnp.exp(-jnp.abs(y))  # never overflows
     p, q = jnp.where(y >= 0, 1, small) / (1 + small), jnp.where(y >= 0, small, 1) / (1 + small)
-    value = t * jnp.where(y >= 0, 0, -y) + (1 - t) * jnp.where(y >= 0, y, 0) + jnp.log1p(small)
+    value = times(t, jnp.where(y >= 0, 0, -y)) + times(1 - t, jnp.where(y >= 0, y, 0)) + jnp.log1p(small)
     return value.sum(-1), (1 - t) * p - t * q
 
 

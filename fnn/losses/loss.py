@@ -197,11 +197,16 @@ def like(rule: Rule, y: Logits, target: Any) -> Logits:
     if jnp.shape(target) != y.shape:
         fix = "jnp.zeros_like(y)"
         if jnp.size(target) == y.size:
-            fix = f"target.reshape{y.shape}"
+            fix = f"target.reshape{y.shape}" if y.ndim > 1 else f"y.reshape{jnp.shape(target)}"
         elif jnp.shape(target) == y.shape[:-1]:
             fix = "jnp.broadcast_to(target[..., None], y.shape)"
         raise InputError(name, f"target of y's shape {y.shape}", describe(target), fix)
     return target.astype(y.dtype)
+
+
+def times(weight: Any, value: Any) -> Any:
+    """Multiply values by weights; a weight of zero times an infinite value is zero."""
+    return weight * jnp.where((weight == 0) & jnp.isinf(value), 0, value)
 
 
 def check_outputs(name: str, y: Any) -> None:

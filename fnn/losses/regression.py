@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fnn.errors import InputError
 from fnn.losses.likelihoods import NORMAL, NORMAL_HALF, POISSON
-from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like
+from fnn.losses.loss import Logits, Loss, Reduction, Values, known, like, times
 
 
 def squared_error(reduction: Reduction = "mean") -> Loss:
@@ -122,7 +122,8 @@ def poisson(reduction: Reduction = "mean") -> Loss:
 def _poisson(y: Logits, target: Any) -> tuple[Values, Logits]:
     t = like(_poisson, y, target)
     rate = jnp.exp(y)
-    return (rate - t * y).sum(-1), rate - t
+    value = jnp.where(jnp.isposinf(rate), rate, rate - times(t, y))  # as exp(y) outgrows t y
+    return value.sum(-1), rate - t
 
 
 def cosine(reduction: Reduction = "mean") -> Loss:

@@ -1,8 +1,8 @@
 """Clipped sums of example gradients in one backward pass: norms and sum are both read from the factors."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from math import gcd
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +12,13 @@ from jax import lax
 from fnn.arrays import accumulator, canonical
 from fnn.chunks import by_shard, cut_up, own_key, put_together, shares_axes
 from fnn.core import Layer, Params
-from fnn.errors import InputError, check_noise, describe
+from fnn.errors import InputError, check_number, check_size, describe, is_array
 from fnn.factors import is_factor
+from fnn.keys import check_noise
 from fnn.losses.objective import LossLike, as_objective
 from fnn.readers.examples import weighted_gradient
 from fnn.readers.norms import norm_and_factor
-from fnn.readers.seeding import losses_and_readings, refuted
+from fnn.readers.seeding import losses_and_readings
 from fnn.readings import sum_over_params, unzip
 from fnn.sharding import as_cotangent, placed_like, shards_of, varying_like, zeros_like
 
@@ -96,10 +97,13 @@ def clipped_gradient(
     [1. 9.] [[3.]]
     """
     loss = as_objective("clipped_gradient", loss)
-    if refuted(norm > 0):
-        raise InputError(
-            "clipped_gradient", "norm > 0", repr(norm), "fnn.privacy.clipped_gradient(net, loss, 1.0)"
-        )
+    fix = "fnn.privacy.clipped_gradient(net, loss, 1.0)"
+    check_number("clipped_gradient", "norm > 0", norm, lambda norm: norm > 0, fix)
+    if automatic:
+        check_number("clipped_gradient", "0 < norm < inf", norm, lambda norm: norm < math.inf, fix)
+    if microbatch is not None:
+        fix = "fnn.privacy.clipped_gradient(net, loss, norm, microbatch=1)"
+        check_size("clipped_gradient", "microbatch", microbatch, fix)
     if per not in ("network", "layer"):
         fix = 'fnn.privacy.clipped_gradient(net, loss, norm, per="layer")'
         raise InputError("clipped_gradient", 'per "network" or "layer"', repr(per), fix)
@@ -132,13 +136,13 @@ def clipped_gradient(
     ) -> Clipped:
         params, x, target, mask = canonical((params, x, target, mask))
         rows = jnp.shape(jax.tree.leaves(x)[0])[:1] if jax.tree.leaves(x) else ()
-        if mask is not None and jnp.shape(mask) != rows:
+        if mask is not None and (not is_array(mask) or mask.shape != rows):
             wanted, fix = f"mask of shape {rows}", f"jnp.ones({rows}, bool)"
             raise InputError("clipped_gradient", wanted, describe(mask), fix)
         check_noise("clipped_gradient", key, "jax.random.key(0)")
-        if scale is not None and refuted(scale > 0):
+        if scale is not None:
             fix = "fnn.privacy.clipped_gradient(net, loss, norm)(params, x, target, scale=2.0**10)"
-            raise InputError("clipped_gradient", "scale > 0", repr(scale), fix)
+            check_number("clipped_gradient", "scale > 0", scale, lambda scale: scale > 0, fix)
         if microbatch is None:
             return whole(scale, params, x, target, key, mask)
         return _in_parts(whole, microbatch, params, (x, target, mask), key, scale)
@@ -188,9 +192,11 @@ def _coefficient(square: Any, norm: Any, counted: Any, automatic: bool) -> Any:
     """Return min(1, norm / |g|) without a division by zero, or norm / (|g| + 0.01); 0 where not counted."""
     length = jnp.sqrt(square)
     norm = jnp.asarray(norm, length.dtype)
-    below = length + STABILITY if automatic else jnp.maximum(length, norm)
     keep = jnp.broadcast_to(counted, length.shape)  # the examples' axis is the last
-    return jnp.where(keep, norm / jnp.where(keep, below, 1), 0)
+    if automatic:
+        return jnp.where(keep, norm / (jnp.where(keep, length, 0) + STABILITY), 0)
+    longer = keep & (length > norm)
+    return jnp.where(longer, norm / jnp.where(longer, length, 1), jnp.where(keep, 1, 0))
 
 
 def _in_parts(
@@ -198,9 +204,9 @@ def _in_parts(
 ) -> Clipped:
     """Run `whole` on parts of `size` examples in a scan, and sum the gradients."""
     n = jax.tree.leaves(data)[0].shape[0]
-    if size < 1 or n % size:
+    if n % size:
         wanted = f"a microbatch that divides the {n} examples"
-        largest = max((part for part in range(1, max(size, 1)) if n % part == 0), default=1)
+        largest = max(part for part in range(1, size) if n % part == 0)
         fix = f"fnn.privacy.clipped_gradient(net, loss, norm, microbatch={largest})"
         raise InputError("clipped_gradient", wanted, repr(size), fix)
     run, shared = partial(_scanned, whole, n // size), (params, key, scale)
@@ -215,7 +221,9 @@ def _scanned(
     whole: Callable[..., Clipped], parts: int, shared: tuple[Params, Any, Any], data: tuple
 ) -> tuple[Any, tuple]:
     (params, key, scale), n = shared, jax.tree.leaves(data)[0].shape[0]
-    shards = gcd(n // parts, max(map(shards_of, jax.tree.leaves(data))))  # a part has examples of all of them
+    shards = math.gcd(
+        n // parts, max(map(shards_of, jax.tree.leaves(data)))
+    )  # a part has examples of all of them
     keys = None if key is None else jax.random.split(own_key(key, data), parts)
     own = varying_like(params, data)  # so that shards are added up once, and not part by part
 

@@ -37,10 +37,10 @@ import jax.numpy as jnp
 
 from fnn.arrays import accumulator
 from fnn.core import Layer, Params
-from fnn.errors import InputError
+from fnn.errors import InputError, check_number
+from fnn.keys import check_key
 from fnn.losses.objective import Objective
 from fnn.privacy.clipping import Clipped, clipped_gradient
-from fnn.readers.seeding import refuted
 
 
 def private_gradient(
@@ -91,15 +91,19 @@ def private_gradient(
     >>> print(gradient["kernel"])
     [[1.5]]
     """
-    if refuted(noise_multiplier >= 0) or refuted(batch_size > 0):
-        got = f"noise_multiplier={noise_multiplier}, batch_size={batch_size}"
-        fix = "fnn.privacy.private_gradient(net, loss, 1.0, noise_multiplier=1.1, batch_size=256)"
-        raise InputError("private_gradient", "noise_multiplier >= 0 and batch_size > 0", got, fix)
+    fix = "fnn.privacy.private_gradient(net, loss, 1.0, noise_multiplier=1.1, batch_size=256)"
+    for wanted, value, condition in (
+        ("0 < norm < inf", norm, lambda norm: 0 < norm < math.inf),
+        ("noise_multiplier >= 0", noise_multiplier, lambda noise: noise >= 0),
+        ("batch_size > 0", batch_size, lambda size: size > 0),
+    ):
+        check_number("private_gradient", wanted, value, condition, fix)
     clipped = clipped_gradient(net, loss, norm, per=per, automatic=automatic, microbatch=microbatch)
 
     def run(
         params: Params, x: Any, target: Any, key: Any, mask: Any = None, scale: Any = None
     ) -> tuple[Any, Clipped]:
+        check_key("private_gradient", key, "private(params, x, target, jax.random.key(0))")
         of_net, of_noise = jax.random.split(key)
         info = clipped(params, x, target, of_net, mask, scale)
         leaves, structure = jax.tree.flatten(info.gradient)

@@ -78,6 +78,28 @@ def _check(who: str, layer: Layer, params: Params, x: Any) -> None:
         raise InputError(who, "layers that keep examples apart", f"{layer!r}, {how}", "fnn.LayerNorm()")
 
 
+def check_rows(who: str, y: Any, x: Any = None) -> None:
+    """Raise where outputs have no axis behind that of the examples.
+
+    Args:
+        who: the name of the caller, for the error message.
+        y: the outputs, (n, ..., k), arrays or shapes.
+        x: the input of the network, where it is known, which says what is missing.
+
+    Raises:
+        InputError: where an output has one axis or none.
+    """
+    if all(len(jnp.shape(leaf)) > 1 for leaf in jax.tree.leaves(y)):
+        return
+    if x is None:
+        fix = "y[:, None]"
+    elif any(len(jnp.shape(leaf)) > 1 for leaf in jax.tree.leaves(x)):  # a function that returns (n,)
+        fix = "fnn.Serial(net, fnn.function.Function(lambda _, y: y[:, None]))"
+    else:
+        fix = "x[None]"
+    raise InputError(who, "outputs (n, ..., k), examples on axis 0", describe(y), fix)
+
+
 def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None:
     """Raise where the loss of one row depends on another row's output.
 
@@ -90,8 +112,9 @@ def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None
         target: the targets, likewise.
 
     Raises:
-        InputError: where the loss couples examples.
+        InputError: where the loss couples examples, or an output has no axis behind theirs.
     """
+    check_rows(who, y)
     if loss.couples_examples is False:
         return
     told = loss.couples_examples

@@ -1,17 +1,18 @@
 """The pass behind all readings of examples: every example is seeded with its own loss."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnn.arrays import canonical
-from fnn.core import Layer, Params, forward
+from fnn.core import Layer, Params, forward, output
 from fnn.errors import InputError, describe
 from fnn.losses.objective import LossLike, Objective, as_objective
 from fnn.reader import Read, as_reader, gradient
-from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
+from fnn.readers.coupling import check_loss_uncoupled, check_rows, check_uncoupled
 from fnn.reading import Stacked
 
 
@@ -73,11 +74,15 @@ def losses_and_readings(net: Layer, loss: LossLike, read: Read) -> Callable[...,
         if loss.couples_examples is not False:
             of_net = loss.split(params)[0]
             y = jax.eval_shape(lambda of_net, x: forward(net, of_net, x, key)[0], of_net, x)
+            check_rows("losses_and_readings", y, x)
             check_loss_uncoupled("losses_and_readings", loss, y, target)
         for tree in trees:
             check_begins("losses_and_readings", tree, params)
         reading = Stacked(reader, (params, *trees))
         losses, readings = own.through(net, params, x, target, key, weights, reading, scale)
+        if losses.ndim == 0:
+            of_net = loss.split(params)[0]
+            check_rows("losses_and_readings", jax.eval_shape(partial(output, net), of_net, x, key), x)
         return by_example(losses), readings
 
     return run
@@ -101,14 +106,7 @@ def row_losses(loss: Objective, y: Any, target: Any, weights: Any = None) -> tup
 
 
 def by_example(losses: Any) -> Any:
-    """Sum the losses of each example's rows, (n, ...) to (n,).
-
-    Raises:
-        InputError: where there is no axis of examples.
-    """
-    if losses.ndim == 0:
-        wanted, got = "examples on axis 0 of x, outputs (n, ..., k)", "one example without an axis"
-        raise InputError("losses_and_readings", wanted, got, "x[None]")
+    """Sum the losses of each example's rows, (n, ...) to (n,)."""
     return losses.sum(tuple(range(1, losses.ndim)))
 
 
@@ -126,14 +124,6 @@ def without_params(who: str, loss: LossLike) -> Objective:
     if loss.has_params:
         raise InputError(who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy()")
     return loss
-
-
-def refuted(condition: Any) -> bool:
-    """Return whether a condition on numbers is known to be false; of a traced number it is not known."""
-    try:
-        return not condition
-    except jax.errors.ConcretizationTypeError:
-        return False
 
 
 def check_begins(

@@ -17,8 +17,9 @@ from jax.tree_util import register_dataclass
 
 from fnn.arrays import canonical, shapes_of, widened
 from fnn.core import Layer, Params, Residuals, backward, forward
-from fnn.errors import InputError, check_key, describe
+from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, cotangent, is_factor, with_cotangent
+from fnn.keys import check_key
 from fnn.losses.objective import Objective
 from fnn.reader import Reader, as_factors
 from fnn.readers.coupling import check_loss_uncoupled

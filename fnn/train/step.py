@@ -11,7 +11,8 @@ import numpy as np
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward, init
-from fnn.errors import InputError, check_key, describe
+from fnn.errors import InputError, describe
+from fnn.keys import check_key
 from fnn.losses.noise import draws_noise
 from fnn.losses.objective import Objective
 from fnn.memory.placed import shardings_like

@@ -43,6 +43,7 @@ NETS = CHAINS | {
         fnn.Heads((fnn.Serial(fnn.Select(("a", "b")), fnn.Sum()), fnn.Select("c"))),
         fnn.Concatenate(),
     ),
+    "gates in blocks": fnn.gated(6, blocks=3),
     "branches": fnn.Parallel(fnn.gated(5), fnn.Dense(5), fnn.Serial(fnn.relu, fnn.Scale(2.0))),
 }
 

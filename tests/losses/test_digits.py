@@ -40,6 +40,31 @@ def test_a_masked_logit_with_a_target_of_zero_adds_nothing(loss):
     assert loss(y, jnp.array([[0.0, 0.5, 0.5]])) == np.inf
 
 
+INFINITE = (  # loss, output, target, and what value and gradient converge to
+    ("binary_cross_entropy", np.inf, 1.0, 0.0, 0.0),
+    ("binary_cross_entropy", -np.inf, 0.0, 0.0, 0.0),
+    ("binary_cross_entropy", np.inf, 0.0, np.inf, 1.0),
+    ("binary_cross_entropy", -np.inf, 1.0, np.inf, -1.0),
+    ("binary_cross_entropy", np.inf, 0.25, np.inf, 0.75),
+    ("poisson", -np.inf, 0.0, 0.0, 0.0),
+    ("poisson", -np.inf, 2.0, np.inf, -2.0),
+    ("poisson", np.inf, 0.0, np.inf, np.inf),
+    ("poisson", np.inf, 2.0, np.inf, np.inf),
+)
+
+
+@pytest.mark.parametrize("compile", (lambda f: f, jax.jit), ids=("eager", "jit"))
+@pytest.mark.parametrize("dtype", ("float16", "bfloat16", "float32", "float64"))
+def test_an_infinite_output_gives_the_limit(dtype, compile):
+    for name, y, target, value, dy in INFINITE:
+        y, t = jnp.full((1, 2), y, dtype).at[0, 1].set(0), jnp.full((1, 2), target, dtype)
+        loss = getattr(fnn.losses, name)("sum")
+        got, gradient = compile(jax.value_and_grad(loss))(y, t)
+        other = loss(y[:, 1:], t[:, 1:])  # the second output is an ordinary one
+        np.testing.assert_allclose(got, value + other, 1e-2 if y.dtype.itemsize < 4 else 1e-6)
+        assert gradient[0, 0] == dy and jnp.isfinite(gradient[0, 1])
+
+
 def test_a_cosine_of_nearly_parallel_or_huge_rows():
     def of(y, t):
         return COSINE.value_and_grad(jnp.array([y], jnp.float32), jnp.array([t], jnp.float32))

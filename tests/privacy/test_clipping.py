@@ -13,6 +13,7 @@ from tests.cases import Example
 from tests.proof import assert_equal, count_products
 from tests.readers.brute import LOSS, draw, every_case, flat, ranks, run
 
+LABELS = fnn.softmax_cross_entropy()
 OPTIONS: tuple[dict[str, Any], ...] = ({}, {"per": "layer"}, {"automatic": True})
 
 
@@ -248,3 +249,27 @@ def test_a_scale_keeps_in_float16_what_is_too_small_for_it(microbatch):
     )
     private, _ = noiseless(params, in_half, label, jax.random.key(2), None, 2.0**16)
     assert_equal(private, scaled.gradient, 1e-6)
+
+
+@pytest.mark.parametrize("per", ("network", "layer"))
+@pytest.mark.parametrize("traced", (False, True))
+def test_a_norm_of_infinity_clips_nothing(per, traced):
+    net, x, label = fnn.mlp([4, 8, 3]), jax.random.normal(jax.random.key(1), (6, 4)), jnp.arange(6) % 3
+    params = fnn.init(net, jax.random.key(0), x)
+    x = x.at[2].set(jnp.inf)  # an example that adds nothing
+
+    def clipped(norm):
+        return fnn.privacy.clipped_gradient(net, LABELS, norm, per=per)(params, x, label)
+
+    got = (jax.jit(clipped) if traced else clipped)(jnp.inf)
+    rows = jnp.array([0, 1, 3, 4, 5])
+    want = fnn.value_and_grad(net, LABELS.with_reduction("sum"))(params, x[rows], label[rows])[1]
+    assert_equal(got.gradient, want, 1e-6)
+    np.testing.assert_array_equal(got.finite, jnp.arange(6) != 2)
+
+
+@pytest.mark.parametrize("dtype", ("float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz"))
+def test_a_loss_of_outputs_in_eight_bits_is_that_of_the_same_numbers(dtype):
+    y = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.25, -4.0]]).astype(dtype)
+    for loss, target in ((LABELS, jnp.array([0, 2])), (fnn.squared_error(), jnp.ones((2, 3)))):
+        np.testing.assert_array_equal(loss(y, target), loss(y.astype(jnp.float32), target))

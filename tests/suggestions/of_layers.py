@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 
 import fnn
 from fnn import (
@@ -165,6 +166,12 @@ ROWS = {
     "dy of one row": cotangent(Dense(3), jnp.ones(3, jnp.float32)),
     "dy of another shape": cotangent(Dense(3), jnp.ones((3, 4), jnp.float32)),
     "dy of another dtype": cotangent(fnn.tanh, X.astype(jnp.bfloat16)),
+    **{
+        f"{kind} as x": Row(lambda kind=kind: fnn.apply(Dense(3), params_of(Dense(3)), np.zeros((4, 6), kind)), into(Dense(3)), {"k": 6})  # pyright: ignore[reportArgumentType]
+        for kind in ("O", "U3", "S3", "M8[s]", "m8[s]")
+    },
+    "records as x": Row(lambda: fnn.forward(Dense(3), params_of(Dense(3)), np.zeros((4, 6), [("a", "f4")])), into(Dense(3)), {"k": 6}),
+    "a text as x": Row(lambda: fnn.apply(Dense(3), params_of(Dense(3)), "x"), into(Dense(3)), {"k": 6}),
     "dy that is no array": cotangent(Dense(3), None),
     "dy of other heads": cotangent(Heads({"a": fnn.relu, "b": fnn.tanh}), {"a": X}),
     "dy of other picks": cotangent(Select(("a", "b")), {"a": X}, TREE),

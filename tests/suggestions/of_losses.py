@@ -91,6 +91,9 @@ ROWS = {
     "a loss with params": Row(lambda: fnn.curvature.hessian_product(Dense(3), HEAD), lambda loss: training(Dense(3), loss)),
     # Outputs, targets, weights.
     "integer outputs": Row(lambda: SQUARED(LABEL[:, None], Y), lambda y: SQUARED(y, y), {"y": LABEL[:, None]}),
+    "an output of one axis and a target of two": Row(lambda: SQUARED(Y[:, 0], Y[:, :1]), lambda y: SQUARED(y, Y[:, :1]), {"y": Y[:, 0]}),
+    "a target of objects": Row(lambda: SQUARED(Y, np.full((4, 3), None)), lambda target: target, {"k": 3}),
+    "a target of texts": Row(lambda: fnn.value_and_grad(fnn.relu, SQUARED)((), Y, np.full((4, 3), "a")), lambda target: target, {"k": 3}),
     "an output without an axis": Row(lambda: SQUARED(Y[0, 0], Y[0, 0]), lambda y: SQUARED(y, y), {"y": Y[0, 0]}),
     "no outputs": Row(lambda: CE(Y[:, :0], LABEL), lambda layer: training(layer, SQUARED, X, Y[:, :1])),
     "no outputs to compare": Row(lambda: SQUARED(Y[:, :0], Y[:, :0]), lambda layer: training(layer, SQUARED, X, Y[:, :1])),

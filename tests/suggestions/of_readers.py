@@ -3,7 +3,7 @@
 # pyright: reportArgumentType=false
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import optax
 import fnn
 from fnn import Dense, curvature, memory, privacy, readers, train
 from fnn.memory.storing import Stored
-from fnn.readers.seeding import by_example
+from fnn.readers.seeding import row_losses
 from tests.contract.batch_norm import BatchNorm
 from tests.suggestions.row import KEY, Late, Row, X, drawn
 
@@ -45,6 +45,19 @@ def step(update, loss=LOSS):
     return run(PARAMS, init(PARAMS, X), X, LABEL)
 
 
+def private():
+    return privacy.private_gradient(NET, LOSS, 1.0, 1.1, 4)
+
+
+def norms(net, loss=None):
+    """Read a net whose outputs are meant as (n, 1)."""
+    params = fnn.init(net, KEY, X)
+    target = jnp.zeros_like(fnn.output(net, params, X))
+    return readers.losses_and_readings(net, loss or fnn.squared_error(), readers.squared_norm)(
+        params, X, target
+    )
+
+
 def gradient(private):
     return private(PARAMS, X, LABEL, KEY)
 
@@ -59,6 +72,8 @@ def eigen():
     return curvature.eigen(blocks())
 
 
+W = jnp.ones(6, jnp.float32)
+SCALARS = fnn.function.Function(lambda w, x: x @ w, init=lambda key, x: W)
 PLAIN = fnn.Loss(lambda y, t: jnp.abs(y).sum(-1))
 COUPLED = fnn.Loss(lambda y, t: y.sum(-1) + y.mean())
 TOKENS = fnn.Heads((Dense(2), Dense(3)))
@@ -132,7 +147,10 @@ ROWS = {
     "other examples": Row(lambda: readers.tangent_kernel(NET)(PARAMS, X, X[:, :2]), lambda x: readers.tangent_kernel(NET)(PARAMS, X, x), {"x": X, "m": 2}),
     "no params to sum over": Row(lambda: readers.sum_over_params(()), lambda layer: over(layer)),
     "no params to unzip": Row(lambda: readers.unzip((), ()), lambda layer: over(layer)),
-    "losses of no example": Row(lambda: by_example(jnp.float32(1)), lambda x: x, {"x": X[0]}),
+    "outputs without an axis": Row(lambda: norms(SCALARS), norms, {"net": SCALARS}),
+    "outputs without an axis, and a loss of one's own": Row(lambda: norms(SCALARS, PLAIN), norms, {"net": SCALARS}),
+    "outputs without an axis of blocks": Row(lambda: curvature.kronecker_factors(SCALARS, fnn.squared_error())(W, X, LABEL), norms, {"net": SCALARS}),
+    "outputs of no rows": Row(lambda: row_losses(PLAIN, X[0], X[0]), lambda y: row_losses(PLAIN, y, y), {"y": X[0]}),
     # Curvature.
     "a fisher": Row(lambda: curvature.ggn_diagonal(NET, LOSS, "observed"), lambda run: run(PARAMS, X, LABEL), KNOWN),
     "a loss without a likelihood": Row(lambda: curvature.kronecker_factors(NET, PLAIN), lambda run: run(PARAMS, X, LABEL), KNOWN),
@@ -155,6 +173,12 @@ ROWS = {
     "outputs of other tokens": Row(
         lambda: of_two_rows(curvature.ggn_diagonal(UNEQUAL, LOSSES)), of_two_rows, {"net": UNEQUAL, "loss": LOSSES},
     ),
+    "damping that is no number": Row(lambda: curvature.kronecker_solve(eigen(), PARAMS, "small"), lambda tree: tree, {"blocks": Late(eigen), "gradient": PARAMS}),
+    "damping of a product that is no number": Row(lambda: curvature.conjugate_gradients(lambda v: v, ZEROS), lambda solve: solve(ZEROS), {"product": lambda v: v}),
+    **{
+        f"kfac's {name} {value!r}": Row(partial(curvature.kfac, NET, X, 0.1, **{name: value}), lambda optimizer: optimizer.init(PARAMS), KNOWN)
+        for name, value in (("damping", 0), ("damping", None), ("decay", True), ("every", 0), ("momentum", 1), ("momentum", "no"))
+    },
     "kfac's decay": Row(lambda: curvature.kfac(NET, X, 0.1, decay=2), lambda optimizer: optimizer.init(PARAMS), KNOWN),
     "kfac's factors": Row(
         lambda: curvature.kfac(NET, X, 0.1).update(ZEROS, curvature.kfac(NET, X, 0.1).init(PARAMS), PARAMS),
@@ -163,6 +187,31 @@ ROWS = {
     ),
     # Privacy and attribution.
     "no norm": Row(lambda: privacy.clipped_gradient(NET, LOSS, 0), gradient, KNOWN),
+    **{
+        f"a norm {norm!r}": Row(partial(privacy.clipped_gradient, NET, LOSS, norm), gradient, KNOWN)
+        for norm in (-1.0, float("nan"), None, "1", True, (1.0,), 1j)
+    },
+    "a norm for each example": Row(lambda: privacy.clipped_gradient(NET, LOSS, jnp.ones(4)), gradient, KNOWN),
+    "a traced norm for each example": Row(lambda: jax.jit(lambda norm: gradient(privacy.clipped_gradient(NET, LOSS, norm)))(jnp.ones(4)), gradient, KNOWN),
+    "no bound, automatic": Row(lambda: privacy.clipped_gradient(NET, LOSS, float("inf"), automatic=True), gradient, KNOWN),
+    "no bound, private": Row(lambda: privacy.private_gradient(NET, LOSS, float("inf"), 1.1, 4), gradient, KNOWN),
+    **{
+        f"noise {value!r}": Row(partial(privacy.private_gradient, NET, LOSS, 1.0, value, 4), gradient, KNOWN)
+        for value in (None, "1", float("nan"))
+    },
+    **{
+        f"a batch of {value!r}": Row(partial(privacy.private_gradient, NET, LOSS, 1.0, 1.1, value), gradient, KNOWN)
+        for value in (None, 0)
+    },
+    **{
+        f"a key {value!r}": Row(lambda value=value: private()(PARAMS, X, LABEL, value), lambda found: found, KNOWN | {"private": private(), "target": LABEL})
+        for value in (None, 0, "seed")
+    },
+    "a key for each example": Row(lambda: private()(PARAMS, X, LABEL, jax.random.split(KEY, 4)), lambda found: found, KNOWN | {"private": private(), "target": LABEL}),
+    "a scale that is no number": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, scale="two"), lambda clipped: clipped, KNOWN | {"norm": 1.0, "target": LABEL}),
+    "a mask that is a list": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, [1, 1, 0, 1]), lambda mask: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, mask)),
+    "a microbatch that is no number": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, microbatch="2"), gradient, KNOWN | {"norm": 1.0}),
+    "half an example": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, microbatch=2.5), gradient, KNOWN | {"norm": 1.0}),
     "per": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, per="param"), gradient, KNOWN | {"norm": 1.0}),
     "a scale": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, scale=0), lambda clipped: clipped, KNOWN | {"norm": 1.0, "target": LABEL}),
     "a mask": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, jnp.ones(3, bool)), lambda mask: privacy.clipped_gradient(NET, LOSS, 1.0)(PARAMS, X, LABEL, None, mask)),
@@ -194,4 +243,6 @@ ROWS = {
     ),
     "no key": Row(lambda: fnn.init(NET, 0, X), lambda params: params, KNOWN),
     "no shape": Row(lambda: fnn.init(NET, KEY, 3), lambda x: x, {"x": 3}),
+    "the sizes of a shape": Row(lambda: fnn.init(NET, KEY, (4, 6)), lambda x: over(x=jnp.ones(x.shape, x.dtype))),
+    "the sizes of a shape, in a list": Row(lambda: fnn.init(NET, KEY, [4, 6]), lambda x: over(x=jnp.ones(x.shape, x.dtype))),
 }  # fmt: skip
