@@ -76,10 +76,8 @@ def describe(x: Any) -> str:
         return f"{x.dtype}[{','.join(map(str, x.shape))}]"
     if isinstance(x, (dict, tuple, list)) and jax.tree.leaves(x):
         return str(jax.tree.map(describe, x)).replace("'", "")
-    for kind in (bool, int, float, complex):
-        if isinstance(x, kind):
-            return repr(kind(x))  # JAX traces Python's numbers as types of its own
-    return repr(x)
+    kinds: tuple[Any, ...] = (bool, int, float, complex)  # JAX traces Python's numbers as types of its own
+    return repr(next((kind(x) for kind in kinds if isinstance(x, kind)), x))
 
 
 def is_array(x: Any) -> bool:
