@@ -23,7 +23,7 @@ if __name__ == "__main__":
     inputs = {"float16": every(np.float16), "bfloat16": every(jnp.bfloat16), "float32": dense()}
     print(f"{'ulp':23}{'value: fnn':25}{'jax.nn':25}{'derivative: fnn':25}jax.nn")
     for name, (value, slope) in TRUTH.items():
-        layer = getattr(fnn, name)
+        layer = getattr(fnn.activations, name)
         for dtype, x in inputs.items():
             with np.errstate(all="ignore"):
                 v, d = value(x.astype(np.float64)), slope(x.astype(np.float64))

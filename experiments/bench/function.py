@@ -126,7 +126,9 @@ def programs(f: Callable, params: Any, ours: Any, labels: Any) -> dict[str, tupl
     if ours is not None:
         own = (params[0], (), params[1])
         rows["norms, fnn's layers"], rows["clipped sum, fnn's layers"] = ((g, own) for g in readers(ours))
-    return rows | {"clipped sum, vmap(grad)": (by_vmap, params)}  # the last: it leaves a memory to be had anew
+    return rows | {
+        "clipped sum, vmap(grad)": (by_vmap, params)
+    }  # the last: it leaves a memory to be had anew
 
 
 def measure(rows: dict[str, tuple[Callable, Any]], peers: dict[str, Callable], x: Any, rounds: int) -> None:

@@ -19,19 +19,27 @@ def tail(x: Array, floor: float = -1000.0) -> Array:
 
 
 def decay(low: Array) -> tuple[Array, Array]:
-    """Return two factors of e = exp(low), low <= 0, so that e * c underflows only if the product does."""
+    """Two factors of e = exp(low), low <= 0, so that e * c underflows only if the product does."""
     far = low < -64
     return jnp.exp(low + jnp.where(far, 64.0, 0.0)), jnp.where(far, math.exp(-64), jnp.ones_like(low))
 
 
+def halves(low: Array) -> tuple[Array, Array]:
+    """Two factors likewise, sqrt(e) twice: in less time, for one rounding of exp more in their product."""
+    root = jnp.exp(low / 2)
+    return root, root
+
+
 def expm1(x: Array, exp_x: Array) -> Array:
-    """exp(x) - 1, by its Taylor series close to 0. XLA's own is 5 ulp off in float32, this one 2.
+    """exp(x) - 1, by its Taylor series close to 0. XLA's own was 5 ulp off in float32, this one 2.
+
+    Where it is a small term of a sum, XLA's own does.
 
     Args:
         x: a floating array of any shape.
         exp_x: exp(x), of x's shape and dtype.
     """
-    near = jnp.abs(x) < 0.5
+    near = (x < 0.5) & (x > -0.5)
     z = jnp.where(near, x, 0.0)
     series = jnp.zeros_like(z)
     for k in range(16 if x.dtype == jnp.float64 else 9, 1, -1):

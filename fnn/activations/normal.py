@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpy.polynomial.chebyshev import cheb2poly
 
-from fnn.activations.exponentials import decay, expm1, tail
+from fnn.activations.exponentials import decay, halves, tail
 
 # Chebyshev coefficients in (a - 4) / (a + 4) of (1 + a) R(a), and of (R(a) - a) / (a - root).
 _MILLS = (
@@ -142,7 +142,7 @@ def _tanh_decay(x: Array) -> tuple[Array, Array]:
     rest = rest + (_B_REST + _C_REST * (third * third) + _C * (x - third) * (x + third))
     lo = head * rest + (x - head) * (w + rest)
     u = head * w + lo
-    f, g = decay(u)
+    f, g = halves(u)
     return f * (1 + (head * w - u + lo)), g
 
 
@@ -169,7 +169,7 @@ def d_gelu_tanh(x: Array) -> Array:
     t = low - r
     q = low * low + r * low + r * r  # (x³ - r³) / (x - r)
     w = math.exp(_B * r + _C * r**3)
-    de = w * expm1(t * (_B + _C * q), e * (1 / w))  # e - w
+    de = w * jnp.expm1(t * (_B + _C * q))  # e - w
     left = de + t * (_B + 3 * _C * q) + rest  # 1 + e + x u'
     right = 1 + e - e * (low * (_B + 3 * _C * low * low))
     return jnp.where(x > 0, right, f * left * g) / (1 + e) ** 2

@@ -16,7 +16,7 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.activations.exponentials import decay, exp_minus_1, expm1, negative, tail
+from fnn.activations.exponentials import decay, exp_minus_1, expm1, halves, negative, tail
 from fnn.activations.piecewise import positive
 
 
@@ -126,9 +126,9 @@ def tanh(x: Array) -> Array:
 
 
 def d_tanh(x: Array) -> Array:
-    """1 - tanh(x)² = 1 / cosh(x)² = 4e² / (1 + e²)²."""
-    f, g = decay(2 * tail(x))
-    return 4 * f / (1 + f * g) ** 2 * g
+    """1 - tanh(x)² = 1 / cosh(x)² = (2e / (1 + e²))², squared last: e² underflows where that does not."""
+    e = jnp.exp(tail(x))
+    return (2 * e / (1 + e * e)) ** 2
 
 
 def softplus(x: Array) -> Array:
@@ -191,7 +191,7 @@ def silu(x: Array) -> Array:
     [-0.2689, 1.7616]
     """
     low = tail(x)
-    f, g = decay(low)
+    f, g = halves(low)
     return jnp.where(x > 0, x, low * f * g) / (1 + f * g)
 
 
@@ -202,11 +202,12 @@ _SILU = (-1.2784645557403564, -1.65935526353033812e-8), (-1.2784645427610737, 1.
 def d_silu(x: Array) -> Array:
     """σ(x) (1 + x σ(-x)): on the left e (1 + e + x) / (1 + e)², on the right (1 + e + e x) / (1 + e)²."""
     low = tail(x)
-    f, g = decay(low)
+    f, g = halves(low)
     e = f * g
     r, rest = _SILU[x.dtype == jnp.float64]
-    t, w = low - r, math.exp(r)
-    left = t + w * expm1(t, e * (1 / w)) + rest  # 1 + e + x
+    left = (
+        (low - r) + math.exp(r) * jnp.expm1(low - r) + rest
+    )  # 1 + e + x; XLA's expm1 will do in a small term
     return jnp.where(x > 0, 1 + e - e * low, f * left * g) / (1 + e) ** 2
 
 
@@ -237,7 +238,7 @@ def d_mish(x: Array) -> Array:
     e = f * g
     r, rest = _MISH[x.dtype == jnp.float64]
     t, w = low - r, math.exp(r)
-    de = w * expm1(t, e * (1 / w))  # e - w
+    de = w * jnp.expm1(t)  # e - w
     left = de * (e * e + (w + 4) * e + (w * w + 4 * w + 6 + 4 * r)) + 4 * t * (1 + e) + rest
     right = 1 + e * (4 + e * (6 + 4 * e - 4 * low * (1 + e)))
     return jnp.where(x > 0, right, f * left * g) / jnp.where(x > 0, 1 + 2 * e * (1 + e), 2 + e * (2 + e)) ** 2

@@ -4,7 +4,7 @@ The numerics are in piecewise.py, smooth.py and normal.py, every derivative righ
 Measured on a CPU over every finite number (`python -m experiments.bench.activations`), all within:
 
     float16, bfloat16   0.501 ulp, all but correctly rounded; derivatives read from a rounded output 1.3
-    float32             5.1 ulp (tanh 4.4, by XLA), derivatives 6, next to their roots too
+    float32             5.1 ulp (tanh 4.4, by XLA), derivatives 6.1, next to their roots too
     float64             6e-16, likewise
 
 where XLA on a CPU takes subnormal float32, bfloat16 and float64 numbers for zero in arithmetic: there the
