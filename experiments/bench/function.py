@@ -3,9 +3,10 @@
 Run `python -m experiments.bench.function`. For each network: norms, the clipped sum and Kronecker factors of
 a function that is written in plain JAX, made a layer by `fnn.function.Function`; for the MLP, of the same
 network of our layers; with Opacus installed, its clipped sums beside PyTorch's plain gradient, which is their
-1. All programs take turns, those that take gigabytes last; a ratio is that of the median times, with the quartiles over the rounds. "cpu" is
-the ratio of the median processor times, over all threads, which a busy machine disturbs less. Temporaries are
-what the compiler reserves. "trace" is tracing alone, "compile" both together, in seconds.
+1. All programs take turns, those that take gigabytes last; a ratio is that of the median times, with the
+quartiles over the rounds. "cpu" is the ratio of the median processor times, over all threads, which a busy
+machine disturbs less. Temporaries are what the compiler reserves. "trace" is tracing alone, "compile" both
+together, in seconds.
 """
 
 import argparse
