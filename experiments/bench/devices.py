@@ -2,7 +2,7 @@
 
     python -m experiments.bench.devices --pictures docs/pictures     eight CPU devices, simulated
     python -m experiments.bench.devices --target v5e:2x2             a TPU's compiler, which need not be there
-    python -m experiments.bench.devices --only readers
+    python -m experiments.bench.devices --only readers               or gradients, or training
 
 Counts are the compiler's, of programs that are compiled and never run: temporaries of one device, and, from
 the optimized program, the collectives with the bytes of their results on one device. Gradients lie like their
@@ -27,6 +27,8 @@ from jax.sharding import AxisType
 
 from experiments.bench.on_mesh import LAYOUTS, Counts, Sizes, counted, gradients, networks, placed
 from experiments.bench.on_mesh_readers import programs
+from experiments.bench.on_mesh_training import programs as trainings
+from experiments.bench.on_mesh_training import trained
 from experiments.library.results import machine
 
 WHO = ("jax.grad", "fnn, Auto", "fnn, Explicit")
@@ -39,7 +41,7 @@ class Options:
     """What to count."""
 
     target: str = "here"  # or a TPU topology, such as "v5e:2x2" or "v5e:16x16"
-    only: Literal["gradients", "readers", "both"] = "both"
+    only: Literal["gradients", "training", "readers", "all"] = "all"
     layouts: tuple[str, ...] = tuple(LAYOUTS)
     rows: int = 4096  # of the gradients' batch; of the readers' four times as many, a quarter as wide
     pictures: Path | None = None  # the folder for the picture
@@ -71,17 +73,37 @@ def of_gradients(options: Options, sizes: Sizes) -> Iterator[tuple[str, str, dic
     """Count the gradients, and print a row for each network in each layout."""
     devices = devices_of(options.target)
     print(f"\nA gradient on {len(devices)} devices: {sizes}")
-    columns = "".join(f"{who:^32}" for who in WHO)
-    print(f"{'':36}{columns}\n{'':36}" + f"{'MiB':>10}{'number':>10}{'MB':>10}  " * 3)
+    headline()
     for name in options.layouts:
         for network, own in networks(sizes).items():
-            found: dict[str, Counts] = dict(zip(WHO, gradients(own, LAYOUTS[name], devices), strict=True))
-            shown = "".join(
-                f"{one.temporaries / 2**20:10.1f}{one.number:10}{one.bytes / 1e6:10.1f}  "
-                for one in found.values()
-            )
-            print(f"{name:12}{network:24}{shown}", flush=True)
-            yield name, network, found
+            yield name, network, row(name, network, gradients(own, LAYOUTS[name], devices))
+
+
+def of_training(options: Options, sizes: Sizes) -> None:
+    """Count what trains with less memory, and print a row for each in each of its layouts."""
+    devices = devices_of(options.target)
+    print(f"\nLess memory on {len(devices)} devices: {sizes}")
+    headline()
+    for name, program in trainings(sizes).items():
+        for layout in program.layouts:
+            if layout in options.layouts:
+                row(layout, name, trained(program, layout, devices))
+
+
+def headline() -> None:
+    """Print the names of the columns."""
+    columns = "".join(f"{who:^32}" for who in WHO)
+    print(f"{'':36}{columns}\n{'':36}" + f"{'MiB':>10}{'number':>10}{'MB':>10}  " * 3)
+
+
+def row(layout: str, name: str, counts: Iterator[Counts]) -> dict[str, Counts]:
+    """Print a row, and return its counts by who they are of."""
+    found: dict[str, Counts] = dict(zip(WHO, counts, strict=True))
+    shown = "".join(
+        f"{one.temporaries / 2**20:10.1f}{one.number:10}{one.bytes / 1e6:10.1f}  " for one in found.values()
+    )
+    print(f"{layout:12}{name:24}{shown}", flush=True)
+    return found
 
 
 def of_readers(options: Options, sizes: Sizes) -> Iterator[Reading]:
@@ -142,11 +164,13 @@ def main(options: Options) -> None:
     print(machine(("fnn", "jax")))
     dtype = jnp.float32 if options.target == "here" else jnp.bfloat16
     sizes = Sizes(rows=options.rows, dtype=dtype)
-    if options.only != "readers":
+    if options.only in ("gradients", "all"):
         rows = list(of_gradients(options, sizes))
         if options.pictures:
             picture(options.pictures, rows, options.target)
-    if options.only != "gradients":
+    if options.only in ("training", "all"):
+        of_training(options, sizes)
+    if options.only in ("readers", "all"):
         small = replace(sizes, rows=4 * options.rows, width=sizes.width // 4, hidden=sizes.hidden // 8)
         list(of_readers(options, small))
 

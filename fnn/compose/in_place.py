@@ -20,7 +20,7 @@ from jaxtyping import Array
 from fnn.compose.ordering import with_dependency
 from fnn.contract import check_factors
 from fnn.factors import Factor, is_factor
-from fnn.reader import Joins
+from fnn.reader import Joins, as_factors, gradient
 from fnn.sharding import zeros_like
 
 Place = tuple[Any, ...]  # an index for each stacked axis
@@ -31,12 +31,14 @@ class InPlace:
     """A reading that replaces what it reads by: each param, and the leaves of further trees at its place.
 
     Args:
-        update: `update(factor, param, *leaves)` returns the new tuple `(param, *leaves)`.
+        update: `update(reading, param, *leaves)` returns the new tuple `(param, *leaves)`.
         params: the params that stand at `place` of the stacks.
         rows: a tree like the params, with a tuple `(param, *leaves)`, or such a tuple of stacks, at each. A
             loop carries the rows, so that they are updated in place.
         place: an index for each stacked axis.
         in_loop: whether this is the body of a loop.
+        read: `read(factor, param, *leaves)` returns what the update is made of. It is made once for a row, so
+            that devices exchange it once: the update is made again for each leaf that is written.
     """
 
     update: Callable[..., tuple[Any, ...]]
@@ -44,6 +46,7 @@ class InPlace:
     rows: Any
     place: Place = ()
     in_loop: bool = False
+    read: Callable[..., Any] = gradient
 
     @property
     def joins(self) -> Joins:
@@ -61,12 +64,14 @@ class InPlace:
     def holding(self, marks: Any) -> "InPlace":
         """Return a reading that returns the factor itself for marked params; its rows end with the marks."""
 
-        def update(factor: Factor | Array, *row: Any) -> tuple[Any, ...]:
-            *own, mark = row
-            return (*self.update(factor, *own), None) if mark is None else (factor,)
+        def read(factor: Factor | Array, *row: Any) -> Any:
+            return self.read(factor, *row[:-1]) if row[-1] is None else factor
+
+        def update(reading: Any, *row: Any) -> tuple[Any, ...]:
+            return (*self.update(reading, *row[:-1]), None) if row[-1] is None else (reading,)
 
         rows = jax.tree.map(lambda _, row, mark: (*row, mark), self.params, self.rows, marks)
-        return replace(self, update=update, rows=rows)
+        return replace(self, update=update, rows=rows, read=read)
 
     def released(self, readings: Any) -> Any:
         """Return the rows without the marks."""
@@ -93,7 +98,7 @@ class InPlace:
 
         def one(factor: Factor | Array, param: Any, row: Any) -> Any:
             axes = param.ndim - factor.rank if isinstance(factor, Factor) else 0
-            return replaced(self.update, factor, param, row, self.place, axes)
+            return replaced(self.update, factor, param, row, self.place, axes, self.read)
 
         return jax.tree.map(one, factors, self.params, self.rows, is_leaf=is_factor)
 
@@ -146,9 +151,15 @@ def taken(stack: Any, place: Place) -> Any:
 
 
 def replaced(
-    update: Callable[..., Any], factor: Factor | Array, param: Any, row: Any, place: Place = (), axes: int = 0
+    update: Callable[..., Any],
+    factor: Factor | Array,
+    param: Any,
+    row: Any,
+    place: Place = (),
+    axes: int = 0,
+    read: Callable[..., Any] = as_factors,
 ) -> Any:
-    """Return a row `(param, *leaves)`, or row of stacks, with `update(factor, param, *leaves)` at `place`.
+    """Return a row `(param, *leaves)`, or row of stacks, with `update(reading, param, *leaves)` at `place`.
 
     Args:
         update: the function that returns the new `(param, *leaves)`.
@@ -157,6 +168,7 @@ def replaced(
         row: the tuple `(param, *leaves)`, or such a tuple of stacks.
         place: an index for each stacked axis of the row.
         axes: the number of further stacked axes, which `factor` and `param` have themselves.
+        read: `read(factor, param, *leaves)` returns the reading, once; by default the factor itself.
 
     Cost: that of `update`, as the compiler removes what is not written in a turn, and the memory of one leaf
     of one layer.
@@ -165,15 +177,16 @@ def replaced(
 
         def at_each(i: Any, row: Any) -> Any:
             own, there = jax.tree.map(lambda leaf: _read(leaf, (i,)), factor), (*place, i)
-            return replaced(update, own, taken(row[0], there), row, there, axes - 1)
+            return replaced(update, own, taken(row[0], there), row, there, axes - 1, read)
 
         return lax.fori_loop(0, param.shape[0], at_each, row)
+    reading = read(factor, param, *row[1:])
     if not place:
-        return update(factor, *row)
+        return update(reading, *row)
     leaves, structure = jax.tree.flatten(row)
     for turn in (0, *reversed(range(1, len(leaves)))):
         old = [param, *(_read(leaf, place) for leaf in jax.tree.leaves(row)[1:])]
-        new = jax.tree.leaves(update(factor, *structure.unflatten(old)))
+        new = jax.tree.leaves(update(reading, *structure.unflatten(old)))
         leaves[turn] = _written(leaves[turn], new[turn], place)
         place = (*place[:-1], with_dependency(place[-1], _read(leaves[turn], place)))
     return structure.unflatten(leaves)

@@ -8,7 +8,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
-from fnn.sharding import on_mesh, placed, sharding_of, varying_like
+from fnn.sharding import names_of, on_mesh, placed, sharding_of, varying_like
 
 SMALL = 2**15  # bytes, about what the nearest cache of a core holds
 
@@ -65,11 +65,30 @@ def _held(leaf: Any, array: Any) -> Any:
     pairs = zip(leaf.shape, array.shape, strict=False)
     rows = next((i for i, (a, b) in enumerate(pairs) if a != b), min(leaf.ndim, array.ndim))
     rows = max(0, min(rows, max(leaf.ndim, array.ndim) - 1))
-    mesh = sharding_of(array)
-    own = mesh and mesh.update(spec=PartitionSpec(*mesh.spec[:rows]))
-    numbers = on_mesh(lambda array: array[(..., *(0,) * (array.ndim - rows))], own, array)
-    never = _never(numbers).reshape(numbers.shape + (1,) * (leaf.ndim - rows))
+    never = _never_of_rows(array, rows)
+    never = never.reshape(never.shape + (1,) * (leaf.ndim - rows))
     return jnp.where(placed(never, _rows_of(leaf, rows)), jnp.zeros_like(leaf), leaf)
+
+
+def _never_of_rows(array: Any, rows: int) -> Any:
+    """Return False for each of the first `rows` axes; of what is sharded each device reads a number of its
+    own, so that none is sent.
+    """
+
+    def of_first(array: Any) -> Any:
+        return _never(array[(..., *(0,) * (array.ndim - rows))])
+
+    lie = sharding_of(array)
+    if lie is None:
+        return of_first(array)
+    if not any(lie.spec[rows:]):
+        return on_mesh(of_first, lie.update(spec=PartitionSpec(*lie.spec[:rows])), array)
+    names = {name for own in lie.spec for name in names_of(own)}
+    ends = lie.spec, PartitionSpec(*lie.spec[:rows])
+    run = jax.shard_map(
+        of_first, mesh=lie.mesh, in_specs=ends[0], out_specs=ends[1], axis_names=names, check_vma=False
+    )
+    return jax.jit(run)(array)
 
 
 def _rows_of(leaf: Any, rows: int) -> Any:

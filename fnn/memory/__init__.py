@@ -2,8 +2,8 @@
 
 from fnn.memory.accounting import Memory as Memory
 from fnn.memory.accounting import report as report
+from fnn.memory.bits import Bits as Bits
 from fnn.memory.chains import Plan as Plan
-from fnn.memory.codecs import Bits as Bits
 from fnn.memory.codecs import Codec as Codec
 from fnn.memory.codecs import Offloaded as Offloaded
 from fnn.memory.codecs import Rounded as Rounded

@@ -12,7 +12,8 @@ from fnn.contract import make, run
 from fnn.core import Composition, Layer, Leaf, Sides, sides
 from fnn.errors import InputError, brief, check_cotangent
 from fnn.layers.dense import Dense
-from fnn.memory.codecs import Bits, Codec
+from fnn.memory.bits import Bits
+from fnn.memory.codecs import Codec
 
 
 @dataclass(frozen=True, repr=False)

@@ -119,7 +119,7 @@ def params_of(
         loss: the loss, where params of its own are among these.
 
     Raises:
-        InputError: where `x` is asked for.
+        InputError: where `x` is asked for, or the params are not the network's.
     """
     paths, structure = jax.tree.flatten_with_path(params)
     shapes = [jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype) for _, leaf in paths]
@@ -133,7 +133,7 @@ def params_of(
     whole = Node("", net, of_net, numbers, x)
     keys = [jax.tree_util.keystr(path) for path, _ in paths]
     found = [Param(key, "", s.shape, Axes((None,) * s.ndim)) for key, s in zip(keys, shapes, strict=True)]
-    for node in whole.leaves() if numbers else ():
+    for node in _leaves_of(whole, params, loss) if numbers else ():
         for i, name, axes, shape in node.named():
             stacked = -1 if i is None else len(shapes[i].shape) - len(shape)
             if i is None or stacked < 0 or (found[i].place and not set(found[i].axes) <= {None, "layers"}):
@@ -145,6 +145,18 @@ def params_of(
         if len(HEADS.get(name, ())) == leaf.ndim:
             found[i] = Param(keys[i], "", leaf.shape, Axes(HEADS[name]))
     return found, whole
+
+
+def _leaves_of(whole: Node, params: Params, loss: LossLike | None) -> list[Node]:
+    """Return the leaves of a network. Raises: InputError, where params are not those of the network."""
+    try:
+        return list(whole.leaves())
+    except InputError:
+        raise
+    except (AttributeError, TypeError, LookupError) as error:  # of a composition that looks for a part's
+        wanted = "params of the network" + ", or of it and the loss, with the loss" * (loss is None)
+        fix = "fnn.train.shardings(net, params, mesh, x=x, loss=loss)"
+        raise InputError("shardings", wanted, describe(params), fix) from error
 
 
 def param_axes(net: Layer, params: Params, x: Any = None, loss: LossLike | None = None) -> Any:
@@ -191,5 +203,5 @@ def _input_of(net: Layer, params: Params) -> Any:
         except (TypeError, ValueError, LookupError):  # of a layer, for an input that is another's
             continue
         return x
-    wanted = "x, an input or its shape, as it does not follow from these params"
+    wanted = "x, an input or its shape, as it does not follow from these params; and a loss of which some are"
     raise InputError("shardings", wanted, "x=None", "fnn.train.shardings(net, params, mesh, x=x)")

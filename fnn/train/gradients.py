@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnn.arrays import widened
-from fnn.chunks import cut_up, put_together
+from fnn.chunks import by_shard, cut_up, own_key, put_together, shares_axes
 from fnn.core import Layer, Params, forward, pull
 from fnn.describe.activations import activations
 from fnn.errors import InputError
@@ -20,8 +20,8 @@ from fnn.reader import Reader, gradient, zip_readers
 from fnn.readers.coupling import check_loss_uncoupled, check_uncoupled
 from fnn.reading import Stacked
 from fnn.readings import unzip
-from fnn.sharding import as_cotangent, shards_of, varying_like, zeros_like
-from fnn.train.stacks import over_stack, stacked_axes
+from fnn.sharding import as_cotangent, placed_like, shards_of, varying_like, zeros_like
+from fnn.train.stacks import stacked_axes
 
 
 class Found(NamedTuple):
@@ -92,6 +92,10 @@ class InParts:
     The value and the gradient are those of the whole batch, whatever rows the parts hold, up to the order of
     the sum: of a mean each row has its share of the whole. The sum is made in float32 or wider.
 
+    Under data parallelism over Explicit axes each device walks over its own rows, and the sums are added up
+    over the devices once; not where params are sharded over the same axes (FSDP), as no device has room for
+    all of them, nor where activations are watched, as these are of whole microbatches.
+
     Args:
         whole: the pass.
         size: the number of examples at a time.
@@ -106,47 +110,65 @@ class InParts:
         self._check(params, x, target)
         y = jax.eval_shape(lambda params, x: forward(net, loss.split(params)[0], x, None)[0], params, x)
         data = x, target, loss.coefficients(y, target, weights)
-        leaves = jax.tree.leaves(data)
-        chunks = leaves[0].shape[0] // self.size
-        shards = gcd(self.size, max(map(shards_of, leaves)))
-        parts = jax.tree.map(lambda leaf: cut_up(leaf, chunks, shards), data)
-        keys = None if key is None else jax.random.split(key, chunks)
-        one = replace(self.whole, loss=loss.with_reduction("sum"))
+        run, shared = partial(self._scanned, _examples(x) // self.size), (params, key, scale)
+        apart = self.size % max(map(shards_of, jax.tree.leaves(data))) == 0 and not self.whole.watches
+        if apart and not shares_axes(params, data):
+            (value, grads, sums), (each, watched) = by_shard(run, shared, data)
+        else:
+            (value, grads, sums), (each, watched) = run(shared, data)
+
+        def back(axes: Any, readings: Any) -> Any:
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axes.ndim), readings)
+
+        summed, joined = iter(sums), (jax.tree.map(back, self._stacked(params, x), one) for one in each)
+        found = (next(summed if reader.joins == "sum" else joined) for reader in self.whole.readers)
+        return Found(value, jax.tree.map(placed_like, grads, params), tuple(found), watched)
+
+    def _scanned(self, parts: int, shared: tuple[Params, Any, Any], data: tuple) -> tuple[Any, tuple]:
+        """Return the sums of value, gradient and readings, and the other readings, examples on axis 0."""
+        (params, key, scale), leaves = shared, jax.tree.leaves(data)
+        shards = gcd(leaves[0].shape[0] // parts, max(map(shards_of, leaves)))
+        keys = None if key is None else jax.random.split(own_key(key, data), parts)
+        one = replace(self.whole, loss=self.whole.loss.with_reduction("sum"))
         own = varying_like(params, data)  # so that shards are added up once, and not part by part
-        summed = [i for i, reader in enumerate(self.whole.readers) if reader.joins == "sum"]
+        sums = [reader.joins == "sum" for reader in self.whole.readers]
 
         def of_part(part: Any) -> tuple[Any, Any]:
             (x, target, weights), key = part
             found = one(own, x, target, key, weights, scale)
-            total = found.value, jax.tree.map(widened, found.grads), [found.readings[i] for i in summed]
-            each = tuple(() if i in summed else found.readings[i] for i in range(len(found.readings)))
-            return total, (each, found.watched)
+            summed = [reading for reading, adds in zip(found.readings, sums, strict=True) if adds]
+            each = [reading for reading, adds in zip(found.readings, sums, strict=True) if not adds]
+            return (found.value, jax.tree.map(widened, found.grads), summed), (each, found.watched)
 
         def step(total: Any, part: Any) -> tuple[Any, Any]:
             more, each = of_part(part)
             return jax.tree.map(jnp.add, total, more), each
 
-        first = jax.tree.map(lambda leaf: leaf[0], (parts, keys))
+        cut = jax.tree.map(lambda leaf: cut_up(leaf, parts, shards), data)
+        first = jax.tree.map(lambda leaf: leaf[0], (cut, keys))
         start = jax.tree.map(zeros_like, jax.eval_shape(of_part, first)[0])
-        (value, grads, sums), (each, watched) = lax.scan(step, start, (parts, keys))
+        (value, grads, summed), (each, watched) = lax.scan(step, start, (cut, keys))
         grads = jax.tree.map(lambda grad, param: as_cotangent(grad.astype(param.dtype), param), grads, params)
-        of_net, of_loss = loss.split(params)
-        stacked = loss.merge(stacked_axes(net, of_net, x), jax.tree.map(lambda _: jnp.zeros(()), of_loss))
 
         def joined(axes: Any, readings: Any) -> Any:
-            put = over_stack(partial(put_together, shards=shards), axes.ndim)
-            return jax.tree.map(lambda leaf: put(jnp.moveaxis(leaf, 0, axes.ndim)), readings)
+            def one(leaf: Any) -> Any:  # (parts, *axes, examples, ...) -> (all examples, *axes, ...)
+                return put_together(jnp.moveaxis(leaf, 1 + axes.ndim, 1), shards)
 
-        readings = dict(zip(summed, sums, strict=True))
-        for i in range(len(each)):
-            if i not in readings:
-                readings[i] = jax.tree.map(joined, stacked, each[i])
+            return jax.tree.map(one, readings)
+
+        each = [jax.tree.map(joined, self._stacked(params, data[0]), reading) for reading in each]
         flat = jax.tree.map(lambda leaf: leaf[:, 0], watched)  # each part had an axis of one part
-        return Found(value, grads, tuple(readings[i] for i in range(len(each))), flat)
+        return (value, grads, summed), (each, flat)
+
+    def _stacked(self, params: Params, x: Any) -> Any:
+        """Return a shape with the stacked axes of each param."""
+        of_net, of_loss = self.whole.loss.split(params)
+        unstacked = jax.tree.map(lambda _: jnp.zeros(()), of_loss)
+        return self.whole.loss.merge(stacked_axes(self.whole.net, of_net, x), unstacked)
 
     def _check(self, params: Params, x: Any, target: Any) -> None:
         net, loss = self.whole.net, self.whole.loss
-        n = jax.tree.leaves(x)[0].shape[0]
+        n = _examples(x)
         if self.size < 1 or n % self.size:
             largest = max((size for size in range(1, max(self.size, 1)) if n % size == 0), default=1)
             fix = f"fnn.train.make_step(net, loss, optimizer, microbatch={largest})"
@@ -160,3 +182,7 @@ class InParts:
                 wanted = 'metrics whose readers declare that they join by "sum" or "concatenate"'
                 fix = "fnn.train.Metric(compute, read=fnn.readers.squared_norm)"
                 raise InputError("make_step", wanted, f"joins={reader.joins!r}, with microbatches", fix)
+
+
+def _examples(x: Any) -> int:
+    return jax.tree.leaves(x)[0].shape[0]

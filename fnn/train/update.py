@@ -134,10 +134,8 @@ def update_in_backward(
         with jax.numpy_dtype_promotion("standard"):  # optax asks for promotions
             return jax.tree.map(own, params, stacked, which)
 
-    def update(
-        axes: tuple[str, ...], scale: Any, held: Any, param: Any, state: Any, keep: Any = None
-    ) -> tuple[Any, Any]:
-        old, grad = (param, state), _summed(axes, gradient(held, param))
+    def update(scale: Any, grad: Any, param: Any, state: Any, keep: Any = None) -> tuple[Any, Any]:
+        old = param, state
         with jax.numpy_dtype_promotion("standard"):
             grad = grad if scale is None else grad * scale.astype(grad.dtype)
             i, inner = (state.which, state.state) if isinstance(state, Own) else (0, state)
@@ -167,7 +165,7 @@ def update_in_backward(
         rows = jax.tree.map(lambda *row: row, params, state)
         if clip is None:
             undo = None if scale is None else 1 / jnp.asarray(scale, jnp.float32)
-            value, rows = back(InPlace(partial(update, axes, undo), params, rows))
+            value, rows = back(InPlace(partial(update, undo), params, rows, read=partial(_read, axes)))
         else:
             value, readings = back(
                 Stacked(Reader(partial(_smaller, axes), "gradient", plain=False), (params,))
@@ -177,7 +175,7 @@ def update_in_backward(
             undo = jnp.ones_like(norm) if scale is None else 1 / jnp.asarray(scale, norm.dtype)
             bound = jnp.asarray(clip, norm.dtype) / (norm * undo)
             by, keep = undo * jnp.where(norm * undo < clip, 1, bound), jnp.isfinite(norm) if skip else None
-            rows = after_all(partial(update, (), by, keep=keep), params, rows, squares, held)
+            rows = after_all(partial(update, by, keep=keep), params, rows, squares, held)
             value = value if keep is None else jnp.where(keep, value, jnp.nan)
         params, state = (jax.tree.map(lambda _, row, k=k: row[k], params, rows) for k in range(2))
         return params, state, value
@@ -190,7 +188,7 @@ def update_in_backward(
             if isinstance(held, Factor):
                 form = held.form()
                 held = with_cotangent(form, cotangent(form) * turn.astype(cotangent(form).dtype))
-            row = replaced(update, held, param, row, axes=square.ndim)
+            row = replaced(update, held, param, row, axes=square.ndim, read=partial(_read, ()))
             turn = with_dependency(turn, row[0])
             return row
 
@@ -215,11 +213,13 @@ def _smaller(axes: tuple[str, ...], factor: Factor, param: Any) -> tuple[Any, An
         if not isinstance(form, Examples):
             with jax.default_matmul_precision("highest"):  # the Gram form cancels
                 return jnp.maximum(squared_norm(_as_one_example(form), param)[0], 0), factor
-    grad = _summed(axes, gradient(factor, param))
+    grad = _read(axes, factor, param)
     return jnp.sum(jnp.square(grad.astype(accumulator(grad.dtype)))), grad
 
 
-def _summed(axes: tuple[str, ...], grad: Any) -> Any:
+def _read(axes: tuple[str, ...], factor: Factor | Any, param: Any, *leaves: Any) -> Any:
+    """Return the gradient, summed over the axes of a mesh."""
+    grad = gradient(factor, param)
     return lax.psum(grad, axes) if axes else grad
 
 

@@ -104,7 +104,7 @@ PROGRAMS = {
     "update": lambda net, loss: step_of(net, loss, None),
     "clipped update": lambda net, loss: step_of(net, loss, 0.5),
     "gram": lambda net, loss: fnn.readers.losses_and_readings(net, loss, fnn.readers.gram),
-    "stored": lambda net, loss: fnn.value_and_grad(fnn.memory.stored(net, fnn.memory.Bits(8)), loss),
+    "stored": lambda net, loss: fnn.value_and_grad(fnn.memory.stored(net, fnn.memory.Rounded()), loss),
     "kronecker": lambda net, loss: fnn.curvature.kronecker_factors(net, loss, bias="joint"),
     "ggn": fnn.curvature.ggn_diagonal,
 }

@@ -112,6 +112,20 @@ def test_heads_and_tied_heads_are_named():
     assert found == ({"embedding": ("vocabulary", "out")}, {"bias": ("vocabulary",)})
 
 
+def test_params_of_a_head_ask_for_the_head():
+    net, head = fnn.Serial(first=fnn.Dense(4), last=fnn.Dense(4)), fnn.LinearCrossEntropy(16)
+    pair = shapes(net, 2, 4), jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.ones((2, 4))))
+    x = jax.ShapeDtypeStruct((2, 4), jnp.float32)
+    with pytest.raises(fnn.InputError, match="or of it and the loss, with the loss.*try .*loss=loss"):
+        shardings(net, pair, MODEL, "tensor", x)
+    with pytest.raises(fnn.InputError, match="and a loss of which some are"):
+        shardings(net, pair, MODEL, "tensor")
+    two = head + 0.5 * fnn.LinearCrossEntropy(8, bias=False)
+    pair = pair[0], jax.eval_shape(lambda: two.init(jax.random.key(0), jnp.ones((2, 4))))
+    found = specs(shardings(net, pair, BOTH, "fsdp+tensor", x, loss=two))[1]
+    assert found == ({"kernel": P("fsdp", "tensor"), "bias": P("tensor")}, {"kernel": P("fsdp", "tensor")})
+
+
 def test_a_layer_that_names_too_few_axes_is_refused():
     @dataclass(frozen=True)
     class Named(type(fnn.Dense(2))):
