@@ -7,7 +7,8 @@ PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := fnn tests experiments
+SOURCES := fnn packages tests experiments
+CHECKER := packages/vjpcheck
 
 .NOTPARALLEL:
 .PHONY: help demo experiments pictures test test-thorough times test-slow bench peers wild check format docs \
@@ -62,9 +63,9 @@ WILD := flax equinox distrax rlax numpyro tfp-nightly lineax optimistix jaxopt d
 wild: .venv-wild/.wild  ## Check functions of other people's packages against differences; in .venv-wild
 	.venv-wild/bin/python -m tests.wild $(ARGS)
 
-.venv-wild/.wild: pyproject.toml
+.venv-wild/.wild: pyproject.toml $(CHECKER)/pyproject.toml
 	$(MAKE) VENV=.venv-wild .venv-wild/.made
-	.venv-wild/bin/python -m pip install --quiet --editable .
+	.venv-wild/bin/python -m pip install --quiet --editable $(CHECKER) --editable .
 	@jax=$$(.venv-wild/bin/python -c 'import jax; print(jax.__version__)'); for name in $(WILD); do \
 	.venv-wild/bin/python -m pip install --quiet $$name "jax==$$jax" || echo "left out: $$name"; done
 	@# The release of TensorFlow Probability that others bring along is older than this JAX; jax-cosmo wants pkg_resources.
@@ -72,15 +73,16 @@ wild: .venv-wild/.wild  ## Check functions of other people's packages against di
 	@.venv-wild/bin/python -m pip install --quiet --force-reinstall --no-deps tfp-nightly 'setuptools<81'
 	@touch $@
 
-check: $(VENV)/.check  ## Check format, lint and types
+check: $(VENV)/.lint  ## Check format, lint and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes fnn --ignoreexternal --outputjson | $(BIN)/python -c \
+	@for name in fnn vjpcheck; do \
+	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes $$name --ignoreexternal --outputjson | $(BIN)/python -c \
 	"import json, sys; known = json.load(sys.stdin)['typeCompleteness']['completenessScore']; \
-	print(f'{known:.1%} of the public types are known'); sys.exit(known < 0.98)"
+	print(f'{known:.1%} of the public types of $$name are known'); sys.exit(known < 0.98)" || exit 1; done
 
-format: $(VENV)/.check  ## Format the code and sort the imports
+format: $(VENV)/.lint  ## Format the code and sort the imports
 	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
@@ -101,13 +103,16 @@ SAMPLE := tests/test_factors.py tests/test_contributing.py tests/test_release.py
 release-check: $(VENV)/.release  ## Build sdist and wheel, and try all of a release that can be tried here
 	rm -rf dist build/sdist
 	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m build --outdir dist $(CHECKER)
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-wheel-contents dist/fnn-*.whl
+	$(BIN)/check-wheel-contents --config $(CHECKER)/pyproject.toml dist/vjpcheck-*.whl
 	$(BIN)/pyroma --min 10 .
+	$(BIN)/pyroma --min 10 $(CHECKER)
 	mkdir -p build/sdist && tar -xzf dist/fnn-*.tar.gz -C build/sdist --strip-components=1
 	cd build/sdist && $(abspath $(BIN))/python -m pytest --collect-only -q -p no:cacheprovider >/dev/null
 	cd build/sdist && $(abspath $(BIN))/python -m pytest -p no:cacheprovider -n $(JOBS) $(SAMPLE)
-	@grep -l 'fnn\.example' pyproject.toml CITATION.cff SECURITY.md || true
+	@grep -l 'fnn\.example' pyproject.toml $(CHECKER)/pyproject.toml $(CHECKER)/README.md CITATION.cff SECURITY.md || true
 	@echo "Before publishing, put the project's own addresses into the files above, if any."
 
 clean:  ## Remove .venv and the caches
@@ -123,7 +128,7 @@ $(VENV)/.made:
 	{ $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; }
 	@touch $@
 
-$(VENV)/.%: pyproject.toml | $(VENV)/.made
+$(VENV)/.%: pyproject.toml $(CHECKER)/pyproject.toml | $(VENV)/.made
 	@echo "Installing fnn[$*] into $(VENV), which takes a minute ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --editable $(CHECKER) --editable '.[$*]'
 	@touch $@

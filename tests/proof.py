@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fnn
-from fnn.check.jaxprs import every
 from tests.cases import Example
+from vjpcheck.jaxprs import every
 
 
 def plain(case: Example) -> Callable[[Any, Any], Any]:

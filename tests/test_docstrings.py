@@ -12,15 +12,25 @@ from types import ModuleType
 import pytest
 
 import fnn
+import vjpcheck
 
-PACKAGE = Path(fnn.__file__).parent
-FILES = sorted(PACKAGE.rglob("*.py"))
+PACKAGE, CHECKER = Path(fnn.__file__).parent, Path(vjpcheck.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py")) + sorted(CHECKER.rglob("*.py"))
 # A contract says once what the arguments of its methods are; who keeps it need not say it again.
 CONTRACTS = {"core.py": {"Layer", "Leaf", "Composition"}, "losses/objective.py": {"Objective"},
              "reading.py": {"Reading"}, "memory/codecs.py": {"Codec"}, "factors.py": {"Factor"},
              "readers/coupling.py": {"FindsCoupling"}}  # fmt: skip
+OURS = ("fnn", "vjpcheck")
 SECTION = re.compile(r"^ *(Returns|Raises|Source|Cost)\b.*:|>>>", re.MULTILINE)
-EXPORTS = ["fnn", "fnn.check", "fnn.export", "fnn.feedback", "fnn.function", "fnn.initializers"] + [
+EXPORTS = [
+    "fnn",
+    "vjpcheck",
+    "fnn.check",
+    "fnn.export",
+    "fnn.feedback",
+    "fnn.function",
+    "fnn.initializers",
+] + [
     f"fnn.{part}"
     for part in (
         "activations",
@@ -35,6 +45,11 @@ EXPORTS = ["fnn", "fnn.check", "fnn.export", "fnn.feedback", "fnn.function", "fn
         "train",
     )
 ]
+
+
+def place_of(path: Path) -> str:
+    """Return where a file stands in fnn or, behind its name, in the checker."""
+    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else CHECKER.parent).as_posix()
 
 
 def said_of_arguments(docstring: str | None) -> str:
@@ -80,7 +95,7 @@ def contract_methods() -> set[str]:
 
 def unsaid(path: Path) -> Iterator[str]:
     """List the arguments of public functions, classes and methods of a file that no docstring names."""
-    place, source = path.relative_to(PACKAGE).as_posix(), path.read_text()
+    place, source = place_of(path), path.read_text()
     module, told = ast.parse(source), contract_methods()
     shared = "".join(
         said_of_arguments(ast.get_docstring(node))
@@ -116,16 +131,16 @@ def exported(module: ModuleType) -> Iterator[tuple[str, object]]:
     folder = (module.__file__ or "").endswith("__init__.py")  # what a file imports it does not export
     for name, value in vars(module).items():
         home = getattr(value, "__module__", "")
-        if not name.startswith("_") and (home.startswith("fnn") if folder else home == module.__name__):
+        if not name.startswith("_") and (home.split(".")[0] in OURS if folder else home == module.__name__):
             yield name, value
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=place_of)
 def test_every_argument_of_a_public_name_is_documented(path):
     assert not list(unsaid(path))
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=place_of)
 def test_no_docstring_begins_with_give(path):
     """A docstring says what a function does or returns."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -146,9 +161,12 @@ def test_every_exported_name_has_an_example(name):
 
 def test_signatures_show_no_addresses():
     """A default value that is a function has a repr."""
-    for info in pkgutil.walk_packages(fnn.__path__, "fnn."):
+    for info in [
+        *pkgutil.walk_packages(fnn.__path__, "fnn."),
+        *pkgutil.walk_packages(vjpcheck.__path__, "vjpcheck."),
+    ]:
         for key, value in vars(importlib.import_module(info.name)).items():
-            ours = getattr(value, "__module__", "").startswith("fnn") and callable(value)
+            ours = getattr(value, "__module__", "").split(".")[0] in OURS and callable(value)
             bare = inspect.isclass(value) and value.__init__ is Exception.__init__  # it has no signature
             if ours and not key.startswith("_") and not bare:
                 assert " at 0x" not in str(inspect.signature(value)), f"{info.name}.{key}"

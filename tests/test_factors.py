@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.check.jaxprs import every
 from fnn.chunks import over_chunks
 from fnn.factors import Chunked, Outer, Rows, Scaled, Total, join
 from tests.cases import Case, Example, example
 from tests.proof import assert_equal, explicit, reference
+from vjpcheck.jaxprs import every
 
 N = 4096
 X, DZ = (jax.random.normal(jax.random.key(i), (N, 6), jnp.bfloat16) for i in range(2))

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "fnn"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "fnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
+CHECKER = sorted((ROOT / "packages" / "vjpcheck").rglob("*.py"))
 # A module imports from the ranks before its own and from its own part.
 RANKS = [
     ["errors"],
@@ -65,9 +67,15 @@ def test_imports_go_one_way_and_files_stay_short(path):
     for name in imports(path):
         other = part_of(name)
         if part == "check":
-            assert other == "check", f"{place} imports {name}: the checker imports nothing of fnn"
+            assert other == "check", f"{place} imports {name}: the walk takes layers of any library"
         else:
             assert other == part or RANK[other] < RANK[part], f"{place} imports {name}"
+
+
+@pytest.mark.parametrize("path", CHECKER, ids=lambda p: p.name)
+def test_the_checker_imports_nothing_of_fnn_and_its_files_stay_short(path):
+    asked = {"fnn.check.layers"} if path.name == "pytest_vjpcheck.py" else set()  # when a test asks for it
+    assert imports(path) == asked and len(path.read_text().splitlines()) <= 250
 
 
 def test_core_can_be_read_in_a_sitting():

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-LATER = {"optax", "fnn.check", "fnn.export", "fnn.memory.targets", "jax.experimental.topologies"}
+LATER = {"optax", "fnn.check", "vjpcheck", "fnn.export", "fnn.memory.targets", "jax.experimental.topologies"}
 LATER |= {
     "matplotlib",
     "sklearn",

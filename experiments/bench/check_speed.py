@@ -8,7 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-import fnn.check
+import vjpcheck
 
 
 @jax.custom_vjp
@@ -34,7 +34,7 @@ def main() -> None:
     args = [jax.random.normal(k, s) / s[0] ** 0.5 for k, s in zip(keys, shapes, strict=True)]
     for level in ("quick", "standard", "standard"):
         wall, cpu = time.perf_counter(), time.process_time()
-        report = fnn.check.gradient(network, *args, level=level)
+        report = vjpcheck.gradient(network, *args, level=level)
         seconds = time.perf_counter() - wall
         print(
             f"{report.verdict} {level}: {seconds:.2f} s, {time.process_time() - cpu:.2f} s of processor time"

@@ -27,7 +27,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import fnn.check
+import vjpcheck
 from experiments.bench.rivals import TOOLS
 from tests.check.corpus import RIGHT, WRONG
 
@@ -65,13 +65,13 @@ def run(job: tuple[str, int, int, int, int]) -> Outcome | None:
         warnings.simplefilter("ignore")
         try:
             report = TOOLS[tool](case, args, seed)
-        except fnn.check.GradientError as error:
+        except vjpcheck.GradientError as error:
             report, complaint = error.report, str(error)
         except Exception as error:  # a checker's complaint, whatever it is
             complaint = str(error) or type(error).__name__
     seconds = time.perf_counter() - start
-    names = tuple(m.name for m in report.mistakes) if isinstance(report, fnn.check.Report) else ()
-    verdict = str(report.verdict) if isinstance(report, fnn.check.Report) else ""
+    names = tuple(m.name for m in report.mistakes) if isinstance(report, vjpcheck.Report) else ()
+    verdict = str(report.verdict) if isinstance(report, vjpcheck.Report) else ""
     if number % 16 == 0:
         jax.clear_caches()
     return Outcome(

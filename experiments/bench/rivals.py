@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-import fnn.check
+import vjpcheck
 from tests.check.corpus import Case
 
 
-def by_fnn(case: Case, args: Sequence[Any], seed: int) -> fnn.check.Report:
-    return fnn.check.gradient(case.function, *args, key=seed).raise_if_failed()
+def by_fnn(case: Case, args: Sequence[Any], seed: int) -> vjpcheck.Report:
+    return vjpcheck.gradient(case.function, *args, key=seed).raise_if_failed()
 
 
-def by_fnn_pair(case: Case, args: Sequence[Any], seed: int) -> fnn.check.Report:
-    report = fnn.check.pair(case.forward, case.backward, *args, reference=case.primal, key=seed)
+def by_fnn_pair(case: Case, args: Sequence[Any], seed: int) -> vjpcheck.Report:
+    report = vjpcheck.pair(case.forward, case.backward, *args, reference=case.primal, key=seed)
     return report.raise_if_failed()
 
 

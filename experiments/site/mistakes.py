@@ -1,8 +1,8 @@
-"""The catalogue of the mistakes that `fnn.check` names: docs/mistakes.md.
+"""The catalogue of the mistakes that `vjpcheck` names: docs/mistakes.md.
 
     python -m experiments.site.mistakes
 
-The names are those of the sources of `fnn.check`. For each the corpus of wrong backward passes is searched
+The names are those of the sources of `vjpcheck`. For each the corpus of wrong backward passes is searched
 (`tests/check/corpus/`) for the shortest pass that the checker, asked here and now, calls by this name
 first; the page shows that pass and what the checker says. A name without such a pass is listed at the end.
 """
@@ -16,15 +16,15 @@ from pathlib import Path
 
 import jax
 
-import fnn.check
+import vjpcheck
 from tests.check.corpus import WRONG, Case
 
-CHECK = Path(fnn.check.__file__).parent
+CHECK = Path(vjpcheck.__file__).parent
 MAKERS = {"Mistake", "Hypothesis", "Fault"}
 OF_CORPUS = {name for case in WRONG for name in case.names}
 PAGE = """# Mistakes by name
 
-`fnn.check` names {count} mistakes. A name is a claim: the gradient that this mistake would lead to is the one
+`vjpcheck` names {count} mistakes. A name is a claim: the gradient that this mistake would lead to is the one
 that was given, here and on fresh inputs. Below is an example of {shown} of them, from the corpus of wrong
 backward passes that the checker is measured on, with what the checker says of it. The page is made by
 `python -m experiments.site.mistakes`.
@@ -32,7 +32,7 @@ backward passes that the checker is measured on, with what the checker says of i
 
 
 def named() -> set[str]:
-    """Give every name that a mistake is given in the sources of `fnn.check`."""
+    """Give every name that a mistake is given in the sources of `vjpcheck`."""
     found: set[str] = set()
     for path in sorted(CHECK.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -70,7 +70,7 @@ def source(case: Case) -> str:
 def example(name: str, cases: list[Case], tries: int) -> tuple[Case, str] | None:
     """Give the shortest case that the checker calls so first, and what it says."""
     for case in sorted(cases, key=lambda c: (c.names[0] != name, len(source(c))))[:tries]:
-        report = fnn.check.gradient(case.function, *case.make(jax.random.key(1), 0), key=1)
+        report = vjpcheck.gradient(case.function, *case.make(jax.random.key(1), 0), key=1)
         said = next((m for m in report.mistakes[:1] if m.name == name), None)
         if said is not None:
             return case, said.words

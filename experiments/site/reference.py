@@ -14,12 +14,19 @@ from typing import Any
 import griffe  # pyright: ignore[reportMissingImports]  # of the extra `docs`
 
 ROOT = Path(__file__).parents[2]
-ALL = re.compile(r"^::: (fnn[\w.]*) \*(?: but (.*))?$", re.MULTILINE)
+FOLDERS = {"fnn": ROOT, "vjpcheck": ROOT / "packages" / "vjpcheck"}
+ALL = re.compile(r"^::: ((?:fnn|vjpcheck)[\w.]*) \*(?: but (.*))?$", re.MULTILINE)
+
+
+def path_of(name: str) -> Path:
+    """Give the file of a dotted name without its suffix, or its folder."""
+    parts = name.split(".")
+    return FOLDERS.get(parts[0], ROOT) / Path(*parts)
 
 
 def exported(module: str) -> dict[str, str]:
     """Give the public names of a module by its source, `X as X` or a def, and where each is defined."""
-    path = ROOT / Path(*module.split("."))
+    path = path_of(module)
     source = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
     found = {}
     for node in ast.parse(source.read_text()).body:
@@ -40,7 +47,7 @@ def documented(node: ast.Assign) -> bool:
 
 def is_module(target: str) -> bool:
     """Tell whether a dotted name is a module or a folder."""
-    path = ROOT / Path(*target.split("."))
+    path = path_of(target)
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
@@ -105,7 +112,8 @@ class Docstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Go through a package, once it is read."""
-        explained(pkg["activations"])
+        if "activations" in pkg.modules:
+            explained(pkg["activations"])
         for one in each([pkg]):
             if one.docstring:
                 one.docstring.value = fenced(one.docstring.value)

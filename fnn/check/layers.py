@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.check.checker import Level, pair
-from fnn.check.intake import seed
-from fnn.check.report import Report, Verdict
+from vjpcheck import Report, Verdict, pair
+from vjpcheck.checker import Level
+from vjpcheck.intake import seed
 
 
 def layers(

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.check import GradientError, Verdict, gradient, pair
+import vjpcheck
 from tests.check.corpus import RIGHT as RIGHT_CASES
 from tests.check.rules import with_rules
+from vjpcheck import GradientError, Verdict, gradient, pair
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -170,8 +171,8 @@ def _batched(x):
     return float("Batch" in type(x).__name__)
 
 
-COMMAND = [sys.executable, "-m", "fnn.check"]
-HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+COMMAND = [sys.executable, "-m", "vjpcheck"]
+HERE = {**os.environ, "PYTHONPATH": str(Path(vjpcheck.__file__).parents[1])}
 
 
 def test_the_command_line(tmp_path):
@@ -191,7 +192,7 @@ def test_the_command_line(tmp_path):
 
 
 def test_arguments_from_a_shape_string():
-    from fnn.check.__main__ import arguments
+    from vjpcheck.__main__ import arguments
 
     x, index, flags, scalar = arguments("f32[6,5], i32[7]<4, bool[3], bf16[]")
     assert (x.shape, index.shape, flags.dtype, scalar.dtype) == ((6, 5), (7,), bool, jnp.bfloat16)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from fnn.check.__main__ import arguments, main
+from vjpcheck.__main__ import arguments, main
 
 FUNCTIONS = """
 import jax

@@ -5,8 +5,8 @@ import re
 import jax
 import pytest
 
-from fnn.check import Verdict, gradient, pair
 from tests.check.corpus import RIGHT, WRONG, Case
+from vjpcheck import Verdict, gradient, pair
 
 SAMPLE = WRONG[::14]
 

@@ -7,9 +7,9 @@ import pytest
 from jax import lax
 
 import fnn
-from fnn.check import Verdict, diagnose, gradient, pair
-from fnn.check.attempt import Attempts
 from tests.check.rules import with_rules
+from vjpcheck import Verdict, diagnose, gradient, pair
+from vjpcheck.attempt import Attempts
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
 
@@ -69,7 +69,7 @@ def test_a_part_of_the_search_that_raises_leaves_what_others_found(monkeypatch):
 
 
 def test_a_mistake_that_cannot_be_tried_is_noted_and_the_others_are_tried(monkeypatch):
-    from fnn.check.diagnose import regions
+    from vjpcheck.diagnose import regions
 
     def impossible(x):
         raise TypeError("never with these numbers")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.check import Verdict, gradient, pair
+from vjpcheck import Verdict, gradient, pair
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 
@@ -64,7 +64,7 @@ def test_a_plain_function_that_jax_cannot_differentiate():
     def search(x):
         return jax.lax.while_loop(lambda y: jnp.sum(y) < 100, lambda y: y * 2, x)
 
-    with says(TypeError, "search has no derivative to check", "jax.custom_vjp", "fnn.check.pair"):
+    with says(TypeError, "search has no derivative to check", "jax.custom_vjp", "vjpcheck.pair"):
         gradient(search, jnp.abs(X) + 1)
     with says(TypeError, "has no derivative to check"):
         gradient(lambda x: np.sin(np.asarray(x)), X)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+import vjpcheck
+
+HERE = {**os.environ, "PYTHONPATH": str(Path(vjpcheck.__file__).parents[1])}
 
 TESTS = """
 import jax, numpy as np, pytest
@@ -32,7 +34,17 @@ def test_pair(gradcheck):
 
 
 def run(path, *options):
-    command = [sys.executable, "-m", "pytest", "-p", "pytest_fnn", "-p", "no:cacheprovider", "-q", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "pytest_vjpcheck",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        *options,
+    ]
     return subprocess.run(command, cwd=path, env=HERE, capture_output=True, text=True)
 
 
@@ -48,7 +60,7 @@ def test_fixture_marker_options_and_report(tmp_path):
 
 
 def test_the_plugin_is_light():
-    code = "import sys, pytest_fnn; print([m for m in ('jax', 'numpy', 'fnn') if m in sys.modules])"
+    code = "import sys, pytest_vjpcheck; print([m for m in ('jax', 'numpy', 'vjpcheck') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], env=HERE, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]", ran.stderr
 
@@ -98,7 +110,7 @@ def test_what_cannot_be_judged_is_warned_of_or_fails(tmp_path):
 
 
 def test_the_plugin_asks_of_pytest_only_what_every_pytest_has():
-    import pytest_fnn
+    import pytest_vjpcheck
 
-    options = getattr(pytest_fnn.pytest_runtest_makereport, "pytest_impl")  # noqa: B009
+    options = getattr(pytest_vjpcheck.pytest_runtest_makereport, "pytest_impl")  # noqa: B009
     assert options["hookwrapper"] and not options.get("wrapper")

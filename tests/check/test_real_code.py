@@ -11,8 +11,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.sharding import Mesh, PartitionSpec
 
-from fnn.check import Verdict, gradient, pair
 from tests.check.rules import with_rules
+from vjpcheck import Verdict, gradient, pair
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
 W = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
@@ -195,7 +195,7 @@ def test_none_stands_for_all_of_an_argument():
 
 
 def test_a_rule_in_no_known_place_is_jax_own(monkeypatch):
-    monkeypatch.setattr("fnn.check.subject.rules", lambda f: (None, None))
+    monkeypatch.setattr("vjpcheck.subject.rules", lambda f: (None, None))
     right = with_rules(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (2 * x * dy,))
     wrong = with_rules(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (3 * x * dy,))
     assert gradient(right, X, level="quick").verdict is Verdict.PASS

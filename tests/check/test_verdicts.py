@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.check import Verdict, gradient, pair, probes
-from fnn.check.arguments import flatten
+import vjpcheck
 from tests.check.rules import with_rules
+from vjpcheck import Verdict, gradient, pair, probes
+from vjpcheck.arguments import flatten
 
 X = np.linspace(-1, 1, 6, dtype=np.float32)
 
@@ -145,7 +146,7 @@ def test_what_was_not_begun_in_time_is_said():
 
 FOLDED = """
 import jax, jax.numpy as jnp, numpy as np
-from fnn.check import pair
+from vjpcheck import pair
 
 def forward(x, w):
     return jnp.tanh(x @ w) ** 2, (x, w)
@@ -166,7 +167,7 @@ def test_the_folder_of_a_file_decides_nothing(tmp_path, folder):
     path = tmp_path / folder / "here.py"
     path.parent.mkdir(parents=True)
     path.write_text(FOLDED)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(Path(vjpcheck.__file__).parents[1])}
     ran = subprocess.run([sys.executable, path], env=env, capture_output=True, text=True)
     assert ran.stdout.startswith("derivative missing here.py:6  return jnp.tanh(x @ w) ** 2"), ran.stderr
 

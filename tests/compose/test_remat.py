@@ -20,13 +20,13 @@ from fnn import (
     Serial,
     Skip,
 )
-from fnn.check.jaxprs import every
 from fnn.compose import ordering
 from fnn.compose.ordering import _held, unless_small, with_dependency
 from fnn.memory.targets import compiled_for
 from fnn.reading import Stacked
 from tests.cases import SINE, Case, example
 from tests.proof import assert_equal, explicit, occurrences, reference
+from vjpcheck.jaxprs import every
 
 RELU, GELU = Serial(Dense(6), fnn.relu), Serial(Dense(6), fnn.gelu, Dense(6))
 EVERY_WAY = Serial(  # in every composition, layers that read their input, their output, both or neither

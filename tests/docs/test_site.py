@@ -21,7 +21,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 MODULES = [
     "fnn.activations", "fnn.attribution", "fnn.check", "fnn.curvature", "fnn.describe", "fnn.export",
     "fnn.function", "fnn.losses", "fnn.memory", "fnn.pipeline", "fnn.privacy", "fnn.readers", "fnn.train",
-    "fnn",
+    "vjpcheck", "fnn",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.skipif(

@@ -37,7 +37,6 @@ ROWS = {name: row for table in TABLES for name, row in table.ROWS.items()}
 PACKAGE = Path(fnn.__file__).parent
 # Where the errors of a file, or of one function of it, are raised by other tests, which run what they suggest.
 ELSEWHERE = {
-    "check": "imports nothing of fnn",
     "autodiff.py": "tests/test_forward_mode.py",
     "memory/targets.py": "wants compilers that are not installed here",
     "train/update.py:_axes_to_reduce": "tests/meshes",

@@ -148,8 +148,8 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
     """Check one row, and ask the differences who is right."""
     import jax
 
-    from fnn.check import Verdict, gradient
     from tests.wild.differences import RIGHT, UNSURE, WRONG, gradient_of, same
+    from vjpcheck import Verdict, gradient
 
     try:
         jax.vjp(row.function, *row.args)

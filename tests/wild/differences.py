@@ -1,4 +1,4 @@
-"""Central differences in float64: the table's own word on who is right, with nothing of `fnn.check` in it.
+"""Central differences in float64: the table's own word on who is right, with nothing of `vjpcheck` in it.
 
 Along random unit directions of all arguments together, weighted by one random cotangent, with three steps,
 combined by Richardson's rule; what they disagree by is how far the differences can be trusted. At a kink any

@@ -1,0 +1,61 @@
+"""One operation on the way back, and what a mistake in its derivative rule is.
+
+A `Fault` gives other cotangents for some operands, from the operation's inputs, outputs, incoming
+cotangent and right answer. Whether it is the mistake is for the numbers to say.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from vjpcheck.interpret import Operation
+
+
+@dataclass(frozen=True)
+class Back:
+    """An operation during the backward pass: `right[i]` is the right cotangent of input `i`, None for
+    integers.
+
+    Args: `operation`, the operation; `inputs`, its inputs; `outputs`, its outputs; `dy`, the cotangent of its
+    first output; `right`, the right cotangents, None for integers; `dys`, the cotangents of all its outputs.
+    """
+
+    operation: Operation
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    dy: Any  # the cotangent of its first output
+    right: Sequence[Any]
+    dys: Sequence[Any] = ()
+
+    def pull(self, dy: Any, **replaced: Any) -> list[Any]:
+        """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`."""
+        inputs = [replaced.get(f"at{i}", x) for i, x in enumerate(self.inputs)]
+        floating = self.operation.floating(inputs)
+
+        def run(*xs: Any) -> Any:
+            full = list(inputs)
+            for i, x in zip(floating, xs, strict=True):
+                full[i] = x
+            return self.operation.run(*full)[0]
+
+        cotangents = iter(jax.vjp(run, *[inputs[i] for i in floating])[1](dy))
+        return [next(cotangents) if i in floating else None for i in range(len(inputs))]
+
+
+Rule = Callable[[Back], dict[int, Any]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A wrong derivative rule: `rule(back)` gives the wrong cotangents by operand.
+
+    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `rule`, `rule(back)`, the
+    wrong cotangents by operand.
+    """
+
+    name: str
+    words: str
+    cost: float
+    rule: Rule

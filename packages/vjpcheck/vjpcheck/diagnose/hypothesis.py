@@ -1,0 +1,78 @@
+"""What all explanations have in common: a name, and the gradients that the mistake would give."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from vjpcheck.bench import Bench, Measurement
+
+Arrays = list[np.ndarray]
+_COARSEST = 1e-4  # a narrow dtype rounds constants, not what is computed in float64
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measurement as the diagnosis reads it: what was `given` and what is `right`, stacked over two
+    cotangents.
+
+    Args: `bench`, the subject and the reference, compiled; `measurement`, what was measured; `given`, the
+    rule's gradients, in float64 where they can be had; `right`, the reference's; `tolerance`, up to which two
+    are the same, relative.
+    """
+
+    bench: Bench
+    measurement: Measurement
+    given: Arrays
+    right: Arrays
+    tolerance: float
+
+    def matches(self, i: int, predicted: np.ndarray) -> bool:
+        """Whether a prediction is what was given for leaf `i`.
+
+        Args: `i`, the number of the leaf; `predicted`, its gradient, (2, ...).
+        """
+        return self.distance(i, predicted) <= self.tolerance
+
+    def distance(self, i: int, predicted: np.ndarray) -> float:
+        """How far a prediction is from what was given, relative to the larger of given and right.
+
+        Args: `i`, the number of the leaf; `predicted`, its gradient, (2, ...).
+        """
+        given, right = self.given[i], self.right[i]
+        if predicted.shape != given.shape or not np.all(np.isfinite(predicted)):
+            return float("inf")
+        size = max(np.max(np.abs(given), initial=0.0), np.max(np.abs(right), initial=0.0), 1e-300)
+        return float(np.max(np.abs(given - predicted), initial=0.0) / size)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A mistake: `predict` gives the gradients that it would lead to on any evidence, None for a leaf it
+    says nothing of.
+
+    `cost` ranks it among others that explain as much: the plainer the mistake, the lower.
+
+    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `predict`, the gradients on
+    any evidence; `where`, the line of the forward pass, or nothing; `anywhere`, whether it can predict for
+    other shapes too.
+    """
+
+    name: str
+    words: str
+    cost: float
+    predict: Callable[[Evidence], Sequence[np.ndarray]]
+    where: str = ""
+    anywhere: bool = True  # whether it can predict for other shapes too
+
+
+def evidence(bench: Bench, m: Measurement) -> Evidence:
+    """Take the rule's gradients in float64 where they can be had, so that rounding hides nothing.
+
+    Args: `bench`, the subject and the reference, compiled; `m`, what was measured.
+    """
+    given = bench.exact(m.arguments.leaves, m.dys) if bench.exact else m.grads
+    given = [g[:2] for g in given]
+    eps = max(float(jnp.finfo(d).eps) for d in bench.dtypes)
+    return Evidence(bench, m, given, m.right, 64 * min(eps, _COARSEST))

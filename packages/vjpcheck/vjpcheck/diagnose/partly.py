@@ -1,0 +1,122 @@
+"""Mistakes made on some of the paths only: a factor left out on the way through a mean, not beside it."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from vjpcheck.diagnose.dials import DROP, Panel
+from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis
+from vjpcheck.diagnose.search import Match, matched
+from vjpcheck.diagnose.statistic import WRONG_AXIS
+
+PAIRS = 200  # for each of the two searches, in which every pair costs a run
+_PLAIN = 3.35  # a mistake that costs more is not looked for on single paths
+
+
+def partial_explanations(
+    panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]
+) -> Iterator[Match]:
+    """Return every mistake that explains a wrong leaf if it is made on the paths through one operation alone,
+    or on all others.
+
+    Args: `panel`, all dials; `at_one`, the gradients with each dial at 1; `e`, what was given and what is
+    right; `wrong`, the numbers of the wrong leaves.
+    """
+    ordinary = [n for n, d in enumerate(panel.dials) if d.fault.name != DROP and d.fault.cost <= _PLAIN]
+    faults = sorted(_distinct(ordinary, at_one, e), key=lambda n: panel.dials[n].fault.cost)
+    drops = _distinct([n for n, d in enumerate(panel.dials) if d.fault.name == DROP], at_one, e)
+    pairs = ((f, d) for f in faults for d in drops if panel.dials[f].place != panel.dials[d].place)
+    for f, d in _some(panel, pairs):
+        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+        both = panel.gradients([f, d], leaves, dys)
+        for through in (True, False):
+            predicted = _on_one_path(at_one[f], at_one[d], both, e.right, through)
+            dial, path = panel.dials[f], panel.dials[d]
+            words = f"{dial.operation}: {dial.fault.words}, {'only' if through else 'but not'} on the path"
+            words += f" through {path.operation}" + (f" at {path.where}" if path.where else "")
+            predict = _predict(panel, f, d, through)
+            h = Hypothesis(dial.fault.name, words, dial.fault.cost + 0.9, predict, dial.where, False)
+            if (found := matched(h, predicted, e, wrong)) is not None:
+                yield found
+    yield from _statistics(panel, e, wrong)
+    yield from _together(panel, at_one, e, wrong)
+
+
+def _some(panel: Panel, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for pair in itertools.islice(pairs, PAIRS):
+        panel.budget.tick()
+        yield pair
+
+
+def _on_one_path(fault: Arrays, drop: Arrays, both: Arrays, right: Arrays, through: bool) -> Arrays:
+    parts = zip(fault, drop, both, right, strict=True)
+    return [d + f - b if through else b + r - d for f, d, b, r in parts]
+
+
+def _predict(panel: Panel, f: int, d: int, through: bool):  # noqa: ANN202
+    def predict(e: Evidence) -> Arrays:
+        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+        fault, drop, both = (panel.gradients(n, leaves, dys) for n in (f, d, [f, d]))
+        return _on_one_path(fault, drop, both, e.right, through)
+
+    return predict
+
+
+def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Return two statistics of one value (a mean and a variance) with the same wrong axes.
+
+    The second is taken of what the first left, which nobody who writes both down goes back through.
+    """
+    places: dict[object, list[int]] = {}
+    for n, dial in enumerate(panel.dials):
+        if dial.fault.name == WRONG_AXIS:
+            places.setdefault(dial.place, []).append(n)
+    for first, second in itertools.permutations(places.values(), 2):
+        for a, b in itertools.product(first, second):
+            if panel.dials[a].fault.words != panel.dials[b].fault.words:
+                continue
+
+            def predict(e: Evidence, a: int = a, b: int = b, first: list = first, second: list = second):  # noqa: ANN202
+                leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
+                drop_first, drop_second = (panel.absent(panel.dials[n[0]].place) for n in (first, second))
+                sets = [b, drop_first], [a, drop_second], [drop_first, drop_second]
+                x, y, z = (panel.gradients(s, leaves, dys) for s in sets)
+                return [p + q - r for p, q, r in zip(x, y, z, strict=True)]
+
+            dial = panel.dials[a]
+            words = f"{dial.operation}: {dial.fault.words}, in the mean and in the variance"
+            h = Hypothesis(WRONG_AXIS, words, 2.7, predict, dial.where, False)
+            if (found := matched(h, predict(e), e, wrong)) is not None:
+                yield found
+
+
+def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
+    """Return pairs of mistaken operands: one stale value that is read twice, or two exchanged ones."""
+    numbers = [n for n, d in enumerate(panel.dials) if d.fault.name == "another value"]
+    numbers = _distinct(numbers, at_one, e)
+    pairs = [p for p in itertools.combinations(numbers, 2) if len({panel.dials[n].place for n in p}) == 2]
+    pairs.sort(key=lambda p: panel.dials[p[0]].fault.cost + panel.dials[p[1]].fault.cost)
+    for a, b in _some(panel, pairs):
+        first, second = panel.dials[a], panel.dials[b]
+
+        def predict(e: Evidence, a: int = a, b: int = b) -> Arrays:
+            return panel.gradients([a, b], e.measurement.arguments.leaves, e.measurement.pair)
+
+        words = f"{first.operation}: {first.fault.words}; {second.operation}: {second.fault.words}"
+        where = " and ".join(dict.fromkeys(filter(None, (first.where, second.where))))
+        h = Hypothesis("another value", words, 4.3, predict, where, False)
+        if (found := matched(h, predict(e), e, wrong)) is not None:
+            yield found
+
+
+def _distinct(numbers: Sequence[int], at_one: Sequence[Arrays], e: Evidence) -> list[int]:
+    """Leave out what does nothing, and what does the same as another."""
+    size = max(float(np.max(np.abs(r), initial=0.0)) for r in e.right) or 1.0
+    seen: dict[bytes, int] = {}
+    for n in numbers:
+        apart = np.concatenate([(g - r).ravel() for g, r in zip(at_one[n], e.right, strict=True)]) / size
+        if not np.all(np.isfinite(apart)) or np.max(np.abs(apart), initial=0.0) < 1e-12:
+            continue
+        seen.setdefault(np.round(apart, 9).tobytes(), n)
+    return list(seen.values())
