@@ -1,7 +1,7 @@
 """Choose by time which tests `make test` leaves to `make test-thorough`.
 
     python -m pytest -n 2 -m "not slow" --times build/times.jsonl
-    python -m tests.by_time build/times.jsonl --seconds 480
+    python -m tests.by_time build/times.jsonl --seconds 420
 
 Of every test function the quickest case runs if it takes no more than 2.5 seconds, and further ones, the
 quickest first, as far as the function's share of the time goes: the largest share with which all stay within
@@ -28,7 +28,7 @@ class Options:
     """Where the times are, and how much of them is had."""
 
     times: tyro.conf.Positional[Path]
-    seconds: float = 480.0  # of CPU, in all
+    seconds: float = 420.0  # of CPU, in all
     quickest: float = 2.5  # seconds of CPU that a function's quickest case may take
 
 
