@@ -7,34 +7,20 @@ operation mixes along it, one example's result depends on others.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, is_literal, shape_of
 from fnn.function.mixing import EACH, keeps
+from fnn.function.order import followed
 from fnn.function.positions import Scope, Scopes, inside
+from fnn.function.rules import backwards
+from fnn.function.states import ALONG, LOST, PARAMS, Made, State, moved, worst
 from fnn.function.trace import Traced
-
-PARAMS, ALONG, LOST = 1, 2, 3  # what a value is made of: params alone, with examples, without their axis
 
 
 class Coupled(Exception):
     """Examples meet, at the place that the text says."""
-
-
-class Made(NamedTuple):
-    """What a value is made of.
-
-    Args:
-        of: PARAMS, ALONG or LOST.
-        where: the line where it lost the examples' axis, for LOST.
-    """
-
-    of: int
-    where: str = ""
-
-
-State = Made | None
 
 
 def coupling(traced: Traced, values: bool = False) -> str | None:
@@ -52,7 +38,7 @@ def coupling(traced: Traced, values: bool = False) -> str | None:
     if values:
         pairs = zip(jaxpr.invars, other.invars, strict=True)
         lying = [traced.sizes.of(shape_of(v), shape_of(o)) for v, o in pairs]
-        states = [s if batch is None else Made(ALONG) for s, batch in zip(states, lying, strict=True)]
+        states = [s if b is None else Made(ALONG, "", b) for s, b in zip(states, lying, strict=True)]
     walk = _Walk(traced.sizes, values)
     ours, theirs = (
         Scope(closed.jaxpr, [*closed.consts, *[None] * count]) for closed in (traced.ours, traced.theirs)
@@ -61,12 +47,12 @@ def coupling(traced: Traced, values: bool = False) -> str | None:
         outs = walk.through(jaxpr, other, states, "", (ours, theirs))
     except Coupled as found:
         return str(found)
-    return next((f"a result of no examples, made in {o.where}" for o in outs if o and o.of == LOST), None)
-
-
-def _worst(*states: State) -> State:
-    found = [s for s in states if s is not None]
-    return max(found, key=lambda s: s.of) if found else None
+    for out in filter(None, outs):
+        if out.of == LOST:
+            return f"a result of no examples, made in {out.where}"
+        if out.lying and (out.lying.axis, out.lying.outer * out.lying.inner) != (0, 1):
+            return f"a result whose examples do not lie on axis 0, but on axis {out.lying.axis}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -76,10 +62,12 @@ class _Walk:
     Args:
         sizes: the numbers of examples of both.
         values: whether values count, those behind a `stop_gradient` included.
+        rule: the place of the rule whose backward pass this is; "" for none.
     """
 
     sizes: Sizes
     values: bool
+    rule: str = ""
 
     def through(
         self, jaxpr: Any, other: Any, states: list[State], line: str, scopes: Scopes | None = None
@@ -94,7 +82,7 @@ class _Walk:
             return None if is_literal(var) else env.get(var)
 
         for eqn, theirs in zip(jaxpr.eqns, other.eqns, strict=True):
-            own, where = [read(v) for v in eqn.invars], internals.where(eqn) or line
+            own, where = [read(v) for v in eqn.invars], self.rule or internals.where(eqn) or line
             env.update(zip(eqn.outvars, self.step(eqn, theirs, own, where, scopes), strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -110,7 +98,10 @@ class _Walk:
         if call is not None:
             other: Any = internals.called(theirs) or internals.ruled(theirs)
             within = inside(scopes, eqn, theirs, (call, other)) if internals.called(eqn) else None
-            return self.through(call[0], other[0], states, line, within)
+            outs = self.through(call[0], other[0], states, line, within)
+            if not internals.called(eqn) and not self.rule:
+                self._ruled(eqn, theirs, states, outs, line)
+            return outs
         cases = internals.branches(eqn)
         if cases is not None:
             return self._cond(eqn, theirs, states, line)
@@ -135,14 +126,14 @@ class _Walk:
         self, eqns: Any, states: list[State], batch: Batch | None, where: str, scopes: Any, strict: bool
     ) -> State:
         """Return the state of one result of an operation; `strict` where what is not known may mix."""
-        worst, name = _worst(*states), eqns[0].primitive.name
-        assert worst is not None
-        if worst.of == ALONG and set(internals.collected(eqns[0])) & set(self.sizes.shards):
+        most, name = worst(*states), eqns[0].primitive.name
+        assert most is not None
+        if most.of == ALONG and set(internals.collected(eqns[0])) & set(self.sizes.shards):
             raise Coupled(f"`{name}` mixes the examples of several shards in {where}")
-        if worst.of == LOST:
-            return self._met(worst, batch, where)
-        if worst.of == PARAMS:
-            return Made(PARAMS if batch is None else ALONG)
+        if most.of == LOST:
+            return self._met(most, batch, where)
+        if most.of == PARAMS:
+            return Made(PARAMS) if batch is None else Made(ALONG, "", batch if batch.single else None)
         if batch is None:
             return Made(LOST, where)
         if batch.axes > 1:
@@ -155,18 +146,31 @@ class _Walk:
                 kept = True if own is None else keeps(eqns, k, (own, batch), self.sizes, scopes)
                 if kept is False or kept is None and strict and not self.values:
                     raise Coupled(f"`{name}` mixes examples, or may do so, in {where}")
-        return Made(ALONG)
+        lying = followed(eqns, [s.lying if s and s.of == ALONG else False for s in states], batch, self.sizes)
+        if lying is False:
+            raise Coupled(f"`{name}` puts examples in the place of others in {where}")
+        return Made(ALONG, "", lying)
 
     def _met(self, lost: Made, batch: Batch | None, where: str) -> State:
         if batch is not None:
             raise Coupled(f"what lost the examples' axis in {lost.where} meets them again in {where}")
         return lost
 
+    def _ruled(self, eqn: Any, theirs: Any, states: list[State], outs: list[State], line: str) -> None:
+        """Follow the backward pass that a rule makes: it may couple what its value keeps apart."""
+        pairs = [backwards(own) for own in (eqn, theirs)]
+        if None in pairs or len({len(pull.jaxpr.eqns) for pull in pairs if pull is not None}) > 1:
+            return
+        ours, other = (pull.jaxpr for pull in pairs if pull is not None)
+        cotangents = [o for o, v in zip(outs, eqn.outvars, strict=True) if internals.differentiable(v.aval)]
+        walk = replace(self, rule=f"the rule of a function in {line}")
+        walk.through(ours, other, [*states, *cotangents], line)
+
     def _cond(self, eqn: Any, theirs: Any, states: list[State], line: str) -> list[State]:
         """Follow the branches; a choice that all examples made meets each of them."""
         cases: Any = zip(internals.branches(eqn) or (), internals.branches(theirs) or (), strict=True)
         found = [self.through(own.jaxpr, o.jaxpr, states[1:], line) for own, o in cases]
-        outs = [_worst(*column) for column in zip(*found, strict=True)]
+        outs = [worst(*column) for column in zip(*found, strict=True)]
         chosen = states[0]
         if chosen is None or chosen.of != LOST:
             return outs
@@ -179,7 +183,7 @@ class _Walk:
         carried = states[loop.first :]
         while True:
             outs = self.through(loop.body, other.body, [*states[loop.of_body], *carried], where)
-            again = [_worst(*pair) for pair in zip(carried, outs, strict=True)]
+            again = [worst(*pair) for pair in zip(carried, outs, strict=True)]
             if again == carried:
                 break
             carried = again
@@ -192,9 +196,9 @@ class _Walk:
         """Follow a linear solve through its solver, and then through the product with what it found."""
         own = [*states[solve.of_solver], *states[solve.right]]
         outs = self.through(solve.solver, other.solver, own, line)
-        again = [_worst(*pair) for pair in zip(outs, states[solve.right], strict=True)]
+        again = [worst(*pair) for pair in zip(outs, states[solve.right], strict=True)]
         found = self.through(solve.product, other.product, [*states[solve.of_product], *again], line)
-        return [_worst(*pair) for pair in zip(outs, found, strict=True)]
+        return [worst(*pair) for pair in zip(outs, found, strict=True)]
 
     def _sharded(self, eqn: Any, theirs: Any, shards: Any, states: list[State], where: str) -> list[State]:
         """Follow a `shard_map` through one of its shards."""
@@ -217,7 +221,7 @@ class _Walk:
         if other.length != scan.length:  # over the examples, one by one
             if (scan.length, other.length) != (self.sizes.n, self.sizes.other):
                 raise Coupled(f"a loop takes several examples in one step in {where}")
-            rest = [_worst(*states[: scan.consts]), _worst(*states[scan.consts : start])]
+            rest = [worst(*states[: scan.consts]), worst(*states[scan.consts : start])]
             if any(s is not None and s.of != PARAMS for s in rest):
                 raise Coupled(f"a loop over the examples sees other examples in {where}")
             own = [None if s is None else Made(PARAMS) for s in states]
@@ -225,12 +229,13 @@ class _Walk:
             again = zip(body.outvars[: scan.carry], body.invars[scan.consts : start], strict=True)
             if any(o and new is not old for o, (new, old) in zip(outs, again, strict=False)):
                 raise Coupled(f"a loop over the examples carries something on in {where}")
-            met = Made(ALONG) if any(states) else None
+            met = Made(ALONG, "", Batch(0)) if any(states) else None
             return [met if k >= scan.carry else None for k in range(len(eqn.outvars))]
+        states = [*states[:start], *(moved(s, -1) for s in states[start:])]
         while True:
             outs = self.through(body, other.body.jaxpr, states, where)
-            carried = [_worst(s, o) for s, o in zip(states[scan.consts : start], outs, strict=False)]
+            carried = [worst(s, o) for s, o in zip(states[scan.consts : start], outs, strict=False)]
             again = [*states[: scan.consts], *carried, *states[start:]]
             if again == states:
-                return [*carried, *outs[scan.carry :]]
+                return [*carried, *(moved(o, 1) for o in outs[scan.carry :])]
             states = again

@@ -29,6 +29,11 @@ class Batch:
     axes: int = 1
     whole: bool = True
 
+    @property
+    def single(self) -> bool:
+        """Whether the axis has no elements but the examples."""
+        return self.whole and self.outer * self.inner == 1
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -94,6 +99,9 @@ class Sizes:
         name = eqn.primitive.name
         if name == "reshape" and like[0] and like[0].whole:
             return self.reshaped(like[0], shape_of(theirs.invars[0]), other) or found
+        if name == "tile" and like[0] and like[0].whole:  # the batch again and again
+            outer = like[0].outer * eqn.params["reps"][like[0].axis]
+            return Batch(found.axis, outer, like[0].inner, found.axes)
         if name == "concatenate" and eqn.params["dimension"] == found.axis:
             if all(b and b.whole and b.axis == found.axis and b.inner == 1 for b in like):
                 outer = sum(b.outer for b in like if b)

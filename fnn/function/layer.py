@@ -155,7 +155,8 @@ class Function(Leaf):
 
     def coupled_at(self, params: Any, x: Any) -> str | None:
         """Name the line where examples meet, if they do."""
-        traced = self._traced(params, x, None, _examples_of_batch(self, x))
+        key = jax.eval_shape(lambda: jax.random.key(0)) if takes_key(self.f) else None
+        traced = self._traced(params, x, key, _examples_of_batch(self, x))
         return coupling(traced) or coupling(traced, values=True)
 
     def _traced(self, params: Any, x: Any, key: Any, n: int) -> Traced:
@@ -167,6 +168,14 @@ class Function(Leaf):
 
     def _called(self, params: Any, x: Any, key: Any) -> Any:
         keyed = takes_key(self.f)
+        if not keyed or key is not None:
+            return self._run(params, x, key, keyed)
+        try:  # it may do without a key
+            return self._run(params, x, None, True)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(self, "a random key, which f takes", "key=None", "jax.random.key(0)") from error
+
+    def _run(self, params: Any, x: Any, key: Any, keyed: bool) -> Any:
         if self.batched:
             return self.f(params, x, key) if keyed else self.f(params, x)
         if not keyed:

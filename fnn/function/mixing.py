@@ -7,7 +7,7 @@ from fnn.function.batch import Batch, Sizes, shape_of
 from fnn.function.positions import Scopes, own_rows
 
 KEEPS = frozenset(
-    "reshape transpose broadcast_in_dim squeeze expand_dims iota copy_p random_bits "
+    "reshape transpose broadcast_in_dim squeeze expand_dims iota copy_p random_bits stack unstack tile "
     "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor argmax "
     "argmin split".split()
 )

@@ -103,7 +103,7 @@ def check_rows(who: str, y: Any, x: Any = None) -> None:
 def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None:
     """Raise where the loss of one row depends on another row's output.
 
-    A loss that declares nothing by `couples_examples` is run on two examples, to see.
+    A loss that declares nothing by `couples_examples` is run on a few examples of several sizes, to see.
 
     Args:
         who: the name of the caller, for the error message.
@@ -120,7 +120,7 @@ def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None
     told = loss.couples_examples
     if told is None and not _coupled(loss, *map(_hashable, (y, target))):
         return
-    how = "which couples them" if told else "which couples them, as a trial on two examples shows"
+    how = "which couples them" if told else "which couples them, as a trial on four examples shows"
     fix = "fnn.Loss(lambda y, t: jnp.square(y - t).sum(-1))"
     raise InputError(who, "a loss that keeps examples apart", f"{loss!r}, {how}", fix)
 
@@ -130,31 +130,65 @@ def _hashable(tree: Any) -> Any:
     return structure, tuple((jnp.shape(v)[1:], str(v.dtype)) for v in leaves)
 
 
+# What outputs and targets are drawn from in a trial: a choice, a margin or a largest value that couples shows
+# at some of these. Between 0.1 and 0.9 targets may be probabilities.
+_BETWEEN = ((0.1, 0.9), (-0.3, 0.3), (-3.0, 3.0), (-100.0, 100.0))
+_ROWS = 4
+
+
 @cache
 def _coupled(loss: Objective, y: Any, target: Any) -> bool:
-    """Return whether the value or the gradient of one of two examples changes with the other example."""
+    """Return whether value or gradient of an example changes with another one, or with their number."""
     random = np.random.default_rng(0)
 
-    def draw(of: tuple[Any, Any], n: int) -> Any:
+    def draw(of: tuple[Any, Any], n: int, low: float, high: float) -> Any:
         structure, rows = of
         values = [
-            jnp.asarray(random.uniform(0.1, 0.9, (n, *shape)), dtype)
+            jnp.asarray(random.uniform(low, high, (n, *shape)), dtype)
             if jnp.issubdtype(dtype, jnp.inexact)
-            else jnp.zeros((n, *shape), dtype)  # labels that are in range
+            else jnp.asarray(random.integers(0, 2, (n, *shape)), dtype)  # labels that are in range
             for shape, dtype in rows
         ]
         return structure.unflatten(values)
 
+    def seen(pair: Any) -> list[Any]:
+        outputs, targets = pair
+        value, dy, _ = rows.pull(params, outputs, targets, None, Stacked(as_factors, (params,)))
+        return [np.asarray(leaf[1:3]) for leaf in (value, *jax.tree.leaves(dy))]
+
     with jax.ensure_compile_time_eval():
-        pair = draw(y, 2), draw(target, 2)
-        other = jax.tree.map(lambda two, one: two.at[0].set(one[0]), pair, (draw(y, 1), draw(target, 1)))
-        params = loss.init(jax.random.key(0), jax.eval_shape(lambda: pair[0]))
-        rows, seen = loss.with_reduction("none"), []
-        for outputs, targets in (pair, other):
-            value, dy, _ = rows.pull(params, outputs, targets, None, Stacked(as_factors, (params,)))
-            seen.append([leaf[1] for leaf in (value, *jax.tree.leaves(dy))])
-        same = [np.array_equal(a, b, equal_nan=True) for a, b in zip(*seen, strict=True)]
-    return not all(same)
+        rows = loss.with_reduction("none")
+        for low, high in _BETWEEN:
+            pair = draw(y, _ROWS, low, high), draw(target, _ROWS, low, high)
+            params = loss.init(jax.random.key(0), jax.eval_shape(lambda pair=pair: pair[0]))
+            first = draw(y, 1, low, high), draw(target, 1, low, high)
+            other = jax.tree.map(
+                lambda all, one: all.at[0].set(1 - all[0] if _whole(all) else one[0]), pair, first
+            )
+            fewer = jax.tree.map(lambda all: all[: _ROWS - 1], pair)
+            try:
+                found = seen(pair)
+            except Exception:
+                if (low, high) == _BETWEEN[0]:
+                    raise
+                continue  # the loss does not take such numbers
+            if not all(map(_same, found, seen(other))) or not all(map(_close, found, seen(fewer))):
+                return True
+    return False
+
+
+def _whole(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.integer)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Whether two are equal but for the order of sums, which another shape may change."""
+    tolerance = 1e-2 if a.dtype.itemsize < 4 else 1e-4
+    return np.allclose(a.astype(np.float64), b.astype(np.float64), tolerance, tolerance, equal_nan=True)
 
 
 @cache

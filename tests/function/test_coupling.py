@@ -89,6 +89,73 @@ COUPLED = {
     "a loop that carries on": lambda w, x: lax.scan(lambda c, y: (c + y.sum(), c), 0.0, x @ w)[1],
     "two of them in a step": lambda w, x: lax.map(lambda y: jnp.sort(y).sum(), x @ w, batch_size=2),
 }
+T = jnp.stack([X, -X, X[:, ::-1]], 1)  # three tokens of each example
+
+
+@jax.custom_vjp
+def limited(y):
+    """A gradient no longer than one: that of all examples together."""
+    return y
+
+
+limited.defvjp(lambda y: (y, None), lambda _, dy: (dy / jnp.maximum(1.0, jnp.linalg.norm(dy)),))
+
+
+@jax.custom_vjp
+def limited_each(y):
+    """A gradient no longer than one for each example."""
+    return y
+
+
+limited_each.defvjp(
+    lambda y: (y, None),
+    lambda _, dy: (dy / jnp.maximum(1.0, jnp.linalg.norm(dy, axis=-1, keepdims=True)),),
+)
+
+
+@jax.custom_jvp
+def centred(y):
+    """A derivative without its mean over the batch."""
+    return y
+
+
+centred.defjvp(lambda at, along: (at[0], along[0] - along[0].mean(0, keepdims=True)))
+
+IN_OTHER_PLACES = {  # each has the right shape, made of other examples
+    "tokens turned and reshaped": lambda w, x: x.transpose(1, 0, 2).reshape(x.shape) @ w,
+    "turned behind the product": lambda w, x: (x @ w).swapaxes(0, 1).reshape(len(x), 3, 4),
+    "rows taken as columns": lambda w, x: (x[:, 0].reshape(5, -1).T @ w)[:, None],
+    "transposed and reshaped": lambda w, x: (x[:, 0].T.reshape(-1, 5) @ w)[:, None],
+    "in Fortran's order": lambda w, x: (x[:, 0].ravel(order="F").reshape(-1, 5) @ w)[:, None],
+    "tokens before examples": lambda w, x: (x.reshape(-1, 5) @ w).reshape(3, -1, 4).sum(0)[:, None],
+    "a scan over tokens, not turned back": lambda w, x: lax.scan(
+        lambda c, v: (c, v @ w), 0.0, x.swapaxes(0, 1)
+    )[1].reshape(len(x), 3, 4),
+    "tiled, and taken by pairs": lambda w, x: (
+        (jnp.tile(x[:, 0], (2, 1)) @ w).reshape(-1, 2, 4).sum(1)[:, None]
+    ),
+    "repeated, and taken by halves": lambda w, x: (lambda h: h[: len(x)] + h[len(x) :])(
+        jnp.repeat(x[:, 0], 2, 0) @ w
+    )[:, None],
+    "a limit of all gradients": lambda w, x: limited(x @ w),
+    "a derivative without its mean": lambda w, x: centred(x @ w),
+}
+IN_THEIR_PLACES = {
+    "flat, and back": lambda w, x: (x.reshape(-1, 5) @ w).reshape(len(x), 3, 4),
+    "a scan over tokens, turned back": lambda w, x: lax.scan(lambda c, v: (c, v @ w), 0.0, x.swapaxes(0, 1))[
+        1
+    ].swapaxes(0, 1),
+    "tiled, and taken by halves": lambda w, x: (lambda h: h[: len(x)] + h[len(x) :])(
+        jnp.tile(x[:, 0], (2, 1)) @ w
+    )[:, None],
+    "repeated, and taken by pairs": lambda w, x: (
+        (jnp.repeat(x[:, 0], 2, 0) @ w).reshape(-1, 2, 4).sum(1)[:, None]
+    ),
+    "stacked": lambda w, x: jnp.stack([x @ w, 2 * (x @ w)], 1).sum(1),
+    "unstacked": lambda w, x: sum(jnp.unstack(x @ w, axis=1))[:, None],
+    "a limit of each gradient": lambda w, x: limited_each(x @ w),
+    "rules of JAX": lambda w, x: jax.nn.relu(x @ w) + jax.nn.logsumexp(x @ w, -1, keepdims=True),
+}
 BY_VALUES = {
     "a mean of the data": lambda w, x: (x - x.mean(0, keepdims=True)) @ w,
     "a mean that has no derivative": lambda w, x: (lambda y: y - lax.stop_gradient(y.mean(0)[None]))(x @ w),
@@ -114,6 +181,40 @@ def test_what_another_example_chooses_couples_them(name):
     assert "test_coupling.py" in str(describe(f, W, X).coupled)
     with pytest.raises(fnn.InputError, match="couples them: .*test_coupling.py"):
         factors(f)(W, X, read=squared_norm)
+
+
+@pytest.mark.parametrize("name", IN_OTHER_PLACES)
+def test_examples_in_the_places_of_others_couple_them(name):
+    net = Function(IN_OTHER_PLACES[name])
+    with pytest.raises(fnn.InputError, match="keep examples apart.*test_coupling.py"):
+        fnn.privacy.clipped_gradient(net, fnn.half_squared_error(), 1.0)(W, T, net.f(W, T))
+
+
+@pytest.mark.parametrize("name", IN_THEIR_PLACES)
+def test_examples_that_come_back_to_their_places_are_apart(name):
+    f = IN_THEIR_PLACES[name]
+    read = fnn.readers.losses_and_readings(Function(f), fnn.half_squared_error(), squared_norm)
+    _, norms = read(W, T, jnp.zeros_like(f(W, T)))
+    one = jax.vmap(jax.grad(lambda w, x: jnp.square(f(w, x[None])).sum() / 2), (None, 0))(W, T)
+    close(norms, jnp.square(one).sum((1, 2)))
+
+
+@pytest.mark.parametrize("batched", (True, False))
+def test_a_function_of_a_key_is_read_with_the_key(batched):
+    def noisy(w: Any, x: Any, key: Any) -> Any:
+        return jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x, 0.0) @ w
+
+    key, net = jax.random.key(3), Function(noisy, batched=batched)
+    read = fnn.readers.losses_and_readings(net, fnn.half_squared_error(), squared_norm)
+    _, norms = read(W, X, jnp.zeros((len(X), 4)), key)
+    seen = jax.random.bernoulli(key, 0.5, X.shape)
+    if not batched:
+        keys = jax.random.split(key, len(X))
+        seen = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, X.shape[1:]))(keys)
+    rows = jnp.where(seen, X, 0.0)
+    close(norms, jnp.square(rows).sum(1) * jnp.square(rows @ W).sum(1))
+    with pytest.raises(fnn.InputError, match="a random key, which f takes, got key=None"):
+        fnn.forward(net, W, X)
 
 
 @pytest.mark.parametrize("name", BY_VALUES)

@@ -54,8 +54,15 @@ def ran(value: Any) -> Any:
     return value
 
 
+def noisy(w, x, key):
+    return x @ w + jax.random.normal(key, (x.shape[0], w.shape[1]), w.dtype)
+
+
 ROWS = {
     "no function": Row(lambda: Function(3), trains, {"model": type("Model", (), {"apply": lambda self, p, x: x @ p})()}),
+    "no key for a function": Row(
+        lambda: fnn.forward(Function(noisy), W, X), lambda key: fnn.forward(Function(noisy), W, X, key)
+    ),
     "no init": Row(lambda: fnn.init(Function(losses_of), KEY, X), trains, {"f": lambda p, x: x @ p, "params": W}),
     "no axis of examples": Row(
         lambda: fnn.forward(Function(lambda p, x: x * p), W[0, 0], X[0, 0]), ran, {"x": X[0]}
