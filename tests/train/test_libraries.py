@@ -1,4 +1,4 @@
-"""The loop with what others made: data by grain, and events that TensorBoard reads, where they are installed."""
+"""The loop with what others made: data by grain, events that TensorBoard reads; skipped where not installed."""
 
 from pathlib import Path
 from typing import Any
