@@ -1,4 +1,4 @@
-"""The loop with what others made: data by grain, events that TensorBoard reads; skipped where not installed."""
+"""The loop with what others made: data by grain, and TensorBoard, which reads its events; both are optional."""
 
 from pathlib import Path
 from typing import Any
