@@ -70,7 +70,7 @@ def gradcheck(request: pytest.FixtureRequest) -> GradCheck:
         "level": config.getoption("gradcheck_level"),
         "key": config.getoption("gradcheck_seed"),
     }
-    inconclusive = config.getoption("gradcheck_inconclusive")
+    inconclusive: Any = config.getoption("gradcheck_inconclusive")
     marker = request.node.get_closest_marker("gradcheck")
     if marker is not None:
         unknown = set(marker.kwargs) - set(MARKED)

@@ -10,6 +10,7 @@ import fnn
 from tests.check.rules import with_rules
 from vjpcheck import Verdict, diagnose, gradient, pair
 from vjpcheck.attempt import Attempts
+from vjpcheck.diagnose import cotangents
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3)
 
@@ -40,7 +41,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_the_search_goes_through_any_operation(f, monkeypatch):
-    monkeypatch.setattr(diagnose.cotangents, "nonlinear", lambda e, wrong: iter(()))
+    monkeypatch.setattr(cotangents, "nonlinear", lambda e, wrong: iter(()))
     report = gradient(bent(f), X, level="quick")
     assert report.verdict is Verdict.FAIL
     assert not any("search" in note or "paths" in note for note in report.notes), report.notes
@@ -57,7 +58,7 @@ def test_a_part_of_the_search_that_raises_leaves_what_others_found(monkeypatch):
     def twice(x, dy):
         return (4 * jnp.tanh(x) * (1 - jnp.tanh(x) ** 2) * dy[:, None],)
 
-    monkeypatch.setattr(diagnose.cotangents, "hypotheses", broken)
+    monkeypatch.setattr(cotangents, "hypotheses", broken)
     report = pair(lambda x: (flipped(x), x), twice, X, level="quick")
     assert report.mistake == "factor"
     assert any("forms of the cotangent (RuntimeError: no dials today)" in note for note in report.notes)

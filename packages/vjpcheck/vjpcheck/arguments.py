@@ -75,6 +75,20 @@ def exact(x: Any) -> np.ndarray:
     return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 
 
+def replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:
+    """Return values with others at some of their places.
+
+    Args:
+        values: all of them.
+        places: the places of those to replace.
+        others: one for each of these places.
+    """
+    full = list(values)
+    for i, x in zip(places, others, strict=True):
+        full[i] = x
+    return full
+
+
 def _array(name: str, x: Any) -> Any:
     if isinstance(x, jax.Array):
         return x

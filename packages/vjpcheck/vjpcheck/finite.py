@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjpcheck import algebra
-from vjpcheck.arguments import Arguments, exact, is_inexact
+from vjpcheck.arguments import Arguments, exact, is_inexact, replaced
 from vjpcheck.attempt import Attempts, first_line
 from vjpcheck.bench import Bench, Measurement
 from vjpcheck.effort import compile_quickly, in_float64
@@ -135,7 +135,7 @@ def _leaf(
         v = v / np.linalg.norm(v)
 
         def slope(h: float, v: np.ndarray = v) -> float:
-            up, down = (run(_moved(arguments, i, value + s * h * v)) for s in (1, -1))
+            up, down = (run(replaced(arguments.leaves, [i], [value + s * h * v])) for s in (1, -1))
             return sum(float(np.vdot(exact(d), a - b).real) for d, a, b in zip(dy, up, down, strict=True)) / (
                 2 * h
             )
@@ -236,12 +236,6 @@ def _widened(x: Any) -> Any:
 
 def _floats(y: Any) -> bool:
     return is_inexact(y if hasattr(y, "dtype") else np.asarray(y))
-
-
-def _moved(arguments: Arguments, i: int, value: np.ndarray) -> list[Any]:
-    leaves = list(arguments.leaves)
-    leaves[i] = value
-    return leaves
 
 
 def _one_hot(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

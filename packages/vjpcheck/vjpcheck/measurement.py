@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from vjpcheck.arguments import Arguments
+import numpy as np
+
+from vjpcheck.arguments import Arguments, exact
 from vjpcheck.reference import Arrays
 
 
@@ -26,6 +28,10 @@ class Measurement:
     right_outputs: Arrays
     grads: Arrays
     right: Arrays
+
+    def value(self, i: int) -> np.ndarray:
+        """Return the value of an active leaf in float64; `i` is its place among them."""
+        return exact(self.arguments.leaves[self.arguments.active[i]])
 
     @property
     def pair(self) -> list[Any]:

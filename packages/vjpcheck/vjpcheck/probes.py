@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjpcheck.arguments import Arguments, is_inexact
+from vjpcheck.arguments import Arguments, exact, is_inexact
 
 SCALES = (1e-3, 30.0, 1e3)
 
@@ -159,7 +159,7 @@ def _mapped(arguments: Arguments, change: Any) -> Arguments:
     """Change what is differentiated by; what is held fixed may have a meaning that this would break."""
     with np.errstate(all="ignore"):
         leaves = [
-            jnp.asarray(np.asarray(change(_wide(x)))).astype(x.dtype)
+            jnp.asarray(np.asarray(change(exact(x)))).astype(x.dtype)
             if i in arguments.active and not _is_constrained(x)
             else x
             for i, x in enumerate(arguments.leaves)
@@ -167,14 +167,9 @@ def _mapped(arguments: Arguments, change: Any) -> Arguments:
     return arguments.with_leaves(leaves)
 
 
-def _wide(x: Any) -> np.ndarray:
-    x = np.asarray(x)
-    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-
-
 def _is_constrained(x: Any) -> bool:
     """Whether the values look like flags or probabilities, which a rule may rely on."""
-    values = _wide(x)
+    values = exact(x)
     if values.size < 2 or np.iscomplexobj(values):
         return False
     flags = bool(np.all((values == 0) | (values == 1))) and len(np.unique(values)) == 2
@@ -212,7 +207,7 @@ def _permuted(x: Any, rng: np.random.Generator) -> Any:
 
 def _redrawn(x: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
     """Draw from the values of `x`, so that what holds for each of them (a sign, a range) still holds."""
-    values = _wide(x)
+    values = exact(x)
     if values.size == 0 or 0 in shape:
         return jnp.zeros(shape, x.dtype)
     if _is_constrained(x) and values.ndim and np.allclose(values.sum(-1), 1, atol=1e-3):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vjpcheck.arguments import Arguments, exact
+from vjpcheck.arguments import Arguments, exact, replaced
 from vjpcheck.subject import cotangent
 
 Gradients = list[np.ndarray]
@@ -32,14 +32,9 @@ class Run:
             leaves: the leaves of the arguments, in the place of those given.
             dy: a cotangent for each of its floating outputs.
         """
-
-        def chosen(*some: Any) -> Any:
-            full = list(leaves)
-            for i, x in zip(self.arguments.active, some, strict=True):
-                full[i] = x
-            return f(*self.arguments.unflatten(full))
-
-        out, pullback = jax.vjp(chosen, *[leaves[i] for i in self.arguments.active])
+        active = self.arguments.active
+        chosen = lambda *some: f(*self.arguments.unflatten(replaced(leaves, active, some)))  # noqa: E731
+        out, pullback = jax.vjp(chosen, *[leaves[i] for i in active])
         return list(pullback(cotangent(*jax.tree.flatten(out), dy)))
 
     def gradients(self, f: Callable[..., Any] | None = None) -> Gradients:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from vjpcheck.arguments import Arguments, exact, is_inexact
+from vjpcheck.arguments import Arguments, exact, is_inexact, replaced
 from vjpcheck.effort import compile_quickly, in_float64
 from vjpcheck.interpret import Step, as_is, evaluate, widen
 from vjpcheck.jaxprs import every
@@ -122,9 +122,7 @@ def pull(
     active = traced.arguments.active
 
     def run(*chosen: Any) -> list[Any]:
-        full = list(leaves)
-        for i, x in zip(active, chosen, strict=True):
-            full[i] = x
+        full = replaced(leaves, active, chosen)
         ys = evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, full, step, wide, (), traced.ruled)
         return [ys[i] for i in traced.outputs]
 

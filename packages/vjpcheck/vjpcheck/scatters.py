@@ -14,14 +14,8 @@ def _scatter(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+_ADDED = {"add": lax.scatter_add, "mul": lax.scatter_mul, "min": lax.scatter_min, "max": lax.scatter_max}
 SCATTERS: dict[str, Callable[..., Any]] = {
     "scatter": _scatter(lax.scatter),
-    "scatter-add": _scatter(lax.scatter_add),
-    "scatter_add": _scatter(lax.scatter_add),
-    "scatter-mul": _scatter(lax.scatter_mul),
-    "scatter_mul": _scatter(lax.scatter_mul),
-    "scatter-min": _scatter(lax.scatter_min),
-    "scatter_min": _scatter(lax.scatter_min),
-    "scatter-max": _scatter(lax.scatter_max),
-    "scatter_max": _scatter(lax.scatter_max),
+    **{f"scatter{dash}{how}": _scatter(f) for how, f in _ADDED.items() for dash in "-_"},
 }

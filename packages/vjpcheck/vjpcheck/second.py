@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjpcheck.arguments import exact, is_inexact
+from vjpcheck.arguments import exact, is_inexact, replaced
 from vjpcheck.attempt import first_line
 from vjpcheck.bench import Bench
 from vjpcheck.effort import in_float64
@@ -32,12 +32,7 @@ def second_order(bench: Bench, run: Run, p: Progress) -> None:
     ]
 
     def twice(first: Callable[..., Any], leaves: Sequence[Any], us: Sequence[Any]) -> list[Any]:
-        def chosen(*xs: Any) -> Any:
-            full = list(leaves)
-            for i, x in zip(active, xs, strict=True):
-                full[i] = x
-            return first(full)
-
+        chosen = lambda *xs: first(replaced(leaves, active, xs))  # noqa: E731
         return list(jax.vjp(chosen, *[leaves[i] for i in active])[1](list(us)))
 
     try:
@@ -66,9 +61,7 @@ def _first_gradient(bench: Bench, leaves: Sequence[Any], dy: Sequence[Any], wide
     active = traced.arguments.active
 
     def f(*xs: Any) -> list[Any]:
-        full = list(leaves)
-        for i, x in zip(active, xs, strict=True):
-            full[i] = x
+        full = replaced(leaves, active, xs)
         ys = evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, full, wide=wide)
         return [ys[i] for i in traced.outputs]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vjpcheck.arguments import Arguments, exact, is_inexact
+from vjpcheck.arguments import Arguments, exact, is_inexact, replaced
 from vjpcheck.binding import Binding
 from vjpcheck.effort import compile_quickly
 from vjpcheck.jaxprs import lacks_rule, rules
@@ -225,12 +225,7 @@ def of_function(f: Callable[..., Any], binding: Binding) -> Subject:
         )
 
     def forward(*args: Any) -> tuple[Any, Any]:
-        def of_wanted(*some: Any) -> Any:
-            full = list(args)
-            for i, x in zip(binding.wanted, some, strict=True):
-                full[i] = x
-            return f(*binding.whole(full))
-
+        of_wanted = lambda *some: f(*binding.whole(replaced(args, binding.wanted, some)))  # noqa: E731
         return jax.vjp(of_wanted, *[args[i] for i in binding.wanted])
 
     def backward(pull: Any, dy: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from vjpcheck.arguments import replaced
 from vjpcheck.interpret import Operation
 
 
@@ -29,18 +30,16 @@ class Back:
     right: Sequence[Any]
     dys: Sequence[Any] = ()
 
-    def pull(self, dy: Any, **replaced: Any) -> list[Any]:
-        """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`."""
-        inputs = [replaced.get(f"at{i}", x) for i, x in enumerate(self.inputs)]
-        floating = self.operation.floating(inputs)
+    def pull(self, dy: Any, run: Callable[..., Any] | None = None, /, **others: Any) -> list[Any]:
+        """Pull another cotangent back, or through other inputs: `pull(dy, at1=w.T)`.
 
-        def run(*xs: Any) -> Any:
-            full = list(inputs)
-            for i, x in zip(floating, xs, strict=True):
-                full[i] = x
-            return self.operation.run(*full)[0]
-
-        cotangents = iter(jax.vjp(run, *[inputs[i] for i in floating])[1](dy))
+        Args: `dy`, the cotangent; `run`, the operation with other parameters, or None for itself; `others`,
+        inputs.
+        """
+        inputs = [others.get(f"at{i}", x) for i, x in enumerate(self.inputs)]
+        floating, run = self.operation.floating(inputs), run or self.operation.run
+        of_floating = lambda *xs: run(*replaced(inputs, floating, xs))[0]  # noqa: E731
+        cotangents = iter(jax.vjp(of_floating, *[inputs[i] for i in floating])[1](dy))
         return [next(cotangents) if i in floating else None for i in range(len(inputs))]
 
 
@@ -59,3 +58,8 @@ class Fault:
     words: str
     cost: float
     rule: Rule
+
+
+def is_square(x: Any) -> bool:
+    """Whether an array holds square matrices of more than one element."""
+    return len(x.shape) >= 2 and x.shape[-1] == x.shape[-2] > 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis
+from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis, apart, mixed
 from vjpcheck.diagnose.scale import parallel
 from vjpcheck.diagnose.search import Match, matched
 from vjpcheck.diagnose.sites import Stage
@@ -40,7 +40,7 @@ def _operand(
 ) -> Iterator[Match]:
     """Fit given = nothing + k (with the cotangent - nothing), for a k that the forward pass has."""
     full = stage.gradients(e, n, arrays)
-    k = parallel(_joined(e.given, nothing, wrong), _joined(full, nothing, wrong))
+    k = parallel(apart(e.given, nothing, wrong), apart(full, nothing, wrong))
     if k is None or not any(abs(abs(k) - s) <= 1e-5 * s for s in stage.scales):
         return
     site, value = stage.sites[n], stage.values[v]
@@ -48,9 +48,8 @@ def _operand(
     def predict(e: Evidence) -> Arrays:
         zero = stage.gradients(e, n, [np.zeros((1, *site.shape))] * stage.runs(e))
         one = stage.gradients(e, n, [g[v] for g in stage.cotangents(e)])
-        return [z + k * (o - z) for z, o in zip(zero, one, strict=True)]
+        return mixed(zero, one, k)
 
-    predicted = [z + k * (o - z) for z, o in zip(nothing, full, strict=True)]
     cotangent = f"the cotangent of {value.text}"
     if site.position == site.target:
         name = "rule of the other operand"
@@ -59,9 +58,8 @@ def _operand(
     else:
         name, words = "cotangent for a value", f"{site.name}: {cotangent} takes the place of operand "
         words += f"{site.position}"
-    found = matched(Hypothesis(name, words, 3.9, predict, site.where, False), predicted, e, wrong)
-    if found is not None:
-        yield found
+    h = Hypothesis(name, words, 3.9, predict, site.where, False)
+    yield from matched(h, mixed(nothing, full, k), e, wrong)
 
 
 def _applied(stage: Stage, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
@@ -73,10 +71,6 @@ def _applied(stage: Stage, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]
             words = "the function is applied to the cotangent, which its derivative is to be multiplied by"
             h = Hypothesis("function for its derivative", f"{what}: {words}", 3.3, predict, where, False)
             found = matched(h, predict(e), e, wrong)
-            if found is not None:
-                yield found
+            yield from found
+            if found:
                 break
-
-
-def _joined(a: Arrays, b: Arrays, members: Sequence[int]) -> np.ndarray:
-    return np.concatenate([(a[i] - b[i]).ravel() for i in members])

@@ -65,7 +65,7 @@ def _bent(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
 def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) -> Hypothesis | None:
     """Name what is added whatever the cotangent: a multiple of the parameter, where it is one."""
     for i in wrong:
-        value = exact(e.measurement.arguments.leaves[e.measurement.arguments.active[i]])
+        value = e.measurement.value(i)
         k = parallel(at_zero[i][0], value)
         if k and _gap(at_zero[i][0], k * value) <= 1e-5:
             name = e.bench.names[i]

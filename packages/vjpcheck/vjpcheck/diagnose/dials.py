@@ -20,6 +20,7 @@ from vjpcheck.diagnose.altered import alterations, altered
 from vjpcheck.diagnose.backward import Fault
 from vjpcheck.diagnose.board import Board, Dial
 from vjpcheck.diagnose.faults import faults
+from vjpcheck.diagnose.hypothesis import Evidence
 from vjpcheck.diagnose.loops import loops
 from vjpcheck.diagnose.mistaken import mistaken
 from vjpcheck.diagnose.operate import RegionFaults, with_region, with_rules
@@ -71,56 +72,51 @@ class Panel:
         self._idle = np.zeros(len(self.dials) + 1)
         self._run = compile_quickly(lambda t, leaves, dys: pull(traced, leaves, dys, self._turned(t))[1])
 
-    def gradients(
-        self, number: int | Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], to: float = 1.0
-    ) -> Arrays:
+    def gradients(self, number: int | Sequence[int], e: Evidence, to: float = 1.0) -> Arrays:
         """Return the gradients with one dial turned to 1, or several.
 
-        Args: `number`, that of the dial, or several; `leaves`, the leaves of the arguments; `dys`, the
-        stacked cotangents of the outputs; `to`, how far it is turned.
+        Args: `number`, that of the dial, or several; `e`, whose arguments and cotangents are taken; `to`, how
+        far it is turned.
         """
         theta = self._idle.copy()
         theta[number] = to
-        return self._at(theta, leaves, dys)
+        return self._at(theta, e)
 
-    def each(self, leaves: Sequence[Any], dys: Sequence[Any]) -> list[Arrays]:
-        """Return the gradients with each dial turned to 1 by itself. Raises OutOfTime.
-
-        Args: `leaves`, the leaves of the arguments; `dys`, the stacked cotangents of the outputs.
-        """
+    def each(self, e: Evidence) -> list[Arrays]:
+        """Return the gradients with each dial turned to 1 by itself. Raises OutOfTime."""
         found = []
         for number in range(len(self.dials)):
             self.budget.tick()
-            found.append(self.gradients(number, leaves, dys))
+            found.append(self.gradients(number, e))
         return found
 
     def absent(self, place: Key) -> int:
         """Return the first dial at a place that leaves a path out."""
         return next(n for n, d in enumerate(self.dials) if d.place == place and d.fault.name == DROP)
 
-    def set_idle(self, idle: Sequence[int], leaves: Sequence[Any], dys: Sequence[Any], right: Arrays) -> bool:
+    def set_idle(self, idle: Sequence[int], e: Evidence) -> bool:
         """Leave out for good the paths that carry nothing in the end; give whether that changes nothing.
 
         Such is the path through the maximum of a stable softmax: nobody writes it into a backward pass, and
         it carries something as soon as another path is wrong.
 
-        Args: `idle`, the numbers of their dials; `leaves`, the leaves of the arguments; `dys`, the stacked
-        cotangents of the outputs; `right`, the right gradients.
+        Args: `idle`, the numbers of their dials; `e`, what was given and what is right.
         """
         theta = np.zeros(len(self.dials) + 1)
         theta[list(idle)] = 1.0
-        got = self._at(theta, leaves, dys)
+        got = self._at(theta, e)
         unchanged = all(
             np.allclose(g, r, 1e-9, 1e-12 * np.max(np.abs(r), initial=0))
-            for g, r in zip(got, right, strict=True)
+            for g, r in zip(got, e.right, strict=True)
         )
         if unchanged:
             self._idle = theta
         return unchanged
 
-    def _at(self, theta: np.ndarray, leaves: Sequence[Any], dys: Sequence[Any]) -> Arrays:
+    def _at(self, theta: np.ndarray, e: Evidence) -> Arrays:
+        leaves, dys = tuple(e.measurement.arguments.leaves), tuple(map(exact, e.measurement.pair))
         with in_float64():
-            return [exact(g) for g in self._run(theta, tuple(leaves), tuple(exact(d) for d in dys))]
+            return [exact(g) for g in self._run(theta, leaves, dys)]
 
     def _enumerate(self, operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
         notes = self._noted(operation.program)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
-from vjpcheck.diagnose.backward import Back, Fault
+from vjpcheck.diagnose.backward import Back, Fault, is_square
 from vjpcheck.diagnose.choices import largest, reduced_largest, selection
 from vjpcheck.diagnose.movement import gather, running, running_product, scatter, selected
 from vjpcheck.diagnose.parts import exchanged
@@ -124,12 +124,12 @@ def _matrix_product(operation: Operation, inputs: Sequence[Any], floating: Seque
     out = operation.equation.outvars[0].aval
     for i in floating:
         other = 1 - i
-        if _is_square(out):
+        if is_square(out):
             yield Fault(
                 "transpose missing", "the cotangent is not transposed", 2.1,
                 lambda b, i=i: {i: b.pull(jnp.swapaxes(b.dy, -1, -2))[i]},
             )  # fmt: skip
-        if _is_square(inputs[i]):
+        if is_square(inputs[i]):
             yield Fault(
                 "transpose missing", "the result is not transposed", 2.2,
                 lambda b, i=i: {i: jnp.swapaxes(b.right[i], -1, -2)},
@@ -205,10 +205,6 @@ def _power(operation: Operation, inputs: Sequence[Any], floating: Sequence[int])
         yield Fault("another formula", text, 4.1, lambda b, by=by: {0: b.right[0] * b.outputs[0] ** by})
         text = f"the derivative lacks a factor of {what}"
         yield Fault("another formula", text, 4.1, lambda b, by=by: {0: b.right[0] / b.outputs[0] ** by})
-
-
-def _is_square(x: Any) -> bool:
-    return len(x.shape) >= 2 and x.shape[-1] == x.shape[-2] and x.shape[-1] > 1
 
 
 _BY_KIND: dict[str, tuple[Callable[..., Iterator[Fault]], ...]] = {

@@ -67,6 +67,22 @@ class Hypothesis:
     anywhere: bool = True  # whether it can predict for other shapes too
 
 
+def mixed(zero: Arrays, one: Arrays, t: float) -> Arrays:
+    """Return what lies on the line through two gradients: the first at 0, the second at 1.
+
+    Args: `zero`, the first; `one`, the second; `t`, the place on the line.
+    """
+    return [a + t * (b - a) for a, b in zip(zero, one, strict=True)]
+
+
+def apart(a: Arrays, b: Arrays, members: Sequence[int]) -> np.ndarray:
+    """Return the difference of two gradients on some leaves, as one vector.
+
+    Args: `a`, the gradients; `b`, those taken off; `members`, the numbers of the leaves.
+    """
+    return np.concatenate([(a[i] - b[i]).ravel() for i in members])
+
+
 def evidence(bench: Bench, m: Measurement) -> Evidence:
     """Take the rule's gradients in float64 where they can be had, so that rounding hides nothing.
 

@@ -130,7 +130,7 @@ def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
     """Return additions that do not depend on the cotangent: c times the parameter, or a constant."""
     for i in wrong:
         extra = e.given[i] - e.right[i]
-        value = _value(e, i)
+        value = e.measurement.value(i)
         for name, what, shape in (
             ("regulariser added", "the parameter", value),
             ("constant added", "1", value**0),
@@ -143,7 +143,7 @@ def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
                 )
 
                 def predict(e: Evidence, i: int = i, k: float = k, constant: bool = what == "1") -> list:
-                    value = _value(e, i) ** (0 if constant else 1)
+                    value = e.measurement.value(i) ** (0 if constant else 1)
                     return [r + k * value if j == i else r for j, r in enumerate(e.right)]
 
                 yield Hypothesis(name, text, 2.0, predict)
@@ -227,11 +227,6 @@ def _without(which: np.ndarray, axis: int) -> Change:
         return r * kept.reshape([-1 if a == axis else 1 for a in range(r.ndim)])
 
     return change
-
-
-def _value(e: Evidence, i: int) -> np.ndarray:
-    leaf = e.measurement.arguments.leaves[e.measurement.arguments.active[i]]
-    return exact(leaf)
 
 
 def _names(e: Evidence, members: Sequence[int]) -> str:

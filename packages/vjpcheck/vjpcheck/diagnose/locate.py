@@ -21,7 +21,7 @@ def begins(panel: Panel, e: Evidence, wrong: Sequence[int]) -> str:
         if dial.fault.name != "term dropped" or not dial.where:
             continue
         panel.budget.tick()
-        without = panel.gradients(number, e.measurement.arguments.leaves, e.measurement.pair)
+        without = panel.gradients(number, e)
         reached = [
             i for i, (a, b) in enumerate(zip(without, e.right, strict=True)) if not np.allclose(a, b, 1e-9, 0)
         ]

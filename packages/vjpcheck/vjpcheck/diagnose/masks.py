@@ -37,8 +37,7 @@ def explanations(e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
 
         text = f"{site.name}: the mask is not that of the forward pass, but another draw"
         h = Hypothesis("mask drawn again", text, 3.4, predict, site.where, False)
-        if (match := matched(h, predict(e), e, wrong)) is not None:
-            yield match
+        yield from matched(h, predict(e), e, wrong)
 
 
 def _solved(stage: Stage, e: Evidence, n: int, wrong: Sequence[int]) -> np.ndarray | None:

@@ -48,11 +48,15 @@ def _shifted(i: int, ndim: int) -> Iterator[Fault]:
                 "rows shifted", text, 2.6, lambda b, axis=axis, by=by: {i: jnp.roll(b.right[i], by, axis)}
             )
             yield Fault(
-                "rows shifted", text, 2.7, lambda b, axis=axis, by=by: {i: _pushed(b.right[i], by, axis)}
+                "rows shifted", text, 2.7, lambda b, axis=axis, by=by: {i: pushed(b.right[i], by, axis)}
             )
 
 
-def _pushed(x: Any, by: int, axis: int) -> Any:
+def pushed(x: Any, by: int, axis: int) -> Any:
+    """Return an array shifted by one place along an axis, with zeros where nothing comes from.
+
+    Args: `x`, the array; `by`, 1 or -1; `axis`, the axis.
+    """
     moved = jnp.roll(x, by, axis)
     index = [slice(None)] * x.ndim
     index[axis] = slice(0, 1) if by > 0 else slice(-1, None)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vjpcheck.arguments import is_inexact
+from vjpcheck.arguments import is_inexact, replaced
 from vjpcheck.attempt import Attempts
 from vjpcheck.diagnose.backward import Back, Fault
 from vjpcheck.diagnose.mistaken import Mistaken
@@ -38,12 +38,7 @@ def with_rules(
         return tuple(operation.run(*xs))
 
     def forward(theta: Any, others: Any, *xs: Any) -> Any:
-        def chosen(*fs: Any) -> Any:
-            full = list(xs)
-            for i, x in zip(floating, fs, strict=True):
-                full[i] = x
-            return tuple(operation.run(*full))
-
+        chosen = lambda *fs: tuple(operation.run(*replaced(xs, floating, fs)))  # noqa: E731
         outputs, pullback = jax.vjp(chosen, *[xs[i] for i in floating])
         return outputs, (theta, others, xs, outputs, pullback)
 

@@ -28,8 +28,7 @@ def partial_explanations(
     drops = _distinct([n for n, d in enumerate(panel.dials) if d.fault.name == DROP], at_one, e)
     pairs = ((f, d) for f in faults for d in drops if panel.dials[f].place != panel.dials[d].place)
     for f, d in _some(panel, pairs):
-        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-        both = panel.gradients([f, d], leaves, dys)
+        both = panel.gradients([f, d], e)
         for through in (True, False):
             predicted = _on_one_path(at_one[f], at_one[d], both, e.right, through)
             dial, path = panel.dials[f], panel.dials[d]
@@ -37,8 +36,7 @@ def partial_explanations(
             words += f" through {path.operation}" + (f" at {path.where}" if path.where else "")
             predict = _predict(panel, f, d, through)
             h = Hypothesis(dial.fault.name, words, dial.fault.cost + 0.9, predict, dial.where, False)
-            if (found := matched(h, predicted, e, wrong)) is not None:
-                yield found
+            yield from matched(h, predicted, e, wrong)
     yield from _statistics(panel, e, wrong)
     yield from _together(panel, at_one, e, wrong)
 
@@ -56,8 +54,7 @@ def _on_one_path(fault: Arrays, drop: Arrays, both: Arrays, right: Arrays, throu
 
 def _predict(panel: Panel, f: int, d: int, through: bool):  # noqa: ANN202
     def predict(e: Evidence) -> Arrays:
-        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-        fault, drop, both = (panel.gradients(n, leaves, dys) for n in (f, d, [f, d]))
+        fault, drop, both = (panel.gradients(n, e) for n in (f, d, [f, d]))
         return _on_one_path(fault, drop, both, e.right, through)
 
     return predict
@@ -78,17 +75,15 @@ def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Mat
                 continue
 
             def predict(e: Evidence, a: int = a, b: int = b, first: list = first, second: list = second):  # noqa: ANN202
-                leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
                 drop_first, drop_second = (panel.absent(panel.dials[n[0]].place) for n in (first, second))
                 sets = [b, drop_first], [a, drop_second], [drop_first, drop_second]
-                x, y, z = (panel.gradients(s, leaves, dys) for s in sets)
+                x, y, z = (panel.gradients(s, e) for s in sets)
                 return [p + q - r for p, q, r in zip(x, y, z, strict=True)]
 
             dial = panel.dials[a]
             words = f"{dial.operation}: {dial.fault.words}, in the mean and in the variance"
             h = Hypothesis(WRONG_AXIS, words, 2.7, predict, dial.where, False)
-            if (found := matched(h, predict(e), e, wrong)) is not None:
-                yield found
+            yield from matched(h, predict(e), e, wrong)
 
 
 def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
@@ -101,13 +96,12 @@ def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequen
         first, second = panel.dials[a], panel.dials[b]
 
         def predict(e: Evidence, a: int = a, b: int = b) -> Arrays:
-            return panel.gradients([a, b], e.measurement.arguments.leaves, e.measurement.pair)
+            return panel.gradients([a, b], e)
 
         words = f"{first.operation}: {first.fault.words}; {second.operation}: {second.fault.words}"
         where = " and ".join(dict.fromkeys(filter(None, (first.where, second.where))))
         h = Hypothesis("another value", words, 4.3, predict, where, False)
-        if (found := matched(h, predict(e), e, wrong)) is not None:
-            yield found
+        yield from matched(h, predict(e), e, wrong)
 
 
 def _distinct(numbers: Sequence[int], at_one: Sequence[Arrays], e: Evidence) -> list[int]:

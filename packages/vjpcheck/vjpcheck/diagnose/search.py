@@ -34,22 +34,24 @@ def match(hypothesis: Hypothesis, e: Evidence, wrong: Sequence[int]) -> Match | 
     Args: `hypothesis`, the mistake; `e`, what was given and what is right; `wrong`, the numbers of the wrong
     leaves.
     """
-    return matched(hypothesis, hypothesis.predict(e), e, wrong)
+    return next(iter(matched(hypothesis, hypothesis.predict(e), e, wrong)), None)
 
 
 def matched(
     hypothesis: Hypothesis, predicted: Sequence[np.ndarray], e: Evidence, wrong: Sequence[int]
-) -> Match | None:
-    """Compare what a hypothesis predicts with what was given.
+) -> list[Match]:
+    """Compare what a hypothesis predicts with what was given; return one match, or none.
 
     Args: `hypothesis`, the mistake; `predicted`, its gradients; `e`, what was given and what is right;
     `wrong`, the numbers of the wrong leaves.
     """
     explains = {i for i in wrong if e.matches(i, predicted[i])}
     if not explains:
-        return None
+        return []
     strays = sum(not e.matches(i, predicted[i]) for i in range(len(e.given)) if i not in explains)
-    return Match(hypothesis, frozenset(explains), strays, max(e.distance(i, predicted[i]) for i in explains))
+    return [
+        Match(hypothesis, frozenset(explains), strays, max(e.distance(i, predicted[i]) for i in explains))
+    ]
 
 
 def cover(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjpcheck.diagnose.backward import Back, Fault
+from vjpcheck.diagnose.backward import Back, Fault, is_square
 from vjpcheck.interpret import Operation, evaluate
 from vjpcheck.jaxprs import opened
 
@@ -28,7 +28,7 @@ def solved(operation: Operation, inputs: Sequence[Any], floating: Sequence[int])
         rule = lambda b, p=plain, t=turned: _of_system(b, p, t)  # noqa: E731
         yield Fault("transpose missing", words, 2.3, rule)
     for i in floating:
-        if _is_square(inputs[i]):
+        if is_square(inputs[i]):
             words = f"the cotangent of operand {i} is not transposed"
             rule = lambda b, i=i: {i: jnp.swapaxes(b.right[i], -1, -2)}  # noqa: E731
             yield Fault("transpose missing", words, 2.4, rule)
@@ -69,7 +69,7 @@ def factored(operation: Operation, inputs: Sequence[Any], floating: Sequence[int
     Args: `operation`, the operation; `inputs`, its (abstract) inputs; `floating`, the numbers of those that
     have cotangents.
     """
-    if 0 in floating and _is_square(inputs[0]):
+    if 0 in floating and is_square(inputs[0]):
         text = "the matrix is not transposed in its cotangent"
         yield Fault("transpose missing", text, 2.3, lambda b: {0: jnp.swapaxes(b.right[0], -1, -2)})
 
@@ -111,7 +111,3 @@ def transformed(operation: Operation, inputs: Sequence[Any], floating: Sequence[
         else:
             text = "each inner frequency of the half spectrum is counted once"
             yield Fault(HALF, text, 2.5, lambda b: {0: b.right[0] / inner})
-
-
-def _is_square(x: Any) -> bool:
-    return len(x.shape) >= 2 and x.shape[-1] == x.shape[-2] > 1

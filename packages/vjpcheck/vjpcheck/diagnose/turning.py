@@ -8,7 +8,7 @@ import numpy as np
 
 from vjpcheck.diagnose.board import Dial
 from vjpcheck.diagnose.dials import DROP, Panel
-from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis
+from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis, apart, mixed
 from vjpcheck.diagnose.scale import name_scale, parallel
 from vjpcheck.diagnose.search import Match, matched
 
@@ -20,12 +20,11 @@ def turned(panel: Panel, e: Evidence) -> list[Arrays]:
 
     Args: `panel`, all dials; `e`, what was given and what is right.
     """
-    leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-    at_one = panel.each(leaves, dys)
+    at_one = panel.each(e)
     still = [_same(g, e.right) for g in at_one]
     idle = [n for n, d in enumerate(panel.dials) if d.fault.name == DROP and still[n]]
-    if idle and panel.set_idle(idle, leaves, dys, e.right):
-        at_one = panel.each(leaves, dys)
+    if idle and panel.set_idle(idle, e):
+        at_one = panel.each(e)
     return at_one
 
 
@@ -44,15 +43,9 @@ def explanations(
             drops[n] = at_one[n]
         if not moves[n] or dial.fault.name != DROP and _is_a_drop(panel, n, at_one, drops):
             continue
-        h = Hypothesis(
-            dial.fault.name,
-            _words(dial, dial.fault.words),
-            dial.fault.cost,
-            _line(panel, n, 1.0),
-            dial.where,
-            False,
-        )
-        yield from _if_any(matched(h, at_one[n], e, wrong))
+        fault, words = dial.fault, _words(dial, dial.fault.words)
+        h = Hypothesis(fault.name, words, fault.cost, _line(panel, n, 1.0), dial.where, False)
+        yield from matched(h, at_one[n], e, wrong)
         if dial.repeated and dial.fault.name == DROP:
             yield from _in_every_step(panel, n, e, wrong)
         if dial.fault.name in (DROP, "weights updated early"):
@@ -74,18 +67,18 @@ def _in_every_step(panel: Panel, n: int, e: Evidence, wrong: Sequence[int]) -> I
     for factor, name, words in ((-1.0, "sign", "that of the opposite sign"), (2.0, "factor", "taken twice")):
 
         def predict(e: Evidence, to: float = 1 - factor) -> Arrays:
-            return panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair, to)
+            return panel.gradients(n, e, to)
 
         text = f"the path through {panel.dials[n].operation} is {words} in every step"
         h = Hypothesis(name, text, 2.4, predict, panel.dials[n].where, False)
-        yield from _if_any(matched(h, predict(e), e, wrong))
+        yield from matched(h, predict(e), e, wrong)
 
 
 def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
     """Fit given = right + t (at_one - right), on the wrong leaves together and on each by itself."""
     dial = panel.dials[n]
     for members in {tuple(wrong), *((i,) for i in wrong)}:
-        t = parallel(_join(e.given, e.right, members), _join(at_one, e.right, members))
+        t = parallel(apart(e.given, e.right, members), apart(at_one, e.right, members))
         if t is None or abs(t) < 1e-6 or abs(t - 1) < 1e-5:
             continue
         if dial.fault.name == DROP:
@@ -97,7 +90,7 @@ def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Seque
             name, cost = dial.fault.name, dial.fault.cost
             text = _words(dial, f"{dial.fault.words}, by {-t:.3g} times its gradient")
         h = Hypothesis(name, text, cost, _line(panel, n, t), dial.where, False)
-        yield from _if_any(matched(h, _mixed(e.right, at_one, t), e, wrong))
+        yield from matched(h, mixed(e.right, at_one, t), e, wrong)
 
 
 def _scaled(
@@ -111,24 +104,23 @@ def _scaled(
     """Fit given = dropped + k (at_one - dropped): the same mistake, and a simple factor on it."""
     dial = panel.dials[n]
     for m, dropped in beside:
-        k = parallel(_join(e.given, dropped, wrong), _join(at_one, dropped, wrong))
+        k = parallel(apart(e.given, dropped, wrong), apart(at_one, dropped, wrong))
         simple = _SIMPLE[:3] if "missing" in dial.fault.name or "constant" in dial.fault.name else _SIMPLE
         if k is None or abs(k - 1) < 1e-5 or not any(abs(k - s) < 1e-5 for s in simple):
             continue
 
         def predict(e: Evidence, m: int = m, k: float = k) -> Arrays:
-            leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-            return _mixed(panel.gradients(m, leaves, dys), panel.gradients(n, leaves, dys), k)
+            return mixed(panel.gradients(m, e), panel.gradients(n, e), k)
 
         text = _words(dial, f"{dial.fault.words}, and is taken {k:.4g} times")
         h = Hypothesis(dial.fault.name, text, dial.fault.cost + 0.8, predict, dial.where, False)
-        yield from _if_any(matched(h, _mixed(dropped, at_one, k), e, wrong))
+        yield from matched(h, mixed(dropped, at_one, k), e, wrong)
 
 
 def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
     """Try every two paths that are left out together, or taken by one factor."""
-    error = _join(e.given, e.right, wrong)
-    paths = {n: _join(g, e.right, wrong) for n, g in drops.items()}
+    error = apart(e.given, e.right, wrong)
+    paths = {n: apart(g, e.right, wrong) for n, g in drops.items()}
     for a, b in _aligned(error, paths):
         t = parallel(error, paths[a] + paths[b])
         if t is None or panel.dials[a].place == panel.dials[b].place:
@@ -138,11 +130,11 @@ def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[
         if abs(t - 1) > 1e-5:
             name, scale = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
             words = f"the paths through {first.operation} and {second.operation} are {scale}"
-        where = _both(first.where, second.where)
+        where = " and ".join(filter(None, (first.where, second.where)))
         h = Hypothesis(
             name, words, 3.2 if name in (DROP, "sign") else 4.2, _two(panel, a, b, t), where, False
         )
-        yield from _if_any(matched(h, h.predict(e), e, wrong))
+        yield from matched(h, h.predict(e), e, wrong)
         if name == DROP:
             return
 
@@ -161,42 +153,20 @@ def _aligned(error: np.ndarray, paths: dict[int, np.ndarray]) -> Iterator[tuple[
 
 def _two(panel: Panel, a: int, b: int, t: float):  # noqa: ANN202
     def predict(e: Evidence) -> Arrays:
-        leaves, dys = e.measurement.arguments.leaves, e.measurement.pair
-        both = zip(panel.gradients(a, leaves, dys), panel.gradients(b, leaves, dys), e.right, strict=True)
+        both = zip(panel.gradients(a, e), panel.gradients(b, e), e.right, strict=True)
         return [r + t * (x + y - 2 * r) for x, y, r in both]
 
     return predict
 
 
 def _line(panel: Panel, n: int, t: float):  # noqa: ANN202
-    def predict(e: Evidence) -> Arrays:
-        at_one = panel.gradients(n, e.measurement.arguments.leaves, e.measurement.pair)
-        return _mixed(e.right, at_one, t)
-
-    return predict
-
-
-def _mixed(zero: Arrays, one: Arrays, t: float) -> Arrays:
-    return [a + t * (b - a) for a, b in zip(zero, one, strict=True)]
-
-
-def _join(a: Arrays, b: Arrays, members: Sequence[int]) -> np.ndarray:
-    return np.concatenate([(a[i] - b[i]).ravel() for i in members])
+    return lambda e: mixed(e.right, panel.gradients(n, e), t)
 
 
 def _same(a: Arrays, b: Arrays) -> bool:
     largest = max(float(np.max(np.abs(y), initial=0.0)) for y in b)
     gaps = (float(np.max(np.abs(x - y), initial=0.0)) for x, y in zip(a, b, strict=True))
     return all(gap <= 1e-12 * max(largest, 1e-300) for gap in gaps)
-
-
-def _if_any(found: Match | None) -> Iterator[Match]:
-    if found is not None:
-        yield found
-
-
-def _both(first: str, second: str) -> str:
-    return " and ".join(filter(None, (first, second)))
 
 
 def _words(dial: Dial, text: str) -> str:

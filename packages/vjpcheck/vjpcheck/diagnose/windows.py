@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjpcheck.diagnose.backward import Back, Fault
+from vjpcheck.diagnose.movement import pushed
 from vjpcheck.interpret import Operation, run_as
 
 SHIFTED, STRIDES, OVERWRITES = "windows shifted", "strides ignored", "scatter overwrites"
@@ -73,21 +74,14 @@ def _moved(operation: Operation) -> Iterator[tuple[str, Any]]:
             text = f"the window is off by {by} along axis {axis}"
             if name == "slice":
                 yield text, lambda b, by=by, a=axis: [jnp.roll(b.right[0], by, a)]
-                yield text + " and cut off", lambda b, by=by, a=axis: [_pushed(b.right[0], by, a)]
+                yield text + " and cut off", lambda b, by=by, a=axis: [pushed(b.right[0], by, a)]
             elif name == "conv_general_dilated":
                 padding = list(params["padding"])
                 padding[k] = padding[k][0] - by, padding[k][1] + by
                 yield text, lambda b, p=tuple(padding): _through(b, b.dy, padding=p)
             else:
-                yield text, lambda b, by=by, a=axis: [_pushed(b.right[0], by, a)]
+                yield text, lambda b, by=by, a=axis: [pushed(b.right[0], by, a)]
                 yield text + " and around", lambda b, by=by, a=axis: [jnp.roll(b.right[0], by, a)]
-
-
-def _pushed(x: Any, by: int, axis: int) -> Any:
-    moved = jnp.roll(x, by, axis)
-    index = [slice(None)] * x.ndim
-    index[axis] = slice(0, 1) if by > 0 else slice(-1, None)
-    return moved.at[tuple(index)].set(0)
 
 
 def _strides(operation: Operation) -> tuple[str, tuple[int, ...]]:
@@ -120,16 +114,7 @@ def _unspread(operation: Operation) -> Iterator[tuple[str, Any]]:
 
 def _through(b: Back, dy: Any, **changed: Any) -> Sequence[Any]:
     """Pull a cotangent back through the same operation with other parameters."""
-    floating = b.operation.floating(b.inputs)
-
-    def run(*xs: Any) -> Any:
-        full = list(b.inputs)
-        for i, x in zip(floating, xs, strict=True):
-            full[i] = x
-        return run_as(b.operation.equation, full, **changed)[0]
-
-    given = iter(jax.vjp(run, *[b.inputs[i] for i in floating])[1](dy))
-    return [next(given) if i in floating else None for i in range(len(b.inputs))]
+    return b.pull(dy, lambda *xs: run_as(b.operation.equation, xs, **changed))
 
 
 def _not_covered_later(operation: Operation) -> np.ndarray:
