@@ -101,3 +101,41 @@ def test_an_empty_batch_has_no_readings():
     norms, _, moments, _ = fnn.readers.unzip(params, several)
     assert losses.shape == fnn.readers.sum_over_params(norms).shape == (0,)
     assert all(not leaf.any() for leaf in jax.tree.leaves(moments))
+
+
+def squares(y, t):
+    return jnp.square(y - t).sum(-1)
+
+
+COUPLED = {
+    "the hardest two": lambda y, t: (lambda own: jnp.where(own >= jax.lax.top_k(own, 2)[0][-1], own, 0.0))(
+        squares(y, t)
+    ),
+    "a margin to the others": lambda y, t: (
+        jnp.maximum(0.0, 0.5 - jnp.abs(y[:, None] - y[None]).sum(-1)).sum(1) + squares(y, t)
+    ),
+    "a scale of the largest": lambda y, t: squares(y / jnp.maximum(1.0, jnp.abs(y).max() / 10), t),
+    "beyond a bound": lambda y, t: squares(y, t) * jnp.where(y.max() > 50, 2.0, 1.0),
+    "weights of the targets": lambda y, t: squares(y, t) * (t > 0).astype(y.dtype).mean(),
+    "their number": lambda y, t: squares(y, t) / y.shape[0],
+}
+APART = {
+    "squares": squares,
+    "huber": lambda y, t: jnp.where(jnp.abs(y - t) < 1, jnp.square(y - t) / 2, jnp.abs(y - t) - 0.5).sum(-1),
+    "probabilities as targets": lambda y, t: (t * jnp.log(t) - t * y).sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_a_loss_that_couples_examples_at_some_numbers_is_refused(name):
+    net, x, target = fnn.Dense(3), jnp.ones((4, 5)), jnp.ones((4, 3))
+    params = fnn.init(net, jax.random.key(0), x)
+    with pytest.raises(fnn.InputError, match="a loss that keeps examples apart"):
+        fnn.privacy.clipped_gradient(net, COUPLED[name], 1.0)(params, x, target)
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_loss_that_keeps_them_apart_is_not(name):
+    net, x, target = fnn.Dense(3), jnp.ones((4, 5)), jnp.ones((4, 3))
+    params = fnn.init(net, jax.random.key(0), x)
+    assert fnn.privacy.clipped_gradient(net, APART[name], 1.0)(params, x, target).finite.all()
