@@ -130,9 +130,14 @@ def _hashable(tree: Any) -> Any:
     return structure, tuple((jnp.shape(v)[1:], str(v.dtype)) for v in leaves)
 
 
-# What outputs and targets are drawn from in a trial: a choice, a margin or a largest value that couples shows
-# at some of these. Between 0.1 and 0.9 targets may be probabilities.
-_BETWEEN = ((0.1, 0.9), (-0.3, 0.3), (-3.0, 3.0), (-100.0, 100.0))
+# What outputs and targets are drawn from in a trial, and the first example's once more: a choice, a margin or
+# a largest value that couples shows at some of these. Between 0.1 and 0.9 targets may be probabilities.
+_BETWEEN = (
+    ((0.1, 0.9), (0.1, 0.9)),
+    ((-0.3, 0.3), (0.0, 3.0)),
+    ((-3.0, 3.0), (0.0, 30.0)),
+    ((-30.0, 30.0), (0.0, 300.0)),
+)
 _ROWS = 4
 
 
@@ -158,10 +163,10 @@ def _coupled(loss: Objective, y: Any, target: Any) -> bool:
 
     with jax.ensure_compile_time_eval():
         rows = loss.with_reduction("none")
-        for low, high in _BETWEEN:
-            pair = draw(y, _ROWS, low, high), draw(target, _ROWS, low, high)
+        for most, far in _BETWEEN:
+            pair = draw(y, _ROWS, *most), draw(target, _ROWS, *most)
             params = loss.init(jax.random.key(0), jax.eval_shape(lambda pair=pair: pair[0]))
-            first = draw(y, 1, low, high), draw(target, 1, low, high)
+            first = draw(y, 1, *far), draw(target, 1, *far)
             other = jax.tree.map(
                 lambda all, one: all.at[0].set(1 - all[0] if _whole(all) else one[0]), pair, first
             )
@@ -169,7 +174,7 @@ def _coupled(loss: Objective, y: Any, target: Any) -> bool:
             try:
                 found = seen(pair)
             except Exception:
-                if (low, high) == _BETWEEN[0]:
+                if most == _BETWEEN[0][0]:
                     raise
                 continue  # the loss does not take such numbers
             if not all(map(_same, found, seen(other))) or not all(map(_close, found, seen(fewer))):

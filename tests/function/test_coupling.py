@@ -152,7 +152,7 @@ IN_THEIR_PLACES = {
         (jnp.repeat(x[:, 0], 2, 0) @ w).reshape(-1, 2, 4).sum(1)[:, None]
     ),
     "stacked": lambda w, x: jnp.stack([x @ w, 2 * (x @ w)], 1).sum(1),
-    "unstacked": lambda w, x: sum(jnp.unstack(x @ w, axis=1))[:, None],
+    "unstacked": lambda w, x: jnp.stack(jnp.unstack(x @ w, axis=1)).sum(0)[:, None],
     "a limit of each gradient": lambda w, x: limited_each(x @ w),
     "rules of JAX": lambda w, x: jax.nn.relu(x @ w) + jax.nn.logsumexp(x @ w, -1, keepdims=True),
 }

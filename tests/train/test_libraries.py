@@ -1,4 +1,4 @@
-"""The loop with what others made: data by grain, and TensorBoard, which reads its events; both are optional."""
+"""The loop with what others made: data by grain, TensorBoard, which reads its events; both are optional."""
 
 from pathlib import Path
 from typing import Any
