@@ -26,7 +26,11 @@ State = Made | None
 
 
 def worst(*states: State) -> State:
-    """Return the state of what is made of values of these states."""
+    """Return the state of what is made of values of some states.
+
+    Args:
+        states: the states.
+    """
     found = [s for s in states if s is not None]
     most = max(found, key=lambda s: s.of) if found else None
     if most and most.of == ALONG and len({s.lying for s in found if s.of == ALONG}) > 1:
@@ -35,7 +39,12 @@ def worst(*states: State) -> State:
 
 
 def moved(state: State, by: int) -> State:
-    """Return the state of a scan's operand in one step, or of a step's result in the stack of all."""
+    """Return the state of a scan's operand in one step, or of a step's result in the stack of all.
+
+    Args:
+        state: the state.
+        by: -1 into the loop, whose steps lose the first axis, and 1 out of it.
+    """
     if state is None or state.lying is None:
         return state
     return state._replace(lying=replace(state.lying, axis=state.lying.axis + by))
