@@ -54,3 +54,26 @@ def test_a_step_on_eight_devices_is_that_on_one(name, kind):
     lie = fnn.shardings(NET, wanted.params, mesh, "fsdp")
     if kind == AxisType.Explicit:  # there shardings are types, and stay
         assert jax.tree.all(jax.tree.map(lambda leaf, own: leaf.sharding == own, state.params, lie))
+
+
+@pytest.mark.parametrize("loss", [CE, fnn.LinearCrossEntropy(8, chunk=3)], ids=["loss", "head"])
+def test_microbatches_that_each_device_walks_over_by_itself_are_those_of_one(loss):
+    """Params are whole and nothing is watched: value, gradient and all readings are put together."""
+    found = {"norms": NORMS} if loss is CE else {}
+    found["sums"] = fnn.train.Metric(lambda o: o.readings, read=fnn.readers.gradient)
+    step = fnn.train.make_step(NET, loss, ADAM, microbatch=16, metrics=found)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    weights = RANDOM.uniform(size=32)
+    wanted = one_step(step, (X, LABEL, weights))
+    with jax.set_mesh(mesh):
+        batch = fnn.train.placed((X, LABEL, weights), NamedSharding(mesh, P("data")))
+        assert_on_mesh(one_step(step, batch, mesh), wanted, 1e-9)
+
+
+def one_step(step: fnn.train.Step, batch: Any, mesh: Any = None) -> Any:
+    state = step.init(jax.random.key(0), X)
+    if mesh is not None:
+        there = jax.tree.map(lambda _: NamedSharding(mesh, P()), state.params)
+        state = step.init(jax.random.key(0), X, state.params, there)
+    state, metrics = step(state, batch)
+    return state.params, state.optimizer, metrics
