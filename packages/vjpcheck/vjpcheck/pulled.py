@@ -22,7 +22,9 @@ class Run:
     """
 
     def __init__(self, f: Callable[..., Any], arguments: Arguments, dy: Sequence[Any]):
-        self.f, self.arguments, self.dy = f, arguments, dy
+        self.f: Callable[..., Any] = f
+        self.arguments: Arguments = arguments
+        self.dy: Sequence[Any] = dy
 
     def pull(self, f: Callable[..., Any], leaves: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
         """Return the gradients of a function by the active leaves, differentiated by JAX with its own rule.

@@ -61,8 +61,9 @@ class Panel:
         self._numbers: dict[Any, int] = {}
         self._keys: dict[tuple[int, ...], Key] = {}
         self._notes: dict[int, _Notes] = {}
-        self._traced, self._formulas, self.budget = traced, formulas, budget
-        self.attempts = Attempts()
+        self._traced, self._formulas = traced, formulas
+        self.budget: Budget = budget
+        self.attempts: Attempts = Attempts()
         outputs = [traced.shapes[i] for i in traced.outputs]
         with in_float64():
             shapes = [jax.ShapeDtypeStruct((1, *s.shape), wider(s.dtype)) for s in outputs]

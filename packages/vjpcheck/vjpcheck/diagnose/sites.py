@@ -70,12 +70,13 @@ class Stage:
     """
 
     def __init__(self, traced: Trace, masks: bool = False):
-        self.traced, self._masks = traced, masks
+        self.traced: Trace = traced
+        self._masks = masks
         self.sites: list[Site] = []
         self.values: list[Value] = []
         self.regions: list[tuple[tuple[int, ...], Region, str]] = []
         known = {1.0, *constants(traced.jaxpr.jaxpr), *(float(n) for n, _ in sizes(traced.arguments, traced))}
-        self.scales = sorted(known | {1 / k for k in known}, key=lambda k: abs(np.log(k)))
+        self.scales: list[float] = sorted(known | {1 / k for k in known}, key=lambda k: abs(np.log(k)))
         self._ends: dict[int, list[Region]] = {}
         outputs = [traced.shapes[i] for i in traced.outputs]
         self._is_loss = len(outputs) == 1 and outputs[0].shape == ()
