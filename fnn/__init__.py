@@ -43,6 +43,7 @@ from fnn.activations.table import sigmoid as sigmoid
 from fnn.activations.table import silu as silu
 from fnn.activations.table import softmax as softmax
 from fnn.activations.table import tanh as tanh
+from fnn.compiler import compiler_options as compiler_options
 from fnn.compose.boundaries import Segment as Segment
 from fnn.compose.branches import Parallel as Parallel
 from fnn.compose.branches import Skip as Skip
@@ -95,8 +96,8 @@ from fnn.train.shardings import shardings as shardings
 __version__ = "0.1.0"
 __all__ = [
     "activation", "activations", "apply", "attribution", "backward", "Bias", "binary_cross_entropy",
-    "Composition", "Concatenate", "curvature", "Dense", "describe", "Dropout", "Each", "Embedding",
-    "explain", "factors", "feedback", "forward", "function", "Fused", "Gate", "gated", "gelu", "gelu_tanh",
+    "compiler_options", "Composition", "Concatenate", "curvature", "Dense", "describe", "Dropout", "Each",
+    "Embedding", "explain", "factors", "feedback", "forward", "function", "Fused", "Gate", "gated", "gelu", "gelu_tanh",
     "gradient", "half_squared_error", "Heads", "huber", "identity", "init", "initializers", "InputError",
     "Layer", "LayerNorm", "Leaf", "LinearCrossEntropy", "Loss", "losses", "memory", "mlp", "output",
     "Parallel", "Part", "pipeline", "privacy", "readers", "relu", "Remat", "Repeat", "Residuals",

@@ -179,8 +179,8 @@ def programs(kind: str, sizes: tuple[int, ...], x: Any) -> dict[str, Program]:
     return found
 
 
-def loop(program: Program, x: Any, labels: Any) -> Callable[[int], None]:
-    """Compile a step, and give what runs it some times."""
+def loop(program: Program, x: Any, labels: Any, options: Any = None) -> Callable[[int], None]:
+    """Compile a step, by options of the compiler, and give what runs it some times."""
     grad, params = program
     state = [params, ADAM.init(params)]
 
@@ -189,7 +189,7 @@ def loop(program: Program, x: Any, labels: Any) -> Callable[[int], None]:
         updates, state = ADAM.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    compiled = jax.jit(step).lower(*state, x, labels).compile()
+    compiled = jax.jit(step, compiler_options=options).lower(*state, x, labels).compile()
 
     def run(times: int) -> None:
         for _ in range(times):
