@@ -202,7 +202,8 @@ def check_cotangent(who: object, dy: Any, shape: tuple[int, ...], dtype: Any) ->
     if getattr(dy, "shape", None) != shape or dy.dtype != dtype:
         wanted = f"{np.dtype(dtype).name}[{','.join(map(str, shape))}]"
         fits = is_array(dy) and math.prod(dy.shape) == math.prod(shape)
-        fix = "dy.reshape(y.shape).astype(y.dtype)" if fits else "jnp.ones_like(y)"
+        turned = fits and dy.ndim > 1 and dy.shape == shape[::-1] != shape
+        fix = f"dy.{'T' if turned else 'reshape(y.shape)'}.astype(y.dtype)" if fits else "jnp.ones_like(y)"
         raise InputError(who, f"dy like y, {wanted}", describe(dy), fix)
 
 

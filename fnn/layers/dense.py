@@ -146,13 +146,14 @@ class Dense(Leaf):
         if x.shape[-1] == 0 and inputs is None:
             raise InputError(self, "x of shape (..., k) with k >= 1", describe(x), "jnp.zeros((n, 1))")
         if inputs is not None and x.shape[-1] != inputs:
-            fits = inputs > 0 and math.prod(x.shape) % inputs == 0
-            other = (
-                "params = fnn.init(net, key, x)"
-                if self.inputs is None
-                else f"fnn.{replace(self, inputs=None)!r}"
-            )
-            fix = f"x.reshape(-1, {inputs})" if fits else other
+            if x.shape[0] == inputs and x.ndim == 2:
+                fix = "x.T"  # features first, an example in each column
+            elif inputs > 0 and math.prod(x.shape) % inputs == 0:
+                fix = f"x.reshape(-1, {inputs})"
+            elif self.inputs is None:
+                fix = "params = fnn.init(net, key, x)"
+            else:
+                fix = f"fnn.{replace(self, inputs=None)!r}"
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)
 
 

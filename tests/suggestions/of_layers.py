@@ -118,6 +118,7 @@ ROWS = {
     "no inputs": Row(lambda: built(Dense(3), X[:, :0]), into(Dense(3))),
     "nothing to norm": Row(lambda: built(fnn.LayerNorm(), X[:, :0]), into(fnn.LayerNorm())),
     "features do not divide": Row(lambda: fnn.forward(Dense(3), OF_FIVE, X), again(Dense(3)), {"net": Dense(3), "x": X}),
+    "features first": Row(lambda: fnn.forward(Dense(3), OF_FIVE, jnp.ones((5, 7))), lambda x: fnn.forward(Dense(3), OF_FIVE, x), {"x": jnp.ones((5, 7))}),
     "features divide": Row(lambda: fnn.forward(Dense(3), params_of(Dense(3), X[:, :3]), X), into(Dense(3)), {"x": X}),
     "another size said": Row(lambda: built(Dense(3, inputs=7)), built),
     "params of another layer": Row(lambda: fnn.forward(fnn.Bias(), {}, X), again(fnn.Bias()), {"net": fnn.Bias(), "x": X}),
@@ -165,6 +166,7 @@ ROWS = {
     # Cotangents.
     "dy of one row": cotangent(Dense(3), jnp.ones(3, jnp.float32)),
     "dy of another shape": cotangent(Dense(3), jnp.ones((3, 4), jnp.float32)),
+    "dy with an example in each column": cotangent(Dense(3), jnp.ones((3, len(X)), jnp.float32)),
     "dy of another dtype": cotangent(fnn.tanh, X.astype(jnp.bfloat16)),
     **{
         f"{kind} as x": Row(lambda kind=kind: fnn.apply(Dense(3), params_of(Dense(3)), np.zeros((4, 6), kind)), into(Dense(3)), {"k": 6})  # pyright: ignore[reportArgumentType]
