@@ -29,6 +29,11 @@ def looped(params: Any, x: Any) -> Any:
     return y.sum(1)
 
 
+def of_pairs(params: Any, x: Any) -> Any:
+    pairs = x.reshape(x.shape[0] // 2, 2, -1)
+    return jax.lax.map(lambda pair: losses_of(params, pair), pairs).reshape(-1)
+
+
 def with_constant(params: Any, x: Any, constant: Any) -> Any:
     return losses_of(params, x) * constant.sum()
 
@@ -68,6 +73,7 @@ ROWS = {
         lambda: fnn.forward(Function(lambda p, x: x * p), W[0, 0], X[0, 0]), ran, {"x": X[0]}
     ),
     "outputs that are no arrays": Row(lambda: factors(lambda p, x: "loss")(W, X), ran, {"y": 1.0}),
+    "a loop over pairs of examples": Row(lambda: factors(of_pairs)(W, X), names={"f": lambda x: (x @ W).sum(), "x": X}),
     "side effects": Row(lambda: factors(printing)(W, X), lambda f: trains(Function(f))),
     "integer params": Row(
         lambda: factors(lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"]))({"w": W, "n": 2}, X),

@@ -30,6 +30,8 @@ NORMS = train.Metric(lambda o: o.readings, read=fnn.readers.squared_norm)
 MESH = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
 ROWS_OF = jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec("data"))
 LIE = train.shardings(NET, PARAMS, MESH, "data")
+NAMED, HEAD = fnn.Serial(body=Dense(2)), fnn.LinearCrossEntropy(5)
+OF_BOTH = drawn(NAMED, X), HEAD.init(KEY, X[:, :2])
 ON = KNOWN | {"mesh": MESH, "NamedSharding": jax.sharding.NamedSharding, "P": jax.sharding.PartitionSpec}
 
 
@@ -150,6 +152,7 @@ ROWS = {
         lambda: train.shardings(fnn.Each({"a": Dense(2)}), {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}, MESH),
         names=ON | {"net": fnn.Each({"a": Dense(2)}), "params": {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}, "x": {"a": jnp.ones((1, 3))}},
     ),
+    "params of a loss that is not named": Row(lambda: train.shardings(NAMED, OF_BOTH, MESH, x=X), names=ON | {"net": NAMED, "params": OF_BOTH, "loss": HEAD}),
     "names of too few axes": Row(lambda: train.param_axes(*PLACED, X), lambda axes: axes["kernel"]),
     "shardings of another tree": Row(lambda: train.shardings_like(STATE, PARAMS, LIE[0]), lambda lie: train.shardings_like(STATE, PARAMS, lie), ON),
     "a report elsewhere": Row(lambda: fnn.memory.report(NET, PARAMS, X, target="h100", shardings=LIE), names=ON | {"shardings": LIE, "x": jax.ShapeDtypeStruct(X.shape, X.dtype, sharding=ROWS_OF)}),
