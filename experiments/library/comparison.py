@@ -29,7 +29,7 @@ def gradient_errors(ours: Callable[..., Any], plain: Callable[..., Any], params:
     errors: Errors = {}
     for name, tree in (("fnn, float64", mine_wide), ("fnn, float32", mine), ("jax.grad, float32", theirs)):
         for path, value in jax.tree_util.tree_leaves_with_path(jax.tree.map(error, tree, truth)):
-            errors.setdefault(f"params{jax.tree_util.keystr(path)}", {})[name] = value
+            errors.setdefault(jax.tree_util.keystr(path, simple=True, separator="."), {})[name] = value
     return errors
 
 
@@ -40,17 +40,14 @@ def _widen(leaf: Any) -> np.ndarray:
 
 def error_table(title: str, errors: Errors) -> Table:
     """Show the errors: a row for each leaf, a column for each gradient."""
-    note = "largest difference from jax.grad in float64, relative to its largest entry"
     table = Table(
-        title=title,
+        title=f"{title}: the largest difference from jax.grad in float64, over its largest entry",
         title_justify="left",
         title_style="bold",
         box=None,
-        caption=note,
-        caption_justify="left",
         padding=(0, 3, 0, 0),
     )
-    table.add_column("gradient of")
+    table.add_column("gradient of", overflow="fold")
     for name in next(iter(errors.values())):
         table.add_column(name, justify="right", style="cyan" if "fnn" in name else None)
     for leaf, row in errors.items():

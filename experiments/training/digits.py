@@ -5,8 +5,9 @@
 
 A small multilayer perceptron learns to read digits, and no autodiff takes part: `gradients` runs the
 network forward, takes the loss with its hand-written derivative, and runs the network backward. Before and
-after, these gradients are held against those that `jax.grad` finds for the same network. What was learned
-is then written as figures.json, learning-curve.png, confusion-matrix.png and weights.png.
+after, these gradients are held against those that `jax.grad` finds for the same network. Then one more
+backward pass tells which images pull at the params most, which no sum shows. What was learned is written as
+figures.json, learning-curve.png, confusion-matrix.png and weights.png.
 """
 
 import sys
@@ -17,11 +18,13 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 import fnn
 from experiments.library.comparison import error_table, gradient_errors
@@ -91,6 +94,32 @@ def answers(net: fnn.Layer, params: Any, x: Any) -> Any:
     return fnn.apply(net, params, x).argmax(-1)
 
 
+@partial(jax.jit, static_argnums=0)
+def pulls(net: fnn.Layer, params: Any, x: Any, t: Any) -> Any:
+    """Give the norm of each image's own gradient, float (n,), from one backward pass over all of them."""
+    read = fnn.readers.losses_and_readings(net, LOSS, fnn.readers.squared_norm)
+    _, squares = read(params, x, t)
+    return jnp.sqrt(fnn.readers.sum_over_params(squares))
+
+
+def hardest(net: fnn.Layer, params: Any, digits: Digits, count: int = 5) -> Table:
+    """Show the images held out whose gradients are the largest."""
+    norms, read = np.asarray(pulls(net, params, *digits[2:4])), np.asarray(answers(net, params, digits.x_test))
+    table = Table(
+        title=f"Of {len(norms):,} images held out, those whose own gradients are the largest (median "
+        f"{np.median(norms):.2g}), by one backward pass",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 3, 0, 0),
+    )
+    for name in ("image", "digit", "read as", "norm of its gradient"):
+        table.add_column(name, justify="right")
+    for i in np.argsort(-norms)[:count]:
+        table.add_row(str(i), str(digits.t_test[i]), str(read[i]), f"{norms[i]:.3g}")
+    return table
+
+
 def check_finite(losses: np.ndarray, epoch: int, options: Options) -> None:
     """Raise NotFiniteError at the first loss of the epoch that is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses))
@@ -134,6 +163,7 @@ def main(options: Options) -> None:
     before = compare("before learning", untrained)
     params, losses, accuracies = learn(net, untrained, key, digits, options, console)
     after = compare("after learning", params)
+    console.print(hardest(net, params, digits), "")
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (digits.t_test, answers(net, params, digits.x_test)), 1)
     figures = {

@@ -40,7 +40,8 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     done = script("--epochs", "4", "--hidden", "128", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "1,437 images of 8 x 8 pixels to learn from, 360 held out." in done.stdout
-    assert done.stdout.count("params['first']['kernel']") == 2  # the gradients, before and after
+    assert done.stdout.count("first.kernel") == 2  # the gradients, before and after
+    assert "360 images held out, those whose own gradients are the largest" in done.stdout
     folder = tmp_path / "digits"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     for name in FILES[1:]:
@@ -55,10 +56,10 @@ def test_learns_and_writes_its_results_and_would_do_so_again(tmp_path):
     assert found["versions"].keys() >= {"python", "fnn", "jax"} and found["seconds"] > 0 and found["device"]
     for errors in found["gradient errors"].values():
         assert set(errors) == {
-            "params['first']['bias']",
-            "params['first']['kernel']",
-            "params['output']['bias']",
-            "params['output']['kernel']",
+            "first.bias",
+            "first.kernel",
+            "output.bias",
+            "output.kernel",
         }
         assert all(
             error["fnn, float64"] < 1e-12 and error["fnn, float32"] < 1e-4 for error in errors.values()
@@ -79,8 +80,8 @@ def test_comparison_sees_a_wrong_gradient():
     wrong = gradient_errors(
         lambda p, x: {"kernel": 1.5 * x.sum(0)}, lambda p, x: (x @ p["kernel"]).sum(), params, x
     )
-    assert right == {"params['kernel']": {"fnn, float64": 0.0, "fnn, float32": 0.0, "jax.grad, float32": 0.0}}
-    assert wrong["params['kernel']"]["fnn, float64"] == pytest.approx(0.5)
+    assert right == {"kernel": {"fnn, float64": 0.0, "fnn, float32": 0.0, "jax.grad, float32": 0.0}}
+    assert wrong["kernel"]["fnn, float64"] == pytest.approx(0.5)
 
 
 def test_rising_loss_stops_at_its_step_and_keeps_earlier_results(tmp_path):
