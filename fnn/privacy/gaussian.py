@@ -30,6 +30,7 @@ in 1e14 steps.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -134,18 +135,15 @@ def privacy_spent(noise_multiplier: float, sampling: float, steps: int, delta: f
         epsilon.
 
     Raises:
-        InputError: where a number is out of its range.
+        InputError: where a number is out of its range, or dp-accounting is not installed.
 
     Source: Koskela et al. 2020; Doroshenko et al. 2022.
 
     >>> round(privacy_spent(4.0, sampling=1.0, steps=1, delta=1e-5), 2)
     0.93
     """
-    from dp_accounting import pld
-
-    accountant = pld.PLDAccountant()
-    accountant.compose(_event(noise_multiplier, sampling, steps, delta))
-    return float(accountant.get_epsilon(delta))
+    event = _event(noise_multiplier, sampling, steps, delta)
+    return float(_dp_accounting().pld.PLDAccountant().compose(event).get_epsilon(delta))
 
 
 def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> float:
@@ -161,20 +159,21 @@ def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> floa
         the noise multiplier, the standard deviation of the noise divided by the clipping norm.
 
     Raises:
-        InputError: where a number is out of its range.
+        InputError: where a number is out of its range, or dp-accounting is not installed.
 
     >>> round(noise_for(1.0, sampling=1.0, steps=1, delta=1e-5), 2)
     3.73
     """
-    from dp_accounting import pld, rdp
-
     if not 0 < epsilon < math.inf:
         fix = "fnn.privacy.noise_for(3.0, sampling=1.0, steps=10, delta=1e-5)"
         raise InputError("noise_for", "0 < epsilon < inf", f"epsilon={epsilon}", fix)
 
-    # With little noise the exact accountant takes long: Renyi's bound is had at once, and not far above.
-    bound = _least_noise(rdp.RdpAccountant, 1.0, epsilon, sampling, steps, delta)
-    return _least_noise(pld.PLDAccountant, bound, epsilon, sampling, steps, delta)
+    # With little noise the exact accountant takes long: Renyi's bound is had at once, and not far above. Whole
+    # orders do for it: the sums of others may not converge, of which it warns.
+    library = _dp_accounting()
+    renyi = partial(library.rdp.RdpAccountant, orders=(*range(2, 65), 128, 256, 512, 1024))
+    bound = _least_noise(renyi, 1.0, epsilon, sampling, steps, delta)
+    return _least_noise(library.pld.PLDAccountant, bound, epsilon, sampling, steps, delta)
 
 
 def _least_noise(
@@ -190,7 +189,7 @@ def _least_noise(
         steps: the number of steps.
         delta: the delta of the guarantee.
     """
-    import dp_accounting
+    library = _dp_accounting()
 
     def event(noise_multiplier: float) -> Any:
         return _event(noise_multiplier, sampling, steps, delta)
@@ -198,17 +197,27 @@ def _least_noise(
     low = 0.85 * guess  # the less noise, the longer it takes
     while accountant().compose(event(low)).get_epsilon(delta) <= epsilon:
         guess, low = low, 0.85 * low
-    bracket = dp_accounting.LowerEndpointAndGuess(low, guess)
-    return float(dp_accounting.calibrate_dp_mechanism(accountant, event, epsilon, delta, bracket))
+    bracket = library.LowerEndpointAndGuess(low, guess)
+    return float(library.calibrate_dp_mechanism(accountant, event, epsilon, delta, bracket))
 
 
 def _event(noise_multiplier: float, sampling: float, steps: int, delta: float) -> Any:
-    import dp_accounting
-
     if not 0 < sampling <= 1 or steps < 1 or not noise_multiplier > 0 or not 0 < delta < 1:
         got = f"noise_multiplier={noise_multiplier}, sampling={sampling}, steps={steps}, delta={delta}"
         fix = "fnn.privacy.privacy_spent(1.1, sampling=256 / 60_000, steps=1000, delta=1e-5)"
         wanted = "noise_multiplier > 0, 0 < sampling <= 1, steps >= 1, 0 < delta < 1"
         raise InputError("privacy_spent", wanted, got, fix)
-    step = dp_accounting.PoissonSampledDpEvent(sampling, dp_accounting.GaussianDpEvent(noise_multiplier))
-    return dp_accounting.SelfComposedDpEvent(step, steps)
+    library = _dp_accounting()
+    step = library.PoissonSampledDpEvent(sampling, library.GaussianDpEvent(noise_multiplier))
+    return library.SelfComposedDpEvent(step, steps)
+
+
+def _dp_accounting() -> Any:
+    """Import Google's accountants. Raises InputError where they are not installed."""
+    try:
+        import dp_accounting
+        from dp_accounting import pld as pld
+        from dp_accounting import rdp as rdp
+    except ImportError as error:
+        raise InputError("fnn.privacy", "dp-accounting", str(error), 'pip install "fnn[privacy]"') from error
+    return dp_accounting

@@ -15,8 +15,7 @@ import fnn
 from fnn import train
 from tests.contract.batch_norm import BatchNorm
 from tests.contract.gating import Product
-from tests.suggestions.of_training import without
-from tests.suggestions.row import KEY, Late, Row, X
+from tests.suggestions.row import KEY, Late, Row, X, installs, without
 from tests.train.test_checkpoint import Box, in_box, make_box
 
 NET = fnn.Dense(2)
@@ -198,11 +197,6 @@ def empty() -> Any:
     train.load("empty")
 
 
-def installs(told: str) -> None:
-    """Take what the installer says."""
-    assert "satisfied: orbax-checkpoint" in told and "does not provide the extra" not in told
-
-
 TEXT = state(params={"w": "text", "k": X})
 TEXTS = state(average=np.array(["text"]))
 
@@ -214,7 +208,7 @@ ROWS = {
     "a folder that is none": begins(lambda: train.Checkpoints("gs://bucket/run")),
     "a folder that is a file": begins(on_a_file("mine", train.Checkpoints)),
     "a folder that is held": begins(held),
-    "no orbax": Row(without("orbax.checkpoint", lambda: train.Checkpoints("none")), installs),
+    "no orbax": Row(without("orbax.checkpoint", lambda: train.Checkpoints("none")), installs("orbax-checkpoint")),
     # Saved.
     "checkpoints that are closed": begins(closed),
     "a step that is there": begins(in_a_run("there", lambda run: run.save(1, state()), 2)),

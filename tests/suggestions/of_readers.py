@@ -14,7 +14,7 @@ from fnn import Dense, curvature, memory, privacy, readers, train
 from fnn.memory.storing import Stored
 from fnn.readers.seeding import row_losses
 from tests.contract.batch_norm import BatchNorm
-from tests.suggestions.row import KEY, Late, Row, X, drawn
+from tests.suggestions.row import KEY, Late, Row, X, drawn, installs, without
 
 LABEL = jnp.array([0, 1, 2, 0])
 LOSS = fnn.softmax_cross_entropy()
@@ -219,6 +219,7 @@ ROWS = {
     "a microbatch below zero": Row(lambda: privacy.clipped_gradient(NET, LOSS, 1.0, microbatch=-2)(PARAMS, X, LABEL), gradient, KNOWN | {"norm": 1.0}),
     "noise below zero": Row(lambda: privacy.private_gradient(NET, LOSS, 1.0, noise_multiplier=-1, batch_size=4), gradient, KNOWN),
     "sampling": Row(lambda: privacy.privacy_spent(1.1, sampling=2, steps=1, delta=1e-5)),
+    "no accountant": Row(without("dp_accounting", lambda: privacy.privacy_spent(1.1, sampling=1.0, steps=1, delta=1e-5)), installs("dp-accounting")),
     "no epsilon": Row(lambda: privacy.noise_for(-1.0, sampling=1.0, steps=1, delta=1e-5)),
     "no checkpoints": Row(lambda: fnn.attribution.tracin(NET, LOSS)([], X, LABEL, X, LABEL), lambda pairs: fnn.attribution.tracin(NET, LOSS)(pairs, X, LABEL, X, LABEL), KNOWN | {"learning_rate": 0.1}),
     "matrices": Row(lambda: fnn.feedback.direct_feedback(NET, LOSS)(PARAMS, (), X, LABEL), lambda matrices: fnn.feedback.direct_feedback(NET, LOSS)(PARAMS, matrices, X, LABEL), KNOWN),

@@ -3,10 +3,8 @@
 # pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ import optax
 
 import fnn
 from fnn import Dense, train
-from tests.suggestions.row import KEY, Row, X, drawn
+from tests.suggestions.row import KEY, Row, X, drawn, without
 
 LABEL = jnp.array([0, 1, 2, 0])
 LOSS = fnn.softmax_cross_entropy()
@@ -96,16 +94,6 @@ class InTheRun:
 
 
 IN_THE_RUN = InTheRun()
-
-
-def without(library: str, run: Callable[[], Any]) -> Callable[[], Any]:
-    """Return `run` where a library cannot be imported."""
-
-    def hidden() -> Any:
-        with patch.dict(sys.modules, {library: None}):
-            return run()
-
-    return hidden
 
 
 ROWS = {

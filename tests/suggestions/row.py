@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -71,3 +72,22 @@ def suggested(error: fnn.InputError, names: dict[str, Any]) -> Any:
         return eval(fix.removeprefix("return "), scope)
     exec(fix, scope)
     return scope[assigned[1] if not fix.startswith("match") else "found"]
+
+
+def without(library: str, run: Callable[[], Any]) -> Callable[[], Any]:
+    """Return `run` where a library cannot be imported."""
+
+    def hidden() -> Any:
+        with patch.dict(sys.modules, {library: None}):
+            return run()
+
+    return hidden
+
+
+def installs(library: str) -> Callable[[str], None]:
+    """Return what takes the installer's word that a library is there, and that the extra is one."""
+
+    def told(output: str) -> None:
+        assert f"satisfied: {library}" in output and "does not provide the extra" not in output
+
+    return told
