@@ -22,12 +22,13 @@ from experiments.library.figures import COOL, INK, SOFT, WARM, svg
 BACK, AHEAD = "#fbeae6", "#e6eff5"
 
 
-def sheet(width: float, height: float) -> tuple[Figure, Any]:
-    """Give a figure of so many units, half an inch each, without axes."""
-    figure = Figure(figsize=(width / 2, height / 2))
+def sheet(width: float, height: float, title: str) -> tuple[Figure, Any]:
+    """Give a figure of so many units, half an inch each, below a title and without axes."""
+    figure = Figure(figsize=(width / 2, height / 2 + 0.5))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axes.set(xlim=(0, width), ylim=(0, height + 1), aspect="equal")
     axes.set_axis_off()
+    axes.text(0.3, height + 0.4, title, ha="left", va="center", color=INK, fontsize=13)
     return figure, axes
 
 
@@ -78,7 +79,7 @@ def chain(axes: Any, y: float, colours: tuple[str, ...]) -> None:
 
 def boundary() -> Figure:
     """Draw a chain and the values between its layers."""
-    figure, axes = sheet(18, 4)
+    figure, axes = sheet(18, 4, "A forward pass is the values between its layers")
     chain(axes, 1.9, (COOL,) * 4)
     for x, text in zip(
         AT, ("input", "output of the first,\ninput of the second", "and so on", "output"), strict=True
@@ -89,7 +90,7 @@ def boundary() -> Figure:
 
 def residual() -> Figure:
     """Draw which boundaries are kept, which is made again, and who reads them."""
-    figure, axes = sheet(18, 6.4)
+    figure, axes = sheet(18, 6.4, "Each backward reads one value; what no one reads or a cheap layer makes again is not kept")
     chain(axes, 4.9, (COOL, COOL, SOFT, SOFT))
     for i, (x, right) in enumerate(zip(AT[:2], AT[1:], strict=False)):
         arrow(axes, (x, 4.5), ((x + right) / 2 - 1.2, 1.95), COOL)
@@ -112,15 +113,15 @@ def residual() -> Figure:
 
 def factor() -> Figure:
     """Draw the gradient of a weight as a sum of outer products."""
-    figure, axes = sheet(18, 6)
-    for i, left in enumerate((0.8, 4.5, 8.2)):
+    figure, axes = sheet(18, 6.4, "The gradient of a weight is a sum over examples, and two matrices hold all of its pieces")
+    for i, left in enumerate((0.4, 4.3, 8.2)):
         matrix(axes, left, 2.2, (2.4, 0.5), "", COOL)
         matrix(axes, left + 0.8, 4.8, (0.5, 1.6), "", WARM)
         axes.add_patch(Rectangle((left + 0.8, 2.2), 1.6, 2.4, facecolor="#efefef"))
         note(axes, left + 1.6, 3.4, f"$g_{i + 1}$", INK, fontsize=14)
-        note(axes, left - 0.35, 3.4, f"$x_{i + 1}$", COOL)
+        note(axes, left + 0.25, 5, f"$x_{i + 1}$", COOL)
         note(axes, left + 1.6, 5.65, f"$dz_{i + 1}$", WARM)
-        note(axes, left + (3 if i < 2 else 3.2), 3.4, "+" if i < 2 else "+ ... =", fontsize=15)
+        note(axes, left + (3.15 if i < 2 else 3.25), 3.4, "+" if i < 2 else "+ ... =", fontsize=15)
     axes.add_patch(Rectangle((12.3, 2.2), 1.6, 2.4, facecolor="#d9d9d9"))
     note(axes, 13.1, 3.4, "$dW$", INK, fontsize=14)
     note(axes, 14.6, 3.4, "=", fontsize=15)
@@ -134,7 +135,7 @@ def factor() -> Figure:
 
 def reader() -> Figure:
     """Draw one factor and what four readers make of it."""
-    figure, axes = sheet(18, 8.4)
+    figure, axes = sheet(18, 8.4, "Every question is a small function of the same pair")
     matrix(axes, 0.8, 3, (2.6, 1.6), "$x$", COOL)
     matrix(axes, 2.8, 3, (2.6, 1.1), "$dz$", WARM)
     note(axes, 2.3, 2.4, "(n, k)   (n, j)", SOFT, fontsize=10.5)
@@ -172,8 +173,13 @@ def plan() -> Figure:
             1.02, height * whole.peak / 2**20, f"{name}: {alive.max():.0f} MiB", color=colour, va="center"
         )
     axes.set(xlim=(0, 1.4), ylim=(0, None), ylabel="MiB of residuals alive")
-    axes.set_xticks([0, 1], ["forward begins", "backward ends"])
-    axes.set_title("Sixteen gelu layers of 512 units, 2,048 rows: bytes alive over one step")
+    axes.set_xticks([0, 1], ["the forward begins", "the backward ends"])
+    axes.get_xticklabels()[0].set_ha("left")
+    axes.spines["bottom"].set_bounds(0, 1)
+    axes.set_title(
+        "A plan caps what is alive at once: one step of sixteen gelu layers, 512 wide, 2,048 rows",
+        loc="left",
+    )
     return figure
 
 
