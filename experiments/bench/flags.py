@@ -2,8 +2,9 @@
 
     python -m experiments.bench.flags
 
-The programs are those of `experiments.bench.steps`. Every flag is set for one compilation alone; programs with
-and without it take turns. A ratio is the median of the rounds' own, with their quartiles; below 1 the flag pays.
+The programs are those of `experiments.bench.steps`. Every flag is set for one compilation alone; programs
+with and without it take turns. A ratio is the median of the rounds' own, with their quartiles; below 1 the
+flag pays.
 """
 
 import time
@@ -70,7 +71,7 @@ def rounds(loops: dict[str, Callable[[int], None]], count: int) -> dict[str, np.
 
 def main(options: Options) -> None:
     """Print one line for each program and flag."""
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; Adam steps with the flag / without, float32")
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; Adam steps with the flag / without it")
     for kind in options.kinds:
         for size in options.sizes:
             sizes, batch = SIZES[size]

@@ -93,7 +93,7 @@ def picture(folder: Path, found: list[Way], target: str) -> None:
     furthest = max(way.temporaries for way in found)
     axes.set(xlabel="temporaries, in boundaries", ylim=(-1, 2 * LAYERS + 1), xlim=(0, 1.05 * furthest))
     device = jax.devices()[0].device_kind.upper() if target == "here" else target.upper()
-    axes.set_title(f"Matrix products run again over the room: sixteen gelu layers, compiled for {device}")
+    axes.set_title(f"Less room before a product runs again: sixteen gelu layers, compiled for {device}")
     axes.legend()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "budget.svg").write_bytes(svg(figure))

@@ -90,7 +90,8 @@ def boundary() -> Figure:
 
 def residual() -> Figure:
     """Draw which boundaries are kept, which is made again, and who reads them."""
-    figure, axes = sheet(18, 6.4, "Each backward reads one value; what no one reads or a cheap layer makes again is not kept")
+    title = "Each backward reads one value; what no one reads or a cheap layer makes again is not kept"
+    figure, axes = sheet(18, 6.4, title)
     chain(axes, 4.9, (COOL, COOL, SOFT, SOFT))
     for i, (x, right) in enumerate(zip(AT[:2], AT[1:], strict=False)):
         arrow(axes, (x, 4.5), ((x + right) / 2 - 1.2, 1.95), COOL)
@@ -113,7 +114,8 @@ def residual() -> Figure:
 
 def factor() -> Figure:
     """Draw the gradient of a weight as a sum of outer products."""
-    figure, axes = sheet(18, 6.4, "The gradient of a weight is a sum over examples, and two matrices hold all of its pieces")
+    title = "The gradient of a weight is a sum over examples, and two matrices hold all of its pieces"
+    figure, axes = sheet(18, 6.4, title)
     for i, left in enumerate((0.4, 4.3, 8.2)):
         matrix(axes, left, 2.2, (2.4, 0.5), "", COOL)
         matrix(axes, left + 0.8, 4.8, (0.5, 1.6), "", WARM)

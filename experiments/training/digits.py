@@ -104,7 +104,8 @@ def pulls(net: fnn.Layer, params: Any, x: Any, t: Any) -> Any:
 
 def hardest(net: fnn.Layer, params: Any, digits: Digits, count: int = 5) -> Table:
     """Show the images held out whose gradients are the largest."""
-    norms, read = np.asarray(pulls(net, params, *digits[2:4])), np.asarray(answers(net, params, digits.x_test))
+    norms = np.asarray(pulls(net, params, digits.x_test, digits.t_test))
+    read = np.asarray(answers(net, params, digits.x_test))
     table = Table(
         title=f"Of {len(norms):,} images held out, those whose own gradients are the largest (median "
         f"{np.median(norms):.2g}), by one backward pass",
