@@ -176,7 +176,7 @@ def plan() -> Figure:
         )
     axes.set(xlim=(0, 1.4), ylim=(0, None), ylabel="MiB of residuals alive")
     axes.set_xticks([0, 1], ["the forward begins", "the backward ends"])
-    axes.get_xticklabels()[0].set_ha("left")
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
     axes.spines["bottom"].set_bounds(0, 1)
     axes.set_title(
         "A plan caps what is alive at once: one step of sixteen gelu layers, 512 wide, 2,048 rows",

@@ -54,8 +54,8 @@ def main(options: Options) -> None:
         one, eight = losses(data, 1, options), losses(data, 8, options)
         difference = np.abs(one - eight)
         print(
-            f"{title}: {options.steps:,} steps, last loss {one[-1]:.4f} on one device, {eight[-1]:.4f} on eight;"
-            f" {difference[0]:.1e} apart after {options.every} steps, at most {difference.max():.1e}"
+            f"{title}: {options.steps:,} steps, last loss {one[-1]:.4f} on one device, {eight[-1]:.4f} on"
+            f" eight; {difference[0]:.1e} apart after {options.every} steps, at most {difference.max():.1e}"
         )
         steps = options.every * np.arange(1, len(one) + 1)
         axes.plot(steps, eight, color=SOFT, linewidth=5, alpha=0.6, label="eight devices")
