@@ -6,7 +6,7 @@ quotient of a row c = u (x - mean) and its d = u deviation.
 
 A mean is made in two steps, for one rounded to the dtype is wrong by more than the deviation where a row
 lies far from zero. The first counts from the row's largest number, which gives 0 for a constant row whatever
-its size; what is left is small, and its own mean, subtracted too, has all its digits.
+its size; what is left is small, and its own mean, subtracted and kept too, has all its digits.
 """
 
 import math
@@ -27,6 +27,7 @@ from fnn.layers.affine import row
 Params = dict[str, Array]
 Vectors = Float[Array, "*n k"]
 Statistic = Float[Array, "*n 1"]
+Statistics = tuple[Statistic, Statistic, Statistic]  # each row's mean, what its rounding left out, deviation
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +35,7 @@ class LayerNorm(Leaf):
     """Normalize to mean 0 and variance 1 over the last axis, scale, and add a bias: (..., k) -> (..., k).
 
     params: `{"scale": (k,), "bias": (k,)}`, each only where it is asked for. The output has the input's
-    dtype. The backward reads the input; the mean and the deviation of each row are kept.
+    dtype. The backward reads the input. Each row's mean, what its rounding left out, and deviation are kept.
     Source: Ba, Kiros, Hinton 2016.
 
     Args:
@@ -71,7 +72,7 @@ class LayerNorm(Leaf):
         _check_input(self, x)
         return _init(x, self._shapes(x))
 
-    def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, tuple[Statistic, Statistic]]:
+    def forward(self, params: Params, x: Vectors, key: Any) -> tuple[Vectors, Statistics]:
         """y = (x - mean) / sqrt(var + eps) * scale + bias"""
         _check_input(self, x)
         check_params(self, params, self._shapes(x))
@@ -79,18 +80,19 @@ class LayerNorm(Leaf):
         top, bottom = wide.max(-1, keepdims=True), wide.min(-1, keepdims=True)
         unit = _unit(jnp.maximum(top, -bottom), self.eps)
         mean = top * unit - (top * unit - wide * unit).mean(-1, keepdims=True)
-        deviation = _root(_centred(wide * unit, mean), unit, self.eps)
-        extras = mean / unit, deviation / unit
-        return self.recompute(params, x, extras), extras
+        rest = (wide * unit - mean).mean(-1, keepdims=True)
+        centred = wide * unit - mean - rest
+        deviation = _root(centred, unit, self.eps)
+        y = self._scaled(params, centred * _reciprocal(deviation)).astype(x.dtype)
+        return y, (mean / unit, rest / unit, deviation / unit)
 
-    def recompute(self, params: Params, x: Vectors, extras: tuple[Statistic, Statistic]) -> Vectors:
+    def recompute(self, params: Params, x: Vectors, extras: Statistics) -> Vectors:
         """y = (x - mean) / deviation * scale + bias"""
-        y, _ = self._normal(x, extras)
-        y = y * row(params["scale"], y) if self.scale else y
-        return (y + row(params["bias"], y) if self.bias else y).astype(x.dtype)
+        h, _ = self._normal(x, extras)
+        return self._scaled(params, h).astype(x.dtype)
 
     def backward(
-        self, params: Params, x: Vectors, y: None, extras: tuple[Statistic, Statistic], dy: Vectors
+        self, params: Params, x: Vectors, y: None, extras: Statistics, dy: Vectors
     ) -> tuple[Any, Vectors]:
         """With h = (x - mean) / deviation, dh = dy scale: dx = (dh - mean(dh) - h mean(h dh)) / deviation."""
         check_cotangent(self, dy, x.shape, x.dtype)
@@ -101,12 +103,16 @@ class LayerNorm(Leaf):
         factors = {"scale": Scaled(h, wide)} if self.scale else {}
         return factors | ({"bias": Total(dy)} if self.bias else {}), dx.astype(x.dtype)
 
-    def _normal(self, x: Any, extras: tuple[Statistic, Statistic]) -> tuple[Any, Any]:
+    def _normal(self, x: Any, extras: Statistics) -> tuple[Any, Any]:
         """Return h = (x - mean) / deviation, and 1 / deviation."""
-        mean, deviation = extras
+        mean, rest, deviation = extras
         unit = _unit(jnp.maximum(jnp.abs(mean), deviation), self.eps)
         rstd = _reciprocal(deviation * unit)
-        return _centred(x.astype(unit.dtype) * unit, mean * unit) * rstd, rstd * unit
+        return (x.astype(unit.dtype) * unit - mean * unit - rest * unit) * rstd, rstd * unit
+
+    def _scaled(self, params: Params, h: Any) -> Any:
+        y = h * row(params["scale"], h) if self.scale else h
+        return y + row(params["bias"], h) if self.bias else y
 
     def _shapes(self, x: Any) -> dict[str, tuple[int, ...]]:
         present = {"scale": self.scale, "bias": self.bias}
@@ -194,12 +200,6 @@ def _unit(size: Any, eps: float) -> Any:
     low = max(math.floor(math.log2(eps) / 2) - 40, ends.minexp // 2)
     _, exponent = jnp.frexp(jnp.where(jnp.isfinite(size), jnp.maximum(size, 2.0**low), 1))
     return jnp.ldexp(jnp.ones_like(size), -jnp.minimum(exponent, ends.maxexp - 4))
-
-
-def _centred(part: Any, mean: Any) -> Any:
-    """Return the numbers of each row minus their mean, of which `mean` is a rounded one."""
-    left = part - mean
-    return left - left.mean(-1, keepdims=True)
 
 
 def _root(part: Any, unit: Any, eps: float) -> Any:
