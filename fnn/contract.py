@@ -20,8 +20,24 @@ FLAGS = {
 }
 
 
+def check_layer(who: str, net: Any) -> None:
+    """Raise InputError where a network is no layer. Args: `who`, the caller; `net`, the network."""
+    try:
+        said = net.needs, net.noisy
+    except AttributeError:
+        said = None
+    if isinstance(net, type):
+        raise InputError(
+            who, "a layer, which a class makes", f"the class {net.__name__}", f"fnn.{net.__name__}()"
+        )
+    if said is None:
+        fix = "fnn.Serial(*net)" if isinstance(net, list | tuple) else "fnn.function.Function(net)"
+        raise InputError(who, "a network, an fnn.Layer", describe(net), fix)
+
+
 def check_declared(layer: "Layer") -> None:
     """Raise InputError where what a layer says of itself has no meaning."""
+    check_layer("fnn", layer)
     needs = layer.needs
     if not isinstance(needs, Set) or not needs <= SIDES:
         wanted = 'needs, a frozenset of "input" and "output", the sides that backward reads'

@@ -125,7 +125,7 @@ def check_numbers(who: object, x: Any, name: str = "x") -> None:
 
 
 def refuted(condition: Callable[[Any], Any], value: Any) -> bool:
-    """Return whether a condition on a number is known to be false; of a traced number it is not known."""
+    """Return whether a number is known to break a rule. Args: `condition`, the rule; `value`, the number."""
     try:
         return not condition(value)
     except jax.errors.ConcretizationTypeError:

@@ -59,7 +59,7 @@ def feedback_alignment(
     >>> feedback_alignment(net, loss)(params, params, jnp.ones((2, 1)), jnp.zeros((2, 1)))
     (Array(0.5, dtype=float32), {'kernel': Array([[1.]], dtype=float32)})
     """
-    loss = without_params("feedback_alignment", loss)
+    loss = without_params("feedback_alignment", loss, net)
 
     def run(
         params: Params,
@@ -142,7 +142,7 @@ def direct_feedback(net: Serial, loss: Objective, read: Reader = gradient) -> Ca
     >>> grads[0]["kernel"].shape
     (3, 4)
     """
-    loss = without_params("direct_feedback", loss)
+    loss = without_params("direct_feedback", loss, net)
 
     def run(
         params: Params,

@@ -61,7 +61,7 @@ def influence(net: Layer, loss: LossLike, inverse: Callable[[Any], Any]) -> Call
     >>> [round(score, 3) for score in scores.tolist()]
     [0.333, 1.333]
     """
-    loss = as_objective("influence", loss)
+    loss = as_objective("influence", loss, net)
     products = losses_and_readings(net, loss, inner_product)
 
     def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:
@@ -104,7 +104,7 @@ def tracin(net: Layer, loss: LossLike) -> Callable[..., Any]:
     [[0.5]
      [2. ]]
     """
-    loss = as_objective("tracin", loss)
+    loss = as_objective("tracin", loss, net)
     factors_of, pairs_of = losses_and_readings(net, loss, as_factors), losses_and_readings(net, loss, gram)
 
     def run(
@@ -148,7 +148,7 @@ def grand(net: Layer, loss: LossLike) -> Callable[..., Any]:
     >>> print(grand(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))))
     [1. 4.]
     """
-    loss = as_objective("grand", loss)
+    loss = as_objective("grand", loss, net)
     squares = losses_and_readings(net, loss, squared_norm)
     return lambda params, x, target: jnp.sqrt(sum_over_params(squares(params, x, target)[1]))
 
@@ -179,7 +179,7 @@ def el2n(net: Layer, loss: Objective) -> Callable[..., Any]:
     >>> print(el2n(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1))))
     [1. 2.]
     """
-    loss = as_objective("el2n", loss)
+    loss = as_objective("el2n", loss, net)
 
     def run(params: Params, x: Any, target: Any) -> Any:
         check_uncoupled("el2n", net, params, x)

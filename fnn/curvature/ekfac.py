@@ -47,7 +47,7 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
     >>> ekfac(net, loss)(params, x, target, blocks)["kernel"].values.round(3)
     Array([[1.]], dtype=float32)
     """
-    loss = without_params("ekfac", loss)
+    loss = without_params("ekfac", loss, net)
     check_fisher("ekfac", loss, fisher)
 
     def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:

@@ -63,7 +63,7 @@ def ggn_diagonal(
     >>> ggn_diagonal(net, loss)({"kernel": jnp.ones((1, 1))}, x, jnp.zeros((2, 1)))["kernel"].round(3)
     Array([[5.]], dtype=float32)
     """
-    loss = without_params("ggn_diagonal", loss)
+    loss = without_params("ggn_diagonal", loss, net)
     check_fisher("ggn_diagonal", loss, fisher)
     if per_example:
         loss = loss.with_reduction("none")

@@ -99,7 +99,7 @@ def kronecker_factors(
     >>> print(curved.value, curved.gradient["kernel"], curved.factors["kernel"].inputs)
     2.5 [[5.]] [[5.]]
     """
-    loss = without_params("kronecker_factors", loss)
+    loss = without_params("kronecker_factors", loss, net)
     check_fisher("kronecker_factors", loss, fisher)
     if loss.reduction == "none" or tokens not in ("expand", "reduce") or bias not in ("separate", "joint"):
         wanted = 'a reduction to a number, tokens "expand" or "reduce", bias "separate" or "joint"'

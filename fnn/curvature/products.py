@@ -57,7 +57,7 @@ def hessian_product(net: Layer, loss: Objective) -> Product:
     >>> product(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)), params)
     {'kernel': Array([[5.]], dtype=float32)}
     """
-    loss = without_params("hessian_product", loss)
+    loss = without_params("hessian_product", loss, net)
     of = value_and_grad(net, loss, noise=False)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
@@ -93,7 +93,7 @@ def ggn_product(net: Layer, loss: Objective) -> Product:
     >>> ggn_product(net, loss)(params, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)), params)
     {'kernel': Array([[5.]], dtype=float32)}
     """
-    loss = without_params("ggn_product", loss)
+    loss = without_params("ggn_product", loss, net)
 
     def run(params: Params, x: Any, target: Any, v: Any, key: Any = None, weights: Any = None) -> Any:
         params, v = canonical((params, v))
@@ -134,7 +134,7 @@ def fisher_product(net: Layer, loss: Objective, fisher: str = "empirical", *, sa
     >>> fisher_product(net, loss)(params, jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1)), params)
     {'kernel': Array([[17.]], dtype=float32)}
     """
-    loss = without_params("fisher_product", loss)
+    loss = without_params("fisher_product", loss, net)
     check_fisher("fisher_product", loss, fisher)
     if fisher == "exact":
         fix = "fnn.curvature.ggn_product(net, loss)"

@@ -205,7 +205,10 @@ def like(rule: Rule, y: Logits, target: Any) -> Logits:
 
 
 def times(weight: Any, value: Any) -> Any:
-    """Multiply values by weights; a weight of zero times an infinite value is zero."""
+    """Multiply values by weights; a weight of zero times an infinite value is zero.
+
+    Args: `weight`, the weights; `value`, the values.
+    """
     return weight * jnp.where((weight == 0) & jnp.isinf(value), 0, value)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fnn.arrays import PyTree, canonical
+from fnn.contract import check_layer
 from fnn.core import Layer, Params, forward, pull
 from fnn.errors import InputError, describe
 from fnn.losses.noise import warn_without_key
@@ -174,16 +175,19 @@ class Objective(ABC):
 LossLike = Objective | Callable[..., Any]  # a loss, or a rule `(y, target) -> value`
 
 
-def as_objective(who: str, loss: LossLike) -> Objective:
+def as_objective(who: str, loss: LossLike, net: Layer | None = None) -> Objective:
     """Return a loss; a function `(y, target) -> value`, or -> (value, dy), is wrapped as `fnn.Loss`.
 
     Args:
         who: the name of the caller, for the error message.
         loss: the loss or function.
+        net: the network that it is for, or None.
 
     Raises:
-        InputError: for anything else.
+        InputError: for anything else, and where the network is no layer.
     """
+    if net is not None:
+        check_layer(who, net)
     if isinstance(loss, Objective):
         return loss
     if callable(loss) and not isinstance(loss, (type, Layer)):
@@ -228,7 +232,7 @@ def value_and_grad(
     >>> of({"kernel": jnp.ones((1, 1))}, jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1)))
     (Array(2.5, dtype=float32), {'kernel': Array([[5.]], dtype=float32)})
     """
-    loss, reader = as_objective("value_and_grad", loss), as_reader(read)
+    loss, reader = as_objective("value_and_grad", loss, net), as_reader(read)
 
     def run(
         params: Params, x: Any, target: Any, key: Any = None, weights: Any = None, scale: Any = None

@@ -69,7 +69,7 @@ def value_and_grad(
     >>> bool(jnp.allclose(value, fnn.value_and_grad(net, loss)(params, x, jnp.zeros((6, 2)))[0]))
     True
     """
-    loss = as_objective("pipeline", loss)
+    loss = as_objective("pipeline", loss, net)
     _check(loss, mesh, schedule, axis)
     whole = cut(net, loss.with_reduction("sum"), len(schedule.stages))
 

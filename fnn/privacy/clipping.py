@@ -96,7 +96,7 @@ def clipped_gradient(
     >>> print(clipped.norms, clipped.gradient["kernel"])
     [1. 9.] [[3.]]
     """
-    loss = as_objective("clipped_gradient", loss)
+    loss = as_objective("clipped_gradient", loss, net)
     fix = "fnn.privacy.clipped_gradient(net, loss, 1.0)"
     check_number("clipped_gradient", "norm > 0", norm, lambda norm: norm > 0, fix)
     if automatic:

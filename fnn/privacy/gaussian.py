@@ -168,8 +168,8 @@ def noise_for(epsilon: float, sampling: float, steps: int, delta: float) -> floa
         fix = "fnn.privacy.noise_for(3.0, sampling=1.0, steps=10, delta=1e-5)"
         raise InputError("noise_for", "0 < epsilon < inf", f"epsilon={epsilon}", fix)
 
-    # With little noise the exact accountant takes long: Renyi's bound is had at once, and not far above. Whole
-    # orders do for it: the sums of others may not converge, of which it warns.
+    # With little noise the exact accountant takes long: Renyi's bound is had at once, and not far above.
+    # Whole orders do for it: the sums of others may not converge, of which it warns.
     library = _dp_accounting()
     renyi = partial(library.rdp.RdpAccountant, orders=(*range(2, 65), 128, 256, 512, 1024))
     bound = _least_noise(renyi, 1.0, epsilon, sampling, steps, delta)

@@ -56,7 +56,7 @@ def losses_and_readings(net: Layer, loss: LossLike, read: Read) -> Callable[...,
     >>> losses.shape, fnn.readers.sum_over_params(readings).shape
     ((4,), (4,))
     """
-    loss = as_objective("losses_and_readings", loss)
+    loss = as_objective("losses_and_readings", loss, net)
     own, reader = loss.with_reduction("none"), as_reader(read)
 
     def run(
@@ -110,17 +110,18 @@ def by_example(losses: Any) -> Any:
     return losses.sum(tuple(range(1, losses.ndim)))
 
 
-def without_params(who: str, loss: LossLike) -> Objective:
+def without_params(who: str, loss: LossLike, net: Layer) -> Objective:
     """Return `loss` as a loss without params of its own; a function is wrapped as by `as_objective`.
 
     Args:
         who: the name of the caller, for the error message.
         loss: a loss, or a function of outputs and target.
+        net: the network that it is for.
 
     Raises:
-        InputError: where it is no loss, or a loss with params of its own.
+        InputError: where it is no loss, or a loss with params of its own; where the network is no layer.
     """
-    loss = as_objective(who, loss)
+    loss = as_objective(who, loss, net)
     if loss.has_params:
         raise InputError(who, "a loss without params", repr(loss), "fnn.softmax_cross_entropy()")
     return loss

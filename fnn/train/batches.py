@@ -1,5 +1,6 @@
 """Batches out of arrays in memory, and what takes any batches to the devices ahead of the step."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Batches:
     >>> data = np.arange(6.0).reshape(6, 1), np.arange(6)
     >>> batches = Batches(data, 2, seed=None)
     >>> next(iter(batches))[1], batches.get_state()
-    (array([0, 1]), {'position': 1})
+    (array([0, 1]), {'position': 1, 'size': 2, 'seed': None})
     """
 
     data: Any
@@ -92,13 +93,28 @@ class Batches:
             batch = jax.tree.map(lambda leaf: leaf[rows[own]], self.data)
         return batch if mask is None else (*batch, mask[own])
 
-    def get_state(self) -> dict[str, int]:
-        """Return where the iteration stands."""
-        return {"position": self.position}
+    @property
+    def probability(self) -> float | None:
+        """The probability with which a batch holds an example by itself, None where it is drawn otherwise."""
+        return self.sampling if self.sampling is not None or self.size < self._length else 1.0
 
-    def set_state(self, state: dict[str, int]) -> None:
-        """Go to where an iteration stood. Args: `state`, what `get_state` returned."""
-        self.position = int(state["position"])
+    def get_state(self) -> dict[str, int | None]:
+        """Return where the iteration stands, and in which order of the data."""
+        return {"position": self.position, "size": self.size, "seed": self.seed}
+
+    def set_state(self, state: dict[str, int | None]) -> None:
+        """Go to where an iteration stood, and warn where its order was another.
+
+        Args: `state`, what `get_state` returned. Raises: InputError, where it is of other batches.
+        """
+        if not isinstance(state.get("position"), int):
+            wanted = "a state of `Batches`, which has a position"
+            raise InputError("Batches", wanted, repr(state), "batches.get_state()")
+        for name, own in (("size", self.size), ("seed", self.seed)):
+            if state.get(name, own) != own:
+                text = f"Batches of {name} {own} go on where those of {name} {state[name]} stood"
+                warnings.warn(f"{text}: the order is another", UserWarning, stacklevel=3)
+        self.position = int(state["position"] or 0)
 
     def _rows(self, epoch: int) -> Any:
         if self._order[0] != epoch:

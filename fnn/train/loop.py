@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from fnn.errors import InputError
-from fnn.train.batches import placed, prefetched
+from fnn.train.batches import Batches, placed, prefetched
 from fnn.train.checkpoint import Checkpoints
 from fnn.train.logs import Line, Log
 from fnn.train.run import Run
 from fnn.train.signals import Stopping
+from fnn.train.step import Step
 
 
 class Fit(NamedTuple):
@@ -42,7 +43,7 @@ def fit(
     steps: int | None = None,
     evaluate: Callable[[Any], dict[str, Any]] | None = None,
     evaluate_every: int = 1000,
-    best: str = "loss",
+    best: str | None = None,
     patience: int | None = None,
     hooks: Sequence[Callable[[Any, dict[str, Any]], bool | None]] = (),
     logs: Sequence[Log] = (),
@@ -70,7 +71,8 @@ def fit(
             batches.
         evaluate: `evaluate(state)` returns a dict of numbers, every `evaluate_every` steps and at the end.
         evaluate_every: the number of steps between evaluations.
-        best: the number of an evaluation to watch, lower is better; "-accuracy" where higher is better.
+        best: the number of an evaluation to watch, lower is better; "-accuracy" where higher is better. None
+            for "loss", where an evaluation has one.
         patience: the number of evaluations without a better one after which the run ends, or None.
         hooks: functions `hook(state, metrics)`, called after each step with arrays that may not be there yet;
             the run ends where one returns True. The state is valid until the next step.
@@ -100,6 +102,8 @@ def fit(
     (10, 'steps')
     """
     _check(steps, evaluate_every, log_every, prefetch, profile)
+    _check_together(step, batches, evaluate, patience, checkpoints, resume, sharding)
+    best = "loss" if best is None and patience is not None else best
     line = Line(steps, progress)
     run = Run(step, state, checkpoints, logs, log_every, best, line.show)
     iterator, taken = run.begin(batches, resume)
@@ -148,6 +152,29 @@ def _end_trace() -> None:
     """End the profiler's trace, if there is one."""
     with suppress(RuntimeError):
         jax.profiler.stop_trace()
+
+
+def _check_together(
+    step: Any, batches: Any, evaluate: Any, patience: Any, checkpoints: Any, resume: bool, sharding: Any
+) -> None:
+    """Raise where an argument does not go with another."""
+    call = "fnn.train.fit(step, state, batches, {})"
+    if resume and checkpoints is None:
+        fix = call.format("checkpoints=checkpoints, resume=True")
+        raise InputError("fit", "checkpoints to resume from", "resume=True without checkpoints", fix)
+    if patience is not None and evaluate is None:
+        fix = call.format(f"evaluate=evaluate, patience={patience}")
+        raise InputError("fit", "an evaluation to watch", f"patience={patience} without evaluate", fix)
+    if isinstance(sharding, jax.sharding.PartitionSpec):
+        fix = f"NamedSharding(mesh, {sharding!r})"
+        raise InputError("fit", "a sharding, of a mesh", repr(sharding), fix)
+    private = step.private if isinstance(step, Step) else None
+    if private is not None and isinstance(batches, Batches) and batches.probability != private.sampling:
+        wanted = (
+            f"batches that draw each example with probability {private.sampling}, as the accountant is told"
+        )
+        fix = f"fnn.train.Batches(data, {batches.size}, sampling={private.sampling})"
+        raise InputError("fit", wanted, f"Batches of sampling={batches.sampling}", fix)
 
 
 def _check(steps: Any, evaluate_every: Any, log_every: Any, prefetch: Any, profile: Any) -> None:

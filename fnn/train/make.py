@@ -71,7 +71,7 @@ def make_step(
     >>> sorted(metrics), int(state.step)
     (['finite', 'loss', 'norm'], 3)
     """
-    loss = as_objective("make_step", loss)
+    loss = as_objective("make_step", loss, net)
     many = not is_optimizer(optimizer) and not in_backward
     limits = {
         "an optax optimizer": (not many, describe(optimizer), "optax.adam(1e-3)"),

@@ -1,7 +1,7 @@
 """What a loop keeps of its run: the state, the steps under way, the records, the best evaluation."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, isfinite
@@ -44,7 +44,8 @@ class Run:
         checkpoints: where it is saved, or None.
         logs: functions of a record.
         log_every: the number of steps between records.
-        best: the number of an evaluation to watch, behind "-" where higher is better.
+        best: the number of an evaluation to watch, behind "-" where higher is better; None for "loss", where
+            there is one.
         show: `show(step, numbers)` brings the terminal up to date.
         done: the number of steps that were begun, those before the run included.
         position: where the data stand behind the last step.
@@ -59,7 +60,7 @@ class Run:
     checkpoints: Checkpoints | None
     logs: Sequence[Log]
     log_every: int
-    best: str
+    best: str | None
     show: Callable[[int, dict[str, Any]], None]
     done: int = 0
     position: Any = 0
@@ -90,10 +91,10 @@ class Run:
             raise InputError("fit", "a folder without a run, or resume=True", got, fix)
         if restored is not None:
             self.state, self.done, self.position = restored.state, restored.step, restored.position
-            if can_tell(iterator) and restored.position is not None:
+            if can_tell(iterator) and not isinstance(restored.position, int | None):
                 iterator.set_state(restored.position)  # pyright: ignore[reportAttributeAccessIssue]
-            else:  # saved by hand, perhaps: as many batches as steps
-                taken = restored.step if restored.position is None else int(restored.position)
+            else:
+                taken = _taken(restored)
                 iterator = islice(iterator, taken, None)
         return iterator, taken
 
@@ -144,13 +145,17 @@ class Run:
         """Evaluate the state, and log the numbers. Args: `evaluation`, a function of the state."""
         self.settle()
         found = numbers(evaluation(self.state))
-        name = self.best.removeprefix("-")
-        if name not in found:
+        best = self.best or "loss"
+        name = best.removeprefix("-")
+        if self.best is None and name not in found:
+            score = inf
+        elif name not in found:
             fix = (
                 f"fnn.train.fit(step, state, batches, evaluate=evaluate, best={next(iter(found), 'loss')!r})"
             )
             raise InputError("fit", f"an evaluation with {name!r}", describe(found), fix)
-        score = -found[name] if self.best.startswith("-") else found[name]
+        else:
+            score = -found[name] if best.startswith("-") else found[name]
         self.since = 0 if score < self.least else self.since + 1
         self.least = min(self.least, score) if isfinite(score) else self.least
         self.evaluations.append({"step": self.done, **found})
@@ -173,6 +178,24 @@ class Run:
         if jax.process_index() == 0:
             for log in self.logs:
                 log(record)
+
+
+def _taken(restored: Any) -> int:
+    """Return how many batches had been taken, for batches that cannot be told where to stand.
+
+    Raises:
+        InputError: where only an iterator that is like the saved one could tell.
+    """
+    position = restored.position
+    if position is None:  # saved by hand, perhaps: as many batches as steps
+        return restored.step
+    if isinstance(position, Mapping) and isinstance(position.get("position"), int):
+        return position["position"]
+    if isinstance(position, int):
+        return position
+    wanted = "batches of the kind that the run was saved with, with `get_state` and `set_state`"
+    fix = "fnn.train.fit(step, state, batches, checkpoints=checkpoints, resume=True)"
+    raise InputError("fit", wanted, f"others, for the position {position!r}", fix)
 
 
 def can_tell(iterator: Any) -> bool:

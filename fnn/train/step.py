@@ -1,5 +1,6 @@
 """A training step as a pure function of its state and its batch."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,7 +108,17 @@ class Step:
         Raises:
             InputError: where the batch is no such tuple, or does not fit the network or the loss.
         """
-        return self._compiled(state, canonical(as_batch(batch)))
+        return self._compiled(state, canonical(self._checked(batch)))
+
+    def _checked(self, batch: Any) -> tuple[Any, Any, Any]:
+        """Return `(x, target, weights)`. Raises InputError where it is none, or none of a private step."""
+        x, target, weights = as_batch(batch)
+        if self.private is not None and self.private.sampling < 1 and weights is None:
+            wanted = "a batch (x, target, mask) of examples that were drawn with the probability `sampling`"
+            size = math.ceil(self.private.batch_size + 8 * math.sqrt(self.private.batch_size))
+            fix = f"fnn.train.Batches((x, target), {size}, sampling={self.private.sampling})"
+            raise InputError("step", wanted, describe(batch), fix)
+        return x, target, weights
 
     @cached_property
     def _compiled(self) -> Callable[..., tuple[State, dict[str, Any]]]:
@@ -115,7 +126,7 @@ class Step:
 
     def plain(self, state: State, batch: Any) -> tuple[State, dict[str, Any]]:
         """Run one step as plain code, to be compiled with others. Args: `state`, `batch`, as for a call."""
-        batch = canonical(as_batch(batch))
+        batch = canonical(self._checked(batch))
         scale = None if self.loss_scale is None else state.scale.value
         of_batch = self.key(state)
         params, optimizer, metrics = self.updates(state.params, state.optimizer, batch, of_batch, scale)

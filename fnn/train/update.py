@@ -106,7 +106,7 @@ def update_in_backward(
     """
     from optax import apply_updates  # not when fnn is imported: it is heavy
 
-    loss = as_objective("update_in_backward", loss)
+    loss = as_objective("update_in_backward", loss, net)
     optimizers = distinct(optimizer)
     if clip is not None and not clip > 0:
         fix = "fnn.train.update_in_backward(net, loss, optimizer, clip=1.0)"

@@ -60,6 +60,14 @@ def cotangent(layer, dy, x: Any = X):
     return Row(lambda: back(layer, dy, x), lambda dy: back(layer, dy, x), {"y": y, "dy": dy})
 
 
+SQUARED = fnn.squared_error()
+
+
+def model(params: Any, x: Any) -> Any:
+    """A network of one's own, no layer."""
+    return x * params[None]
+
+
 OF_FIVE = params_of(Dense(3), X[:, :5])
 TABLE = {"embedding": jnp.ones((3, 2), jnp.float32)}
 
@@ -91,6 +99,9 @@ ROWS = {
     "a join": Row(lambda: Parallel(fnn.relu, join="mean"), built, {"a": fnn.relu, "b": fnn.tanh}),  # pyright: ignore[reportArgumentType]
     "no layers": Row(lambda: Parallel(), built, {"a": fnn.relu, "b": fnn.tanh}),
     "a list of layers": Row(lambda: Serial([Dense(3)]), built, {"layers": [Dense(3)]}),  # pyright: ignore[reportArgumentType]
+    "a function for a network": Row(lambda: fnn.value_and_grad(model, SQUARED), lambda f: fnn.value_and_grad(f, SQUARED)(X[0], X, X), {"net": model}),  # pyright: ignore[reportArgumentType]
+    "layers for a network": Row(lambda: fnn.curvature.kronecker_factors([Dense(3)], SQUARED), built, {"net": [Dense(3)]}),  # pyright: ignore[reportArgumentType]
+    "a class for a network": Row(lambda: fnn.forward(fnn.LayerNorm, {}, X), lambda f: built(f, X)),  # pyright: ignore[reportArgumentType]
     "a class": Row(lambda: Serial(Dense), built, {"features": 3}),  # pyright: ignore[reportArgumentType]
     "a class without fields": Row(lambda: Serial(fnn.Scale), built),  # pyright: ignore[reportArgumentType]
     "a function": Row(lambda: Serial(jnp.tanh), built, {"f": jnp.tanh}),  # pyright: ignore[reportArgumentType]

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import fnn
@@ -23,7 +24,8 @@ KNOWN = {"net": NET, "loss": LOSS, "params": PARAMS, "x": X, "key": KEY, "optimi
 STEP = train.make_step(NET, LOSS, ADAM, donate=False)
 STATE = STEP.init(KEY, X)
 BATCH = X, LABEL
-PRIVATE = train.Private(norm=1.0, noise_multiplier=1.0, batch_size=4, sampling=0.5)
+PRIVATE = train.Private(norm=1.0, noise_multiplier=1.0, batch_size=4, sampling=1.0)
+OF_PRIVATE = train.make_step(NET, LOSS, ADAM, private=train.Private(1.0, 1.0, 1.8, 0.05))
 NORMS = train.Metric(lambda o: o.readings, read=fnn.readers.squared_norm)
 MESH = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
 ROWS_OF = jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec("data"))
@@ -35,6 +37,11 @@ ON = KNOWN | {"mesh": MESH, "NamedSharding": jax.sharding.NamedSharding, "P": ja
 
 def stepped(step: Any) -> Any:
     return step(step.init(KEY, X), BATCH)
+
+
+def drew(step: Any) -> Any:
+    """Run a private step on a batch with its mask."""
+    return step(step.init(KEY, X), (*BATCH, np.ones(len(X), bool)))
 
 
 def made(*, loss: Any = LOSS, optimizer: Any = ADAM, **options: Any) -> Callable[[], Any]:
@@ -74,11 +81,44 @@ def in_a_run() -> Any:
         return fitted(checkpoints=checkpoints)()
 
 
-class InTheRun:
-    """Names, with the checkpoints of the folder "run", opened when they are asked for."""
+class Told:
+    """Batches that tell where they stand in a way of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: int = 3) -> None:
+        self.left = left
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise StopIteration
+        return BATCH
+
+    def get_state(self) -> Any:
+        return {"shard": 0}
+
+    def set_state(self, state: Any) -> None:
+        assert state == {"shard": 0}
+
+
+def in_a_run_of_others() -> Any:
+    """Resume with a list what was saved with batches that tell where they stand."""
+    with train.Checkpoints("of others", NET, X) as checkpoints:
+        train.fit(STEP, STATE, Told(), steps=1, checkpoints=checkpoints)
+        return train.fit(STEP, STATE, [BATCH, BATCH], steps=2, checkpoints=checkpoints, resume=True)
+
+
+class InTheRun:
+    """Names, with the checkpoints of a folder, opened when they are asked for."""
+
+    def __init__(
+        self, batches: Callable[[], Any] = lambda: train.Batches(BATCH, 1, epochs=1), folder: str = "run"
+    ) -> None:
+        self.folder = folder
         self.opened: list[train.Checkpoints] = []
+        self.batches = batches
 
     def close(self, done: Any) -> None:
         self.opened.pop().close()
@@ -88,12 +128,12 @@ class InTheRun:
 
     def __getitem__(self, name: str) -> Any:
         if name == "checkpoints":
-            self.opened.append(train.Checkpoints("run", NET, X))
+            self.opened.append(train.Checkpoints(self.folder, NET, X))
             return self.opened[-1]
-        return RUN[name] if name != "batches" else train.Batches(BATCH, 1, epochs=1)
+        return RUN[name] if name != "batches" else self.batches()
 
 
-IN_THE_RUN = InTheRun()
+IN_THE_RUN, IN_THAT_OF_OTHERS = InTheRun(), InTheRun(Told, "of others")
 
 
 ROWS = {
@@ -113,13 +153,28 @@ ROWS = {
         lambda metric: made(microbatch=2, metrics={"own": metric})(), {"compute": lambda observed: observed.readings},
     ),
     "a loss scale": Row(lambda: train.LossScale(0.5), lambda own: made(loss_scale=own)()),
-    "private": Row(lambda: train.Private(1.0, 0.0, 4, 0.5), lambda own: made(private=own)()),
+    "private": Row(lambda: train.Private(1.0, 0.0, 4, 0.5), lambda own: drew(train.make_step(NET, LOSS, ADAM, private=own))),
     "skip without clip": Row(lambda: train.update_in_backward(NET, LOSS, ADAM, skip=True), lambda u: u.step(PARAMS, u.init(PARAMS, X), X, LABEL), KNOWN),
     # The loop.
     "steps": Row(fitted(steps=-1), names=RUN),
     "a profile": Row(fitted(profile=("x", 2, 1)), names=RUN),
-    "what to watch": Row(fitted(evaluate=lambda state: {"accuracy": 1.0}), names=RUN | {"evaluate": lambda state: {"accuracy": 1.0}}),
+    "what to watch": Row(fitted(evaluate=lambda state: {"accuracy": 1.0}, best="loss"), names=RUN | {"evaluate": lambda state: {"accuracy": 1.0}}),
     "a folder with a run": Row(in_a_run, IN_THE_RUN.close, names=IN_THE_RUN),
+    "nothing to watch": Row(fitted(patience=1), names=RUN | {"evaluate": lambda state: {"loss": 1.0}}),
+    "nothing to resume from": Row(fitted(resume=True), IN_THE_RUN.close, names=IN_THE_RUN),
+    "a state of other batches": Row(lambda: train.Batches(BATCH, 2).set_state({"shard": 0}), train.Batches(BATCH, 2).set_state, RUN),
+    "a position of other batches": Row(in_a_run_of_others, IN_THAT_OF_OTHERS.close, names=IN_THAT_OF_OTHERS),
+    "a sharding of no mesh": Row(fitted(sharding=jax.sharding.PartitionSpec("data")), names=ON),
+    "batches of another probability": Row(
+        lambda: train.fit(OF_PRIVATE, OF_PRIVATE.init(KEY, X), train.Batches(BATCH, 4), steps=1),
+        lambda own: train.fit(OF_PRIVATE, OF_PRIVATE.init(KEY, X), own, steps=1),
+        KNOWN | {"data": BATCH},
+    ),
+    "a private batch without a mask": Row(
+        lambda: stepped(OF_PRIVATE),
+        lambda own: train.fit(OF_PRIVATE, OF_PRIVATE.init(KEY, X), own, steps=1),
+        {"x": jnp.tile(X, (9, 1)), "target": jnp.tile(LABEL, 9)},
+    ),
     "no rich": Row(without("rich", fitted(progress=True)), names=RUN),
     "no tensorboardX": Row(without("tensorboardX", lambda: train.tensorboard("runs")), lambda log: log({"step": 1})),
     "a file of records": Row(lambda: train.json_lines("."), lambda log: log({"step": 1})),

@@ -322,7 +322,11 @@ def test_private_batches_draw_each_example_by_itself():
 MISTAKES = [
     (dict(steps=-1), "steps >= 0"), (dict(log_every=0), "log_every >= 1"), (dict(evaluate_every=0), "every"),
     (dict(prefetch=-1), "prefetch >= 0"), (dict(profile=("x", 3, 2)), "a profile"),
-    (dict(steps=2, evaluate=lambda _: {"accuracy": 1.0}), "an evaluation with 'loss'"),
+    (dict(steps=2, evaluate=lambda _: {"accuracy": 1.0}, best="loss"), "an evaluation with 'loss'"),
+    (dict(steps=2, evaluate=lambda _: {"accuracy": 1.0}, patience=1), "expected an evaluation with"),
+    (dict(steps=2, patience=1), "an evaluation to watch"),
+    (dict(steps=2, resume=True), "checkpoints to resume from"),
+    (dict(steps=2, sharding=jax.sharding.PartitionSpec("data")), "a sharding, of a mesh"),
 ]  # fmt: skip
 
 
@@ -336,3 +340,50 @@ def test_mistakes_are_told(options, wanted):
 def test_a_batch_is_a_pair_or_has_weights(batch):
     with pytest.raises(fnn.InputError, match=r"\(x, target\)"):
         fit(STEP, start(), [batch])
+
+
+def test_an_evaluation_without_a_loss_is_watched_for_nothing():
+    done = fit(STEP, start(), batches(), steps=2, evaluate=lambda _: {"accuracy": 0.5}, evaluate_every=1)
+    assert [found["accuracy"] for found in done.evaluations] == [0.5, 0.5]
+
+
+PRIVATE = fnn.train.Private(norm=1.0, noise_multiplier=1.1, batch_size=8, sampling=0.125)
+
+
+@pytest.mark.parametrize("options", [{}, {"sampling": 0.25}], ids=["shuffled", "drawn otherwise"])
+def test_batches_that_the_accountant_is_not_told_of_are_refused(options):
+    step = fnn.train.make_step(NET, CE, optax.sgd(0.1), private=PRIVATE)
+    with pytest.raises(fnn.InputError, match="probability 0.125, as the accountant is told"):
+        fit(step, start(step), batches(**options), steps=1)
+    with pytest.raises(fnn.InputError, match=r"\(x, target, mask\)"):
+        step(start(step), (X[:16], LABEL[:16]))
+    done = fit(step, start(step), batches(sampling=0.125), steps=1)
+    assert int(done.state.spent.steps) == 1
+
+
+def test_a_private_step_of_all_examples_needs_no_mask():
+    whole = fnn.train.Private(norm=1.0, noise_multiplier=1.1, batch_size=len(X), sampling=1.0)
+    step = fnn.train.make_step(NET, CE, optax.sgd(0.1), private=whole)
+    done = fit(step, start(step), Batches((X, LABEL), len(X)), steps=1)
+    assert int(done.state.spent.steps) == 1
+
+
+@pytest.mark.parametrize("kinds", ["array", "list", "both"])
+def test_a_run_goes_on_with_batches_of_another_kind(tmp_path, kinds):
+    listed = [next(b) for b in [batches(seed=None)] for _ in range(4)]
+    alone = fit(STEP, start(), batches(seed=None), steps=4)
+    first, then = {"array": (batches(seed=None), listed), "list": (listed, batches(seed=None))}.get(
+        kinds, (listed, listed)
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        fit(STEP, start(), first, steps=2, checkpoints=checkpoints)
+    with Checkpoints(tmp_path) as checkpoints:
+        done = fit(STEP, start(), then, steps=4, checkpoints=checkpoints, resume=True)
+    assert same(done.state, alone.state)
+
+
+def test_batches_that_go_on_in_another_order_say_so():
+    state = batches(seed=1).get_state()
+    with pytest.warns(UserWarning, match="seed 0 go on where those of seed 1 stood"):
+        batches().set_state(state)
+    batches().set_state({"position": 3})  # as they were saved before
