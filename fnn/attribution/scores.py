@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core import Layer, Params, forward
-from fnn.errors import InputError
+from fnn.errors import InputError, describe
 from fnn.losses.objective import LossLike, Objective, as_objective, value_and_grad
 from fnn.reader import as_factors
 from fnn.readers.coupling import check_uncoupled
@@ -62,6 +62,9 @@ def influence(net: Layer, loss: LossLike, inverse: Callable[[Any], Any]) -> Call
     [0.333, 1.333]
     """
     loss = as_objective("influence", loss, net)
+    if not callable(inverse):
+        fix = "lambda v: fnn.curvature.kronecker_solve(inverse, v, damping=1e-2)"
+        raise InputError("influence", "a function that multiplies by an inverse", describe(inverse), fix)
     products = losses_and_readings(net, loss, inner_product)
 
     def run(params: Params, x: Any, target: Any, x_test: Any, target_test: Any) -> Any:

@@ -198,6 +198,8 @@ def like(rule: Rule, y: Logits, target: Any) -> Logits:
         fix = "jnp.zeros_like(y)"
         if jnp.size(target) == y.size:
             fix = f"target.reshape{y.shape}" if y.ndim > 1 else f"y.reshape{jnp.shape(target)}"
+        elif jnp.shape(target) == y.shape[:-1] and jnp.issubdtype(target.dtype, jnp.integer):  # classes
+            fix = f"jax.nn.one_hot(target, {y.shape[-1]}, dtype=y.dtype)"
         elif jnp.shape(target) == y.shape[:-1]:
             fix = "jnp.broadcast_to(target[..., None], y.shape)"
         raise InputError(name, f"target of y's shape {y.shape}", describe(target), fix)

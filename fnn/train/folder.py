@@ -72,15 +72,17 @@ class Lock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            got = f"{folder}, which {file.read().strip() or 'another run'} holds"
+            holder, own = file.read().strip(), _process()
+            got, fix = f"{folder}, which {holder or 'another run'} holds", another(folder)
+            if holder == own:
+                got, fix = f"{folder}, which this process has open and not closed", "checkpoints.close()"
             self.release()
-            wanted = "a folder that no other run holds"
-            raise InputError("Checkpoints", wanted, got, another(folder)) from None
+            raise InputError("Checkpoints", "a folder that no other run holds", got, fix) from None
         except OSError:  # a file system without locks
             self.release()
             return
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(_process())
         file.flush()
         own = weakref.ref(self)  # a forked worker must not hold the folder after its parent has died
         os.register_at_fork(after_in_child=lambda: (lock := own()) and lock.release())
@@ -90,6 +92,10 @@ class Lock:
         if self._file is not None:
             self._file.close()
         self._file = None
+
+
+def _process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def path_of(folder: Path, step: int) -> Path:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -179,9 +180,20 @@ def wider(checkpoints: train.Checkpoints) -> None:
 
 
 def held() -> Any:
-    """Open what is open."""
-    with train.Checkpoints("held"):
+    """Open what another process has open."""
+    with patch("fnn.train.folder._process", lambda: "process 1 elsewhere"):
+        checkpoints = train.Checkpoints("held")
+    with checkpoints:
         train.Checkpoints("held")
+
+
+OPENED: list[train.Checkpoints] = []
+
+
+def held_here() -> Any:
+    """Open what is open."""
+    OPENED.append(train.Checkpoints("held here"))
+    train.Checkpoints("held here")
 
 
 def closed() -> Any:
@@ -208,6 +220,7 @@ ROWS = {
     "a folder that is none": begins(lambda: train.Checkpoints("gs://bucket/run")),
     "a folder that is a file": begins(on_a_file("mine", train.Checkpoints)),
     "a folder that is held": begins(held),
+    "a folder that is held here": Row(held_here, lambda _: train.Checkpoints("held here").close(), {"checkpoints": Late(OPENED.pop)}),
     "no orbax": Row(without("orbax.checkpoint", lambda: train.Checkpoints("none")), installs("orbax-checkpoint")),
     # Saved.
     "checkpoints that are closed": begins(closed),

@@ -95,6 +95,7 @@ ROWS = {
     "a target of objects": Row(lambda: SQUARED(Y, np.full((4, 3), None)), lambda target: target, {"k": 3}),
     "a target of texts": Row(lambda: fnn.value_and_grad(fnn.relu, SQUARED)((), Y, np.full((4, 3), "a")), lambda target: target, {"k": 3}),
     "an output without an axis": Row(lambda: SQUARED(Y[0, 0], Y[0, 0]), lambda y: SQUARED(y, y), {"y": Y[0, 0]}),
+    "classes for numbers": Row(lambda: SQUARED(Y, LABEL), lambda target: SQUARED(Y, target), {"y": Y, "target": LABEL}),
     "no outputs": Row(lambda: CE(Y[:, :0], LABEL), lambda layer: training(layer, SQUARED, X, Y[:, :1])),
     "no outputs to compare": Row(lambda: SQUARED(Y[:, :0], Y[:, :0]), lambda layer: training(layer, SQUARED, X, Y[:, :1])),
     "a target that is no array": Row(lambda: CE(Y, [0, 1, 2, 0]), target_of(CE), {"target": [0, 1, 2, 0]}),

@@ -159,6 +159,7 @@ ROWS = {
     "a vector of other shapes": Row(lambda: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, jax.tree.map(lambda p: p[None], PARAMS)), lambda v: curvature.ggn_product(NET, LOSS)(PARAMS, X, LABEL, v), KNOWN),
     "damping below zero": Row(lambda: curvature.conjugate_gradients(lambda v: v, -1.0), lambda solve: solve(ZEROS), {"product": lambda v: v}),
     "no damping": Row(lambda: curvature.kronecker_solve(eigen(), PARAMS, 0.0), lambda tree: tree, {"blocks": Late(eigen), "gradient": PARAMS}),
+    "an inverse that is no function": Row(lambda: fnn.attribution.influence(NET, LOSS, eigen()), lambda inverse: inverse(PARAMS), {"inverse": Late(eigen)}),
     "no damping of influence": Row(lambda: over(read=fnn.attribution.self_influence(0.0), trees=(eigen(),)), lambda read: over(read=read, trees=(eigen(),))),
     "blocks of another net": Row(lambda: curvature.kronecker_multiply(eigen()[0], PARAMS), lambda eigen: curvature.kronecker_multiply(eigen, PARAMS), {"factors": Late(blocks)}),
     "blocks of other shapes": Row(lambda: curvature.kronecker_multiply(eigen(), jax.tree.map(lambda p: jnp.concatenate([p, p]), PARAMS)), lambda tree: tree, {"blocks": Late(eigen), "gradient": PARAMS}),
