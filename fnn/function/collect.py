@@ -10,6 +10,7 @@ from fnn.function.called import Called, Owners, Shaped
 from fnn.function.forms import Several, Viewed
 from fnn.function.join import joined
 from fnn.function.layout import Arrangement, Layout, arrangement, whole
+from fnn.function.padded import first_of
 from fnn.function.pieces import Piece, piece, stacked_loops
 from fnn.function.run import Kept, Zeros
 from fnn.function.sites import Plan, Root, Site, View
@@ -27,13 +28,15 @@ def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
         dzs: the cotangents of the zeros of each site.
     """
     made: dict[int, Any] = {}
+    run = n + plan.padding
 
     def of(number: int) -> Any:
         if number not in made:
-            made[number] = _of_root(plan, number, n, kept, dzs, of)
+            made[number] = _of_root(plan, number, run, kept, dzs, of)
         return made[number]
 
-    return [of(number) for number, root in enumerate(plan.roots) if root.site is None]
+    found = [(of(number), root_shape(root)) for number, root in enumerate(plan.roots) if root.site is None]
+    return [first_of(own, shape, n) if plan.padding else own for own, shape in found]
 
 
 def root_shape(root: Root) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ An index that no example and no param enters is a constant of the trace. It is c
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.function import internals
@@ -18,18 +19,28 @@ class Scope:
     Args:
         jaxpr: the trace.
         operands: for each of its constants and operands its value, an operand of `around`, or None.
-        around: the trace around it; None for the outermost.
+        around: the trace around it; None where there is none, or it is not known.
+        outermost: whether it is the whole function's.
     """
 
-    def __init__(self, jaxpr: Any, operands: list[Any], around: "Scope | None" = None):
-        self.jaxpr, self.around = jaxpr, around
+    def __init__(
+        self, jaxpr: Any, operands: list[Any], around: "Scope | None" = None, outermost: bool = False
+    ):
+        self.jaxpr, self.around, self.outermost = jaxpr, around, outermost
         self.given = dict(zip([*jaxpr.constvars, *jaxpr.invars], operands, strict=True))
         self.made: dict[Any, tuple[Any, int]] | None = None
+        self.found: dict[Any, Any] = {}  # the values that were computed
+        self.same: dict[Any, bool | None] = {}  # which do not depend on the number of examples: see sized.py
 
     def value(self, var: Any) -> Any:
         """Compute a variable of the trace; None where it is no constant. Args: `var`, of the trace."""
         if is_literal(var):
             return var.val
+        if var not in self.found:
+            self.found[var] = self._value(var)
+        return self.found[var]
+
+    def _value(self, var: Any) -> Any:
         if var in self.given:
             own = self.given[var]
             return own if self.around is None or own is None else self.around.value(own)
@@ -75,6 +86,24 @@ class Scope:
 Scopes = tuple[Scope, Scope]
 
 
+def outermost(closed: Any, keys: bool) -> Scope:
+    """Return the scope of a whole trace.
+
+    Args:
+        closed: the trace, a closed jaxpr.
+        keys: whether random keys are constants, so that what is drawn is known for one of them.
+    """
+
+    def given(aval: Any) -> Any:
+        if not keys or not jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
+            return None
+        with jax.ensure_compile_time_eval():
+            return jnp.zeros(aval.shape, aval.dtype)
+
+    values = [*closed.consts, *(given(v.aval) for v in closed.jaxpr.invars)]
+    return Scope(closed.jaxpr, values, outermost=True)
+
+
 def inside(scopes: Scopes | None, eqn: Any, theirs: Any, bodies: tuple[Any, Any]) -> Scopes:
     """Return the scopes of what an operation calls, in both traces.
 
@@ -82,12 +111,13 @@ def inside(scopes: Scopes | None, eqn: Any, theirs: Any, bodies: tuple[Any, Any]
         scopes: where the operation stands; None where that is not known.
         eqn: the operation in the first trace.
         theirs: the same in the second.
-        bodies: what it calls in both, a jaxpr and its constants.
+        bodies: what it calls in both, a jaxpr, of its operands and perhaps of more, and its constants.
     """
     made = []
     for k, (own, (body, consts)) in enumerate(zip((eqn, theirs), bodies, strict=True)):
         around = None if scopes is None else scopes[k]
-        operands = list(own.invars) if around is not None else [None] * len(body.invars)
+        operands = list(own.invars) if around is not None else []
+        operands += [None] * (len(body.invars) - len(operands))
         values = consts if around is None else [None] * len(consts)
         made.append(Scope(body, [*values, *operands], around))
     return made[0], made[1]
