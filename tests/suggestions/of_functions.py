@@ -75,7 +75,7 @@ ROWS = {
         {"f": lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"])},
     ),
     "an output of params alone": Row(
-        lambda: trains(Function(lambda p, x: p.sum())), lambda f: trains(Function(f), jnp.float32(2.0))
+        lambda: trains(Function(lambda p, x: p.sum())), lambda f: (trains(Function(f)), trains(Function(f), jnp.float32(2.0)))
     ),
     "losses of tokens": Row(
         lambda: factors(lambda p, x: x @ p)(W, X), lambda losses: losses.shape == (4,), {"losses": X @ W}
@@ -87,9 +87,10 @@ ROWS = {
         lambda: factors(with_constant)(W, X, N), gives, {"f": with_constant, "c": N, "functools": functools}
     ),
     "a number of examples that is built in": Row(
-        lambda: factors(lambda p, x: losses_of(p, x).reshape(4))(W, X),
-        gives,
-        {"f": with_constant, "c": N, "functools": functools},
+        lambda: factors(lambda p, x: losses_of(p, x).reshape(4))(W, X), gives
+    ),
+    "one example of a layer that reads their number": Row(
+        lambda: factors(lambda p, x: losses_of(p, jnp.broadcast_to(x[:1], x.shape)) / x.shape[0])(W, X[:1]), gives
     ),
     "a loop of unknown length": Row(lambda: factors(looped)(W, X), ran, {"body": lambda i, y: y + i, "x": 1}),
 }  # fmt: skip
