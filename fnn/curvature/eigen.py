@@ -204,7 +204,7 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
         *stacks, k, j = own.values.shape
         row = leaf.shape == (*stacks, j) and k == 1
         matrix = leaf[..., None, :] if row else leaf
-        if not row and leaf.size == own.values.size and (leaf.ndim != own.values.ndim or k == 1):
+        if not row and leaf.size == own.values.size and (leaf.ndim != own.values.ndim or 1 in (k, j)):
             matrix = leaf.reshape(own.values.shape)  # a param of more axes, that is used as a matrix
         has_bias = matrix.ndim > 1 and k == matrix.shape[-2] + 1
         if has_bias:

@@ -96,13 +96,12 @@ def _traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) ->
         return f(params, *inputs) if key is None else f(params, *inputs, key=key)
 
     traced = planned(call, params, (*args, key), n, own, axes)
-    pairs = zip(traced.plan.body.jaxpr.outvars, traced.plan.out, strict=True)
-    shapes = [
-        shape if b is None else (n, *shape[1:]) for shape, b in ((tuple(v.aval.shape), b) for v, b in pairs)
-    ]
-    if shapes != [(n,)]:
-        fix = "losses.sum(tuple(range(1, losses.ndim)))"
-        raise InputError(WHO, f"losses of shape ({n},), one for each example", str(shapes)[1:-1], fix)
+    run = n + traced.plan.padding
+    shapes = [tuple(v.aval.shape) for v in traced.plan.body.jaxpr.outvars]
+    if shapes != [(run,)]:
+        pairs = any(b is not None and b.axes > 1 for b in traced.plan.out)  # y - t, of (n, 1) and (n,)
+        fix = "target.reshape(y.shape)" if pairs else "losses.sum(tuple(range(1, losses.ndim)))"
+        raise InputError(WHO, f"losses of shape ({run},), one for each example", str(shapes)[1:-1], fix)
     return n, traced
 
 

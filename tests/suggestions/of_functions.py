@@ -80,6 +80,11 @@ ROWS = {
     "losses of tokens": Row(
         lambda: factors(lambda p, x: x @ p)(W, X), lambda losses: losses.shape == (4,), {"losses": X @ W}
     ),
+    "losses of pairs of examples": Row(
+        lambda: factors(lambda p, x, t: (x @ p[:, :1] - t[None]) ** 2)(W, X, X[:, 0]),
+        lambda target: factors(lambda p, x, t: ((x @ p[:, :1] - t) ** 2)[:, 0])(W, X, target),
+        {"target": X[:, 0], "y": X[:, :1]},
+    ),
     "losses that couple": Row(
         lambda: factors(coupled)(W, X, read=fnn.readers.squared_norm), ran, {"f": coupled, "params": W, "x": X}
     ),
