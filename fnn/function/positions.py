@@ -12,6 +12,8 @@ import numpy as np
 from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, is_literal, shape_of
 
+LARGEST = 1 << 10  # rows of an identity that is computed to see
+
 
 class Scope:
     """A trace, and the trace around it that calls it: the values in it that are constant.
@@ -126,25 +128,49 @@ def inside(scopes: Scopes | None, eqn: Any, theirs: Any, bodies: tuple[Any, Any]
 def own_rows(sizes: Sizes, eqns: tuple[Any, Any], scopes: Scopes | None, axis: int, batch: Batch) -> bool:
     """Tell whether a gather or a scatter takes of each example, or puts into it, what is its own.
 
+    Of several elements for each example, those of one lie behind each other: `arange(n * k) // k`.
+
     Args:
         sizes: the numbers of examples of both traces.
         eqns: the operation in both.
         scopes: where it stands in both; None where that is not known.
-        axis: the axis of the examples in what is taken from, or put into.
+        axis: the axis of the examples in what is taken from, or put into; it has nothing but these.
         batch: the examples in the result of a gather, or in the updates of a scatter.
     """
     d = eqns[0].params["dimension_numbers"]
     gathers = eqns[0].primitive.name == "gather"
     named = d.start_index_map if gathers else d.scatter_dims_to_operand_dims
     windows = d.offset_dims if gathers else d.update_window_dims
-    if scopes is None or axis not in named or batch.axis in windows or batch.outer * batch.inner != 1:
+    if scopes is None or axis not in named or batch.axis in windows:
         return False
     at = batch.axis - sum(w < batch.axis for w in windows)
     for eqn, scope, n in zip(eqns, scopes, (sizes.n, sizes.other), strict=True):
         rows = scope.column(eqn.invars[1], named.index(axis))
-        if rows is None or rows.ndim <= at or rows.shape[at] != n:
+        if (
+            rows is None
+            or rows.ndim <= at
+            or shape_of(eqn.invars[0])[axis] != n
+            or rows.shape[at] % max(1, n)
+        ):
             return False
-        own = np.arange(n).reshape(-1, *(1,) * (rows.ndim - at - 1))
-        if not np.array_equal(rows, np.broadcast_to(own, rows.shape)):
+        own = np.arange(rows.shape[at]) // max(1, rows.shape[at] // max(1, n))
+        if not np.array_equal(
+            rows, np.broadcast_to(own.reshape(-1, *(1,) * (rows.ndim - at - 1)), rows.shape)
+        ):
+            return False
+    return True
+
+
+def is_identity(sizes: Sizes, eqns: tuple[Any, Any], scopes: Scopes | None, k: int) -> bool:
+    """Tell whether a product of matrices leaves the rows of its operand `k` where they are.
+
+    Args: `sizes`, `eqns`, `scopes`, as for `own_rows`, and `k`, the place of the operand.
+    """
+    contract, batch = eqns[0].params["dimension_numbers"]
+    if scopes is None or batch[0] or len(contract[k]) != 1 or sizes.other > LARGEST:
+        return False
+    for eqn, scope, n in zip(eqns, scopes, (sizes.n, sizes.other), strict=True):
+        found = scope.value(eqn.invars[1 - k])
+        if found is None or not np.array_equal(np.asarray(found), np.eye(n)):
             return False
     return True
