@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fnn.errors import InputError
+from fnn.function import internals
 from fnn.function.apart import coupling
+from fnn.function.batch import is_literal
 from fnn.function.plan import Mismatch
 from fnn.function.trace import MORE, WHO, Traced, Unlike, traced
+
+SHAPES = frozenset("broadcast_in_dim reshape squeeze expand_dims tile copy copy_p".split())
 
 
 def planned(
@@ -30,7 +34,7 @@ def planned(
     try:
         return traced(f, params, args, n, own, axes, inputs)
     except Unlike as error:
-        cause = error.__cause__
+        ours, cause = error.ours, error.__cause__
     why = ""
     for more in MORE if n else ():
         try:
@@ -39,17 +43,41 @@ def planned(
             raise
         except Exception:  # of the function itself, or `Unlike`
             continue
-        if not (why := _matters(found)):
+        if not (why := _matters(found)) and _computes_the_same(n, ours, found):
             found.plan.padding = more
             return found
     got = f"one that is another program for {n} than for {n + 1}"
     if not isinstance(cause, Mismatch):
-        got = f"one that fails for {n + 1}, by {type(cause).__name__}: {str(cause).splitlines()[0][:120]}"
+        got = (
+            f"one that fails for {n + 1}, by {type(cause).__name__}: {str(cause).partition(chr(10))[0][:120]}"
+        )
     got = (
         f"{got}, and couples them: {why}" if why else f"{got}: their number is x.shape[0], a constant is none"
     )
     fix = "f = lambda params, x: jnp.square(x @ params).reshape(x.shape[0], -1).sum(1)"
     raise InputError(WHO, "a function of any number of examples, on axis 0", got, fix) from cause
+
+
+def _computes_the_same(n: int, ours: Any, found: Traced) -> bool:
+    """Tell whether two programs differ in the shapes of values alone: a function may do anything by `if`."""
+    each = [_operations(closed.jaxpr) for closed in (ours, found.ours, found.theirs)]
+    if len({len(own) for own in each}) > 1:
+        return False
+    numbers = (str(n), str(found.sizes.n), str(found.sizes.other))  # as an index counts them from behind
+    return all(a == b or (a, b, c) == numbers for a, b, c in zip(*each, strict=True))
+
+
+def _operations(jaxpr: Any) -> list[str]:
+    """List what a program computes, in order: its operations but those on shapes, and the numbers in it."""
+    found: list[str] = []
+    for eqn in jaxpr.eqns:
+        name = eqn.primitive.name
+        places = eqn.params["start_indices"] if name == "slice" else ""
+        found += [] if name in SHAPES or internals.called(eqn) else [f"{name}{places}"]
+        found += [str(v.val) for v in eqn.invars if is_literal(v)]
+        for inner in internals.inner(eqn):
+            found += _operations(inner)
+    return found
 
 
 def _matters(found: Traced) -> str:

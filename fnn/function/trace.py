@@ -40,7 +40,15 @@ class Traced:
 
 
 class Unlike(Exception):
-    """A function is not the same program for any number of examples; its cause says why."""
+    """A function is not the same program for any number of examples; its cause says why.
+
+    Args:
+        ours: its trace for the number that was asked for, a closed jaxpr.
+    """
+
+    def __init__(self, ours: Any):
+        super().__init__(ours)
+        self.ours = ours
 
 
 def traced(
@@ -111,7 +119,7 @@ def traced(
             raise
         except Exception as error:  # of the function itself, which may do anything with a shape
             tried = tried or error
-    raise Unlike from tried
+    raise Unlike(ours) from tried
 
 
 def shape_of_leaf(a: Any) -> Any:

@@ -177,6 +177,29 @@ def test_where_more_examples_would_change_it_one_is_refused(name):
     assert factors(f)(P, T[:3], read=fnn.gradient)[0].shape == (3,)
 
 
+def test_a_function_that_computes_something_else_for_one_example_is_refused():
+    def f(p: Any, x: Any, factor: Any) -> Any:
+        return class_token(p, x) * (1.0 if x.shape[0] == 1 else factor)
+
+    def g(p: Any, x: Any) -> Any:
+        return class_token(p, x) if x.shape[0] == 1 else jnp.cos(class_token(p, x))
+
+    for other in (lambda p, x: f(p, x, 2.0), g):
+        with pytest.raises(fnn.InputError, match="another program for 1 than for 2"):
+            factors(other)(P, T[:1], read=squared_norm)
+    check(lambda p, x: f(p, x, 1.0), T[:1])
+
+
+def test_an_entry_of_each_example():
+    labels = jnp.array([1, 0, 2])
+
+    def f(p: Any, x: Any) -> Any:
+        log_p = jax.nn.log_softmax((with_token(p, x) @ p["w"]).sum(1))
+        return log_p[jnp.arange(x.shape[0]), labels[:1]] * p["v"].sum()
+
+    check(f, T[:1])
+
+
 def test_noise_that_is_other_noise_in_a_larger_batch_is_refused():
     def f(p: Any, x: Any, key: Any) -> Any:
         return class_token(p, x) * jax.random.normal(key, (3, x.shape[0]))[2]
