@@ -97,5 +97,10 @@ ROWS = {
     "one example of a layer that reads their number": Row(
         lambda: factors(lambda p, x: losses_of(p, jnp.broadcast_to(x[:1], x.shape)) / x.shape[0])(W, X[:1]), gives
     ),
+    "several examples in a step of a loop": Row(
+        lambda: gives(lambda p, x: jax.lax.map(lambda row: jnp.square(row @ p).sum(), x, batch_size=2)),
+        lambda found: found.shape == (4,),
+        {"f": jnp.sum, "x": X},
+    ),
     "a loop of unknown length": Row(lambda: factors(looped)(W, X), ran, {"body": lambda i, y: y + i, "x": 1}),
 }  # fmt: skip
