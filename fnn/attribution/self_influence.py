@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnn.arrays import accumulator
-from fnn.curvature.eigen import Eigen, damped, rotated
+from fnn.curvature.eigen import Eigen, check_blocks, damped, rotated
 from fnn.factors import Examples, Form, Outer, Rows, cotangent
 from fnn.reader import Reader, reader
 from fnn.readers.examples import inner_product, materialised
@@ -24,7 +24,7 @@ def self_influence(damping: float) -> Reader:
         its weight is counted there, and reads as zero itself.
 
     Raises:
-        InputError: on a call, where the damping is not > 0 in the dtype of the blocks.
+        InputError: on a call, where a block is no `Eigen`, or the damping is not > 0 in its dtype.
 
     Cost: 2n(k^2 + j^2 + kj) flops for one token.
 
@@ -39,6 +39,7 @@ def self_influence(damping: float) -> Reader:
         if own is None:
             dz = cotangent(factor)
             return jnp.zeros(dz.shape[0], accumulator(dz.dtype))
+        check_blocks("self_influence", own, Eigen, "fnn.curvature.eigen(factors)")
         turned, inverse = rotated(factor, param, own), 1 / damped("self_influence", own.values, damping)
         if not isinstance(turned, Examples) and turned.dz.shape[1] == 1:
             return inner_product(_squared(turned), inverse, inverse)

@@ -46,6 +46,9 @@ def eigen(factors: Any) -> Any:
         a tree with an `Eigen` for each `Kronecker`. Eigenvalues below zero, which are rounding errors, become
         zero.
 
+    Raises:
+        InputError: where a block is no `Kronecker`.
+
     Cost: about 9 (k^3 + j^3) flops a block.
 
     >>> eigen(Kronecker(2 * jnp.eye(1), 3 * jnp.eye(1))).values
@@ -59,7 +62,25 @@ def eigen(factors: Any) -> Any:
             s, u = jnp.linalg.eigh(block.inputs)
         return Eigen(u, v, jnp.maximum(s, 0)[..., :, None] * jnp.maximum(t, 0)[..., None, :])
 
+    check_blocks("eigen", factors, Kronecker, "fnn.curvature.eigen(curved.factors)")
     return jax.tree.map(of, factors, is_leaf=is_block)
+
+
+def check_blocks(who: str, blocks: Any, kind: type, fix: str) -> None:
+    """Raise where a tree has other blocks than those of one kind.
+
+    Args:
+        who: the name of the caller, for the error message.
+        blocks: the tree of blocks.
+        kind: `Kronecker`, or `Eigen` for blocks in their eigenbasis.
+        fix: code that makes the right ones, or uses them.
+
+    Raises:
+        InputError: with the first block that is another.
+    """
+    for block in jax.tree.leaves(blocks, is_leaf=lambda own: isinstance(own, (Kronecker, Eigen))):
+        if not isinstance(block, kind):
+            raise InputError(who, f"a tree whose blocks are {kind.__name__}", describe(block), fix)
 
 
 def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
@@ -74,7 +95,8 @@ def kronecker_solve(blocks: Any, tree: Any, damping: Any) -> Any:
         a tree like the params, exact for the damped Kronecker product. NaN where a traced damping is not > 0.
 
     Raises:
-        InputError: where the tree is not like the params that the blocks are of, or the damping is not > 0.
+        InputError: where the tree is not like the params that the blocks are of, a block is not in its
+            eigenbasis, or the damping is not > 0.
 
     Cost: 4kj(k + j) flops a block.
 
@@ -120,7 +142,8 @@ def kronecker_multiply(blocks: Any, tree: Any) -> Any:
         a tree like the params.
 
     Raises:
-        InputError: where the tree is not like the params that the blocks are of.
+        InputError: where the tree is not like the params that the blocks are of, or a block is not in its
+            eigenbasis.
 
     Cost: 4kj(k + j) flops a block.
 
@@ -169,6 +192,8 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
     """Apply a rule for a block's matrix to a tree; a joined bias is the last row of its weight's."""
     blocks, tree = canonical((blocks, tree))
     check_begins(who, blocks, tree, "tree of blocks", "fnn.curvature.eigen(factors)")
+    more = ", 1e-3" if who == "kronecker_solve" else ""
+    check_blocks(who, blocks, Eigen, f"fnn.curvature.{who}(fnn.curvature.eigen(factors), gradient{more})")
     paths, structure = zip(*jax.tree.leaves_with_path(tree), strict=True), jax.tree.structure(tree)
     (paths, leaves), owns = paths, structure.flatten_up_to(blocks)
     biases = {path[:-1]: leaf for path, leaf, own in zip(paths, leaves, owns, strict=True) if own is None}
@@ -179,14 +204,14 @@ def _by_block(who: str, rule: Callable[[Eigen, Any], Any], blocks: Any, tree: An
         *stacks, k, j = own.values.shape
         row = leaf.shape == (*stacks, j) and k == 1
         matrix = leaf[..., None, :] if row else leaf
-        if not row and leaf.size == own.values.size and (leaf.ndim != own.values.ndim or k == 1):
+        if not row and leaf.size == own.values.size and (leaf.ndim != own.values.ndim or 1 in (k, j)):
             matrix = leaf.reshape(own.values.shape)  # a param of more axes, that is used as a matrix
         has_bias = matrix.ndim > 1 and k == matrix.shape[-2] + 1
         if has_bias:
             matrix = jnp.concatenate([matrix, biases[path[:-1]][..., None, :]], -2)
         if matrix.shape != own.values.shape:
             wanted = f"a leaf for a block of shape {own.values.shape}"
-            raise InputError(who, wanted, describe(leaf), f"fnn.curvature.{who}(blocks, gradient)")
+            raise InputError(who, wanted, describe(leaf), f"fnn.curvature.{who}(blocks, gradient{more})")
         result = rule(own, matrix).astype(leaf.dtype)
         if has_bias:
             results[path[:-1]], result = result[..., -1, :], result[..., :-1, :]

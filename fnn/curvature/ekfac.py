@@ -7,7 +7,7 @@ import jax
 
 from fnn.arrays import canonical
 from fnn.core import Layer, Params, forward
-from fnn.curvature.eigen import Eigen, rotated
+from fnn.curvature.eigen import Eigen, check_blocks, rotated
 from fnn.curvature.ggn import over_seeds
 from fnn.factors import Form
 from fnn.keys import split_key
@@ -35,7 +35,8 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
         blocks: the tree of `Eigen` that `eigen` returned; the result is like it.
 
     Raises:
-        InputError: as `ggn_diagonal`, and where `blocks` does not begin like the params.
+        InputError: as `ggn_diagonal`, and where `blocks` does not begin like the params, or a block is no
+            `Eigen`.
 
     Cost: a pass as that of `ggn_diagonal`, and 2n(k^2 + c j^2) flops a layer.
     Source: George et al. 2018.
@@ -53,7 +54,9 @@ def ekfac(net: Layer, loss: Objective, fisher: str = "exact", *, samples: int = 
     def run(params: Params, x: Any, target: Any, blocks: Any, key: Any = None) -> Any:
         params, x, target, blocks = canonical((params, x, target, blocks))
         check_uncoupled("ekfac", net, params, x)
-        check_begins("ekfac", blocks, params, "tree of blocks", "fnn.curvature.eigen(factors)")
+        fix = "fnn.curvature.eigen(factors)"
+        check_begins("ekfac", blocks, params, "tree of blocks", fix)
+        check_blocks("ekfac", blocks, Eigen, fix)
         of_net, of_sample = split_key("ekfac", key)
         y, residuals = forward(net, params, x, of_net)
         seeds = curvature_seeds(loss, fisher, y, target, of_sample, samples, per_token=fisher != "empirical")

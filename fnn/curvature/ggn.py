@@ -49,7 +49,8 @@ def ggn_diagonal(
         key: a random key, for "sampled" and for dropout.
 
     Returns of the function:
-        a tree like the params; with `per_example` (n, *param.shape) for each.
+        a tree like the params; with `per_example` (n, *param.shape) for each, of a stacked param (layers, n,
+        k, j): the examples' axis is where `fnn.readers.example_gradient` has it.
 
     Raises:
         InputError: where the loss has no known Hessian or has params, or a layer couples examples.

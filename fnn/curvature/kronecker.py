@@ -79,7 +79,8 @@ def kronecker_factors(
             "reduce" takes the mean of x and the sum of dz over the tokens, for networks that pool their
             tokens. Tables are always expanded.
         bias: "joint" gives a weight and the bias of its layer one block with k + 1 inputs, the last of them
-            1; "separate" gives each its own.
+            1; "separate" gives each its own. In a function (`fnn.function`) a weight and a bias are joined
+            where they are alone in a dict, and none is used transposed or reshaped: these keep a block each.
         samples: how many targets are drawn for each row where `fisher` is "sampled".
 
     Args of the function:

@@ -13,8 +13,9 @@ from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, is_literal, shape_of
 from fnn.function.mixing import EACH, keeps
 from fnn.function.order import followed
-from fnn.function.positions import Scope, Scopes, inside
+from fnn.function.positions import Scopes, inside, outermost
 from fnn.function.rules import backwards
+from fnn.function.sized import reads_number
 from fnn.function.states import ALONG, LOST, PARAMS, Made, State, moved, worst
 from fnn.function.trace import Traced
 
@@ -23,14 +24,16 @@ class Coupled(Exception):
     """Examples meet, at the place that the text says."""
 
 
-def coupling(traced: Traced, values: bool = False) -> str | None:
+def coupling(traced: Traced, values: bool = False, strict: bool = False) -> str | None:
     """Return where one example's result depends on others; None where none does.
 
     Args:
         traced: the function.
         values: False where only what depends on params counts, by a derivative or a choice, and nothing
             behind a `stop_gradient`: so it is for the gradients of the examples. True where whatever is made
-            of the examples counts, as a statistic of the data: without one example, others would change.
+            of the examples counts, as a statistic of the data, and their number: without one example, others
+            would change.
+        strict: whether `values` also counts what is not known.
     """
     followed, jaxpr, other = set(traced.params), traced.ours.jaxpr, traced.theirs.jaxpr
     count = len(jaxpr.invars)
@@ -39,10 +42,8 @@ def coupling(traced: Traced, values: bool = False) -> str | None:
         pairs = zip(jaxpr.invars, other.invars, strict=True)
         lying = [traced.sizes.of(shape_of(v), shape_of(o)) for v, o in pairs]
         states = [s if b is None else Made(ALONG, "", b) for s, b in zip(states, lying, strict=True)]
-    walk = _Walk(traced.sizes, values)
-    ours, theirs = (
-        Scope(closed.jaxpr, [*closed.consts, *[None] * count]) for closed in (traced.ours, traced.theirs)
-    )
+    walk = _Walk(traced.sizes, values, strict or not values)
+    ours, theirs = (outermost(closed, strict) for closed in (traced.ours, traced.theirs))
     try:
         outs = walk.through(jaxpr, other, states, "", (ours, theirs))
     except Coupled as found:
@@ -62,11 +63,13 @@ class _Walk:
     Args:
         sizes: the numbers of examples of both.
         values: whether values count, those behind a `stop_gradient` included.
+        strict: whether an operation that is not known counts as one that mixes.
         rule: the place of the rule whose backward pass this is; "" for none.
     """
 
     sizes: Sizes
     values: bool
+    strict: bool
     rule: str = ""
 
     def through(
@@ -84,6 +87,9 @@ class _Walk:
         for eqn, theirs in zip(jaxpr.eqns, other.eqns, strict=True):
             own, where = [read(v) for v in eqn.invars], self.rule or internals.where(eqn) or line
             env.update(zip(eqn.outvars, self.step(eqn, theirs, own, where, scopes), strict=True))
+            free = [] if not self.values or not any(own) else [state is None for state in own]
+            if reads_number(self.sizes, scopes, (eqn, theirs), free, self.strict):
+                raise Coupled(f"how many they are is read by `{eqn.primitive.name}` in {where}")
         return [read(v) for v in jaxpr.outvars]
 
     def step(
@@ -97,10 +103,10 @@ class _Walk:
         call = internals.called(eqn) or internals.ruled(eqn)
         if call is not None:
             other: Any = internals.called(theirs) or internals.ruled(theirs)
-            within = inside(scopes, eqn, theirs, (call, other)) if internals.called(eqn) else None
+            within = inside(scopes, eqn, theirs, (call, other))
             outs = self.through(call[0], other[0], states, line, within)
             if not internals.called(eqn) and not self.rule:
-                self._ruled(eqn, theirs, states, outs, line)
+                self._ruled((eqn, theirs), states, outs, line, scopes)
             return outs
         cases = internals.branches(eqn)
         if cases is not None:
@@ -144,7 +150,7 @@ class _Walk:
             if state is not None and state.of == ALONG:
                 own = self.sizes.of(shape_of(eqns[0].invars[k]), shape_of(eqns[1].invars[k]))
                 kept = True if own is None else keeps(eqns, k, (own, batch), self.sizes, scopes)
-                if kept is False or kept is None and strict and not self.values:
+                if kept is False or kept is None and self.strict and (strict or self.values):
                     raise Coupled(f"`{name}` mixes examples, or may do so, in {where}")
         lying = followed(eqns, [s.lying if s and s.of == ALONG else False for s in states], batch, self.sizes)
         if lying is False:
@@ -156,15 +162,16 @@ class _Walk:
             raise Coupled(f"what lost the examples' axis in {lost.where} meets them again in {where}")
         return lost
 
-    def _ruled(self, eqn: Any, theirs: Any, states: list[State], outs: list[State], line: str) -> None:
+    def _ruled(self, eqns: Any, states: list[State], outs: list[State], line: str, scopes: Any) -> None:
         """Follow the backward pass that a rule makes: it may couple what its value keeps apart."""
-        pairs = [backwards(own) for own in (eqn, theirs)]
-        if None in pairs or len({len(pull.jaxpr.eqns) for pull in pairs if pull is not None}) > 1:
+        pulls = [(pull.jaxpr, pull.consts) for pull in map(backwards, eqns) if pull is not None]
+        if len(pulls) < 2 or len(pulls[0][0].eqns) != len(pulls[1][0].eqns):
             return
-        ours, other = (pull.jaxpr for pull in pairs if pull is not None)
-        cotangents = [o for o, v in zip(outs, eqn.outvars, strict=True) if internals.differentiable(v.aval)]
+        pairs = zip(outs, eqns[0].outvars, strict=True)
+        cotangents = [o for o, v in pairs if internals.differentiable(v.aval)]
         walk = replace(self, rule=f"the rule of a function in {line}")
-        walk.through(ours, other, [*states, *cotangents], line)
+        within = inside(scopes, eqns[0], eqns[1], (pulls[0], pulls[1]))
+        walk.through(pulls[0][0], pulls[1][0], [*states, *cotangents], line, within)
 
     def _cond(self, eqn: Any, theirs: Any, states: list[State], line: str) -> list[State]:
         """Follow the branches; a choice that all examples made meets each of them."""

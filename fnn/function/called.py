@@ -43,7 +43,7 @@ class Shaped:
     shape: tuple[int, ...]
 
 
-META = ["eqn", "place", "loops", "kept", "by_loop", "n", "owners", "of_operands", "layout", "shape", "rank"]
+META = "eqn place loops kept by_loop n owners of_operands layout shape rank padding".split()
 
 
 @partial(register_dataclass, data_fields=["operands", "results"], meta_fields=META)
@@ -66,6 +66,7 @@ class Called(Lazy):
         layout: the layout of the operand in the param, the kept loops first.
         shape: the shape of the param.
         rank: the number of its axes.
+        padding: how many examples there are in the arrays behind these: see padded.py.
     """
 
     operands: tuple[Any, ...]
@@ -81,16 +82,18 @@ class Called(Lazy):
     layout: Layout
     shape: tuple[int, ...]
     rank: int
+    padding: int = 0
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
         """Take the derivative once, for all examples. Args: `weights`, `shape`, as for `Lazy`."""
         operands, results = self.operands, self.results
-        if weights is not None and self.by_loop is not None:
-            operands = tuple(counted(v, weights, self.by_loop) for v in operands)
-            results = tuple(None if d is None else weighted(d, weights, self.by_loop) for d in results)
-        elif weights is not None:
-            operands = self._each(operands, self.of_operands, lambda v, a, i: counted(v, weights, a, i))
-            results = self._each(results, self.owners, lambda v, a, i: weighted(v, weights, a, i))
+        own = None if weights is None else jnp.pad(weights, (0, self.padding))
+        if own is not None and self.by_loop is not None:
+            operands = tuple(counted(v, own, self.by_loop) for v in operands)
+            results = tuple(None if d is None else weighted(d, own, self.by_loop) for d in results)
+        elif own is not None:
+            operands = self._each(operands, self.of_operands, lambda v, a, i: counted(v, own, a, i))
+            results = self._each(results, self.owners, lambda v, a, i: weighted(v, own, a, i))
         sums = tuple(total_of(d.factor, d.shape, weights) if isinstance(d, Shaped) else d for d in results)
         return self._in_param(self._over_loops(operands, sums)[None])[0]
 
@@ -103,7 +106,7 @@ class Called(Lazy):
             return self._in_param(jax.vmap(lambda own: self._over_loops(self.operands, own))(each))
 
         def one(i: Any) -> Any:
-            chosen = jnp.arange(self.n) == i
+            chosen = jnp.arange(self.n + self.padding) == i
             own = self._each(
                 self.results, self.owners, lambda d, a, inner: jnp.where(by_owner(chosen, d, a, inner), d, 0)
             )
@@ -150,7 +153,7 @@ class Called(Lazy):
     def _by_step(self) -> Any:
         """Return the gradients of the examples where a loop runs over them."""
         at = self.by_loop or 0
-        each = jnp.moveaxis(self._mapped()(self.operands, self.results), at, 0)
+        each = jnp.moveaxis(self._mapped()(self.operands, self.results), at, 0)[: self.n]
         others = [k for k in range(len(self.loops)) if k != at]
         gone = tuple(1 + p for p, k in enumerate(others) if k not in self.kept)
         return self._in_param(jnp.sum(each, gone, dtype=accumulator(each.dtype)))

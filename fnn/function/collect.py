@@ -5,11 +5,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fnn.factors import Factor, Total
+from fnn.factors import Factor, Outer, Total
 from fnn.function.called import Called, Owners, Shaped
 from fnn.function.forms import Several, Viewed
 from fnn.function.join import joined
-from fnn.function.layout import Arrangement, Layout, arrangement, whole
+from fnn.function.layout import Layout, arrangement, whole
+from fnn.function.made import made_piece
+from fnn.function.padded import first_of
 from fnn.function.pieces import Piece, piece, stacked_loops
 from fnn.function.run import Kept, Zeros
 from fnn.function.sites import Plan, Root, Site, View
@@ -27,13 +29,15 @@ def factors(plan: Plan, n: int, kept: Kept, dzs: Zeros) -> list[Any]:
         dzs: the cotangents of the zeros of each site.
     """
     made: dict[int, Any] = {}
+    run = n + plan.padding
 
     def of(number: int) -> Any:
         if number not in made:
-            made[number] = _of_root(plan, number, n, kept, dzs, of)
+            made[number] = _of_root(plan, number, run, kept, dzs, of)
         return made[number]
 
-    return [of(number) for number, root in enumerate(plan.roots) if root.site is None]
+    found = [(of(number), root_shape(root)) for number, root in enumerate(plan.roots) if root.site is None]
+    return [first_of(own, shape, n) if plan.padding else own for own, shape in found]
 
 
 def root_shape(root: Root) -> tuple[int, ...]:
@@ -52,6 +56,10 @@ def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -
                 continue
             if site.kind in KNOWN:
                 pieces.append(piece(site, view, place, kept[k], dzs[k]))
+                continue
+            own = _made(plan, k, site, view, place, kept, of) if site.kind == "made" else None
+            if own is not None:
+                pieces.append(own)
             else:
                 call = _called(plan, k, site, place, view, kept, dzs, of, n)
                 calls += [] if call is None else [call]
@@ -62,6 +70,12 @@ def _of_root(plan: Plan, number: int, n: int, kept: Kept, dzs: Zeros, of: Any) -
     return found[0] if len(found) == 1 else Several(tuple(found), shape, len(shape))
 
 
+def _made(plan: Plan, k: int, site: Site, view: View, place: int, kept: Kept, of: Any) -> Piece | None:
+    """Return the factor of an operand of an operation on params alone where it has a form of its own."""
+    made = [number for number, root in enumerate(plan.roots) if root.site == k]
+    return made_piece(site, view, place, kept[k], of(made[0])) if len(made) == 1 else None
+
+
 def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
     """Return the factor of a param that does not enter: of no tokens, so that every reading is zero.
 
@@ -70,16 +84,15 @@ def unused(n: int, shape: tuple[int, ...], dtype: Any) -> Any:
         shape: the shape of the param.
         dtype: its dtype.
     """
-    size = math.prod(shape)
-    layout = arrangement([list(zip(shape, whole(shape).strides, strict=True))], size)
+    if len(shape) < 2:
+        layout = arrangement([list(zip(shape, whole(shape).strides, strict=True))], math.prod(shape))
+        factor: Factor = Total(jnp.zeros((n, 0, math.prod(shape)), dtype))
+    else:  # of rank 0, which costs neither the gradients of the examples nor the square of their size
+        axes = list(zip(shape, whole(shape).strides, strict=True))
+        layout = arrangement([axes[:-1], axes[-1:]], math.prod(shape))
+        factor = Outer(jnp.zeros((n, 0, math.prod(shape[:-1])), dtype), jnp.zeros((n, 0, shape[-1]), dtype))
     assert layout is not None
-    return _plain(Total(jnp.zeros((n, 0, size), dtype)), layout, shape)
-
-
-def _plain(factor: Factor, layout: Arrangement, shape: tuple[int, ...]) -> Any:
-    """Return the factor of a param seen in this layout: itself where that changes nothing."""
-    same = layout.shape == shape and layout.order == tuple(range(len(layout.order)))
-    return factor if same else Viewed(factor, layout, shape, len(shape))
+    return Viewed(factor, layout, shape, len(shape))
 
 
 def _called(

@@ -16,9 +16,11 @@ from fnn.function.called import Called
 from fnn.function.convolved import Convolved
 from fnn.function.forms import Several
 from fnn.function.losses import examples
-from fnn.function.run import run, zeros_for
+from fnn.function.padded import run_batch
+from fnn.function.planned import planned
+from fnn.function.run import zeros_for
 from fnn.function.sites import Plan, Site, count
-from fnn.function.trace import Traced, check_params, followed, planned
+from fnn.function.trace import Traced, check_params, followed
 
 KINDS = {
     "dot": "product",
@@ -148,7 +150,7 @@ def _factors(traced: Traced, leaves: list[Any], arrays: list[Any], n: int) -> li
 
     def all_of(leaves: list[Any], arrays: list[Any]) -> list[Any]:
         def forward(zeros: Any) -> Any:
-            return run(plan.body, plan.sites, [*leaves, *arrays], zeros)
+            return run_batch(plan, [*leaves, *arrays], zeros)
 
         outs, pull, kept = jax.vjp(forward, zeros_for(plan), has_aux=True)
         (dzs,) = pull([jnp.zeros_like(o) for o in outs])

@@ -14,9 +14,11 @@ from fnn.core import Leaf, Sides
 from fnn.errors import InputError, describe
 from fnn.function import collect
 from fnn.function.apart import coupling
-from fnn.function.run import run, zeros_for
+from fnn.function.padded import run_batch
+from fnn.function.planned import planned
+from fnn.function.run import zeros_for
 from fnn.function.sites import Plan
-from fnn.function.trace import Traced, check_params, followed, planned, tell_unused
+from fnn.function.trace import Traced, check_params, followed, tell_unused
 
 Wrt = Callable[[Any, Any], bool]
 
@@ -67,7 +69,8 @@ class Function(Leaf):
     `Total`, a lookup `Rows`, a convolution one of its own. Uses that are not known give the gradients of the
     examples, one by one: `fnn.function.describe` says which. The backward reads nothing but what the trace of
     `f` keeps, as `jax.vjp` does; rules of `jax.custom_vjp` stay in force. Where an example's output depends
-    on others, by a derivative, a choice or a statistic of the data, readers of single examples refuse it.
+    on others, by a derivative, a choice, a statistic of the data or their number, readers of single examples
+    refuse it.
 
     Args:
         f: a pure function of a tree of params and of a batch, a tree of arrays with examples on axis 0. It is
@@ -130,8 +133,7 @@ class Function(Leaf):
 
         def whole(zeros: Any, own: list[Any]) -> tuple[Any, Any]:
             values = [*leaves, *own, *inputs[count:]]
-            outs, kept = run(traced.plan.body, traced.plan.sites, values, zeros)
-            return outs, kept
+            return run_batch(traced.plan, values, zeros)
 
         outs, pull, kept = jax.vjp(whole, zeros_for(traced.plan), inputs[:count], has_aux=True)
         return jax.tree.unflatten(traced.out, outs), _packed((pull, kept), leaves, traced.plan, n)

@@ -10,8 +10,10 @@ from fnn.errors import InputError, describe
 from fnn.factors import is_factor
 from fnn.function import collect
 from fnn.function.apart import coupling
-from fnn.function.run import run, zeros_for
-from fnn.function.trace import WHO, Traced, check_params, followed, planned, tell_unused
+from fnn.function.padded import run_batch
+from fnn.function.planned import planned
+from fnn.function.run import zeros_for
+from fnn.function.trace import WHO, Traced, check_params, followed, tell_unused
 from fnn.reader import Read, as_reader, gradient
 
 Wrt = Callable[[Any, Any], bool]
@@ -70,7 +72,7 @@ def _losses_and_factors(
 
     def forward(zeros: Any) -> Any:
         values = [*leaves, *jax.tree.leaves((*args, key))]
-        (losses,), kept = run(traced.plan.body, traced.plan.sites, values, zeros)
+        (losses,), kept = run_batch(traced.plan, values, zeros)
         return losses, kept
 
     losses, pull, kept = jax.vjp(forward, zeros_for(traced.plan), has_aux=True)
@@ -94,10 +96,12 @@ def _traced_losses(f: Any, params: Any, args: Any, key: Any, own: list[bool]) ->
         return f(params, *inputs) if key is None else f(params, *inputs, key=key)
 
     traced = planned(call, params, (*args, key), n, own, axes)
+    run = n + traced.plan.padding
     shapes = [tuple(v.aval.shape) for v in traced.plan.body.jaxpr.outvars]
-    if shapes != [(n,)]:
-        fix = "losses.sum(tuple(range(1, losses.ndim)))"
-        raise InputError(WHO, f"losses of shape ({n},), one for each example", str(shapes)[1:-1], fix)
+    if shapes != [(run,)]:
+        pairs = any(b is not None and b.axes > 1 for b in traced.plan.out)  # y - t, of (n, 1) and (n,)
+        fix = "target.reshape(y.shape)" if pairs else "losses.sum(tuple(range(1, losses.ndim)))"
+        raise InputError(WHO, f"losses of shape ({run},), one for each example", str(shapes)[1:-1], fix)
     return n, traced
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from fnn.function import internals
 from fnn.function.batch import Batch, Sizes, shape_of
-from fnn.function.positions import Scopes, own_rows
+from fnn.function.positions import Scopes, is_identity, own_rows
 
 KEEPS = frozenset(
     "reshape transpose broadcast_in_dim squeeze expand_dims iota copy_p random_bits stack unstack tile "
@@ -58,7 +58,7 @@ def keeps(
         return axis < len(shape) - 2
     match name:
         case "dot_general":
-            return axis not in p["dimension_numbers"][0][k]
+            return axis not in p["dimension_numbers"][0][k] or is_identity(sizes, eqns, scopes, k)
         case "conv_general_dilated":
             return k == 0 and axis == p["dimension_numbers"].lhs_spec[0] and p["batch_group_count"] == 1
         case "concatenate":
@@ -66,8 +66,8 @@ def keeps(
         case "pad":
             return tuple(p["padding_config"][axis]) == (0, 0, 0)
         case "slice":
-            step = (p["strides"] or (1,) * len(shape))[axis]
-            return step == 1 and p["start_indices"][axis] % max(1, sizes.n) == 0
+            step = (p["strides"] or (1,) * len(shape))[axis]  # of several, see `followed`
+            return step > 1 or p["start_indices"][axis] % max(1, sizes.n) == 0
         case "dynamic_slice" | "dynamic_update_slice":
             return shape[axis] == out[axis]
         case "gather":

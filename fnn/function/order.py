@@ -28,10 +28,17 @@ def followed(
         how they lie; None where that is not known, False where they are put into the places of others.
     """
     eqn, name = eqns[0], eqns[0].primitive.name
-    known = [own for own in operands if own]
+    known, times = [own for own in operands if own], batch.outer * batch.inner
+    if name == "slice" and eqn.params["strides"] and eqn.params["strides"][batch.axis] > 1:
+        return _strided(eqns, known[0] if known else None, batch, sizes)
+    if name == "gather" and times > 1 and operands[0] is not False and _names_examples(eqns, sizes):
+        return Batch(batch.axis, 1, times)  # `keeps` has seen that those of one lie behind each other
+    if name.startswith("scatter") and operands[2] is not False:
+        updates = sizes.of(shape_of(eqn.invars[2]), shape_of(eqns[1].invars[2]))
+        if updates and not updates.single and (operands[2] is None or operands[2].outer != 1):
+            return False
     if not known or None in operands:
         return None
-    times = batch.outer * batch.inner
     if name == "reshape":
         return _reshaped(eqns, known[0], batch, sizes)
     if name == "tile":
@@ -55,6 +62,23 @@ def _reshaped(eqns: tuple[Any, Any], own: Batch, batch: Batch, sizes: Sizes) -> 
         return None
     found = sizes.reshaped(own, old, new)
     return found if found is not None and found.axis == batch.axis else False
+
+
+def _strided(eqns: tuple[Any, Any], own: Lying, batch: Batch, sizes: Sizes) -> Lying | Literal[False]:
+    """Every second, say, of several elements that lie behind each other for each example."""
+    p, axis = eqns[0].params, batch.axis
+    step, start = p["strides"][axis], p["start_indices"][axis]
+    if own is None or own.axis != axis or own.outer != 1 or own.inner % step or start >= step:
+        return False
+    if any(ends.params["start_indices"][axis] != start for ends in eqns):
+        return False
+    return Batch(axis, 1, own.inner // step) if batch.outer * batch.inner * step == own.inner else False
+
+
+def _names_examples(eqns: tuple[Any, Any], sizes: Sizes) -> bool:
+    """Tell whether a gather's index names places along the axis of the examples."""
+    own = sizes.of(shape_of(eqns[0].invars[0]), shape_of(eqns[1].invars[0]))
+    return own is not None and own.axis in eqns[0].params["dimension_numbers"].start_index_map
 
 
 def _concatenated(known: list[Batch], batch: Batch, all_of_them: bool) -> Lying:

@@ -146,6 +146,8 @@ class Plan:
         roots: all roots, in the order of their numbers; the params come first.
         out: the examples in the results.
         inputs: a tree like the first argument behind the params.
+        axes: for each operand the axis on which its examples lie; None where it has none.
+        padding: how many examples run behind those of the batch: see padded.py.
     """
 
     body: Body
@@ -153,6 +155,8 @@ class Plan:
     roots: list[Root]
     out: list[Batch | None]
     inputs: Any = ()
+    axes: tuple[int | None, ...] = ()
+    padding: int = 0
 
 
 def count(site: Site) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fnn.errors import InputError, describe
 from fnn.function.batch import Batch, Sizes
-from fnn.function.plan import Mismatch, Planner
+from fnn.function.plan import Planner
 from fnn.function.reach import check_loops
 from fnn.function.sites import Plan
 
@@ -39,7 +39,19 @@ class Traced:
     out: Any
 
 
-def planned(
+class Unlike(Exception):
+    """A function is not the same program for any number of examples; its cause says why.
+
+    Args:
+        ours: its trace for the number that was asked for, a closed jaxpr.
+    """
+
+    def __init__(self, ours: Any):
+        super().__init__(ours)
+        self.ours = ours
+
+
+def traced(
     f: Callable[..., Any],
     params: Any,
     args: Any,
@@ -48,21 +60,21 @@ def planned(
     axes: list[int | None],
     inputs: int = 0,
 ) -> Traced:
-    """Plan `f(params, *args)`.
+    """Trace and plan `f(params, *args)` for some number of examples.
 
     Args:
         f: the function, which returns a tree of arrays.
         params: a tree of arrays or shapes.
-        args: a tuple of trees of arrays or shapes.
-        n: the number of examples.
+        args: a tuple of trees of arrays or shapes, of any number of examples.
+        n: the number of examples of the first trace.
         own: for each leaf of the params, whether its uses are wanted.
         axes: for each leaf of `args`, the axis on which its examples lie; None where it has none.
         inputs: the number of leaves of `args`, the first ones, by which `f` is differentiated, too.
 
     Raises:
         InputError: where `f` has side effects, outputs that are no arrays or that are made of params alone,
-            a loop of no known end on the way of a derivative, or is not the same program for any number of
-            examples.
+            or a loop of no known end on the way of a derivative.
+        Unlike: where it is not the same program for a few examples more.
     """
     leaves, structure = jax.tree.flatten(params)
     arrays, inside = jax.tree.flatten(args)
@@ -77,8 +89,14 @@ def planned(
         trees.append(tree)
         return found
 
-    shapes = list(map(shape_of_leaf, leaves))
-    ours = jax.make_jaxpr(flat)(*shapes, *map(shape_of_leaf, arrays))
+    def at(size: int) -> Any:
+        data = [
+            shape_of_leaf(a) if axis is None else _resized(a, axis, size)
+            for a, axis in zip(arrays, axes, strict=True)
+        ]
+        return jax.make_jaxpr(flat)(*map(shape_of_leaf, leaves), *data)
+
+    ours = at(n)
     if ours.effects:
         got, fix = (
             f"one with {ours.effects}, such as jax.debug.print",
@@ -89,28 +107,19 @@ def planned(
     tried: Exception | None = None
     for more in MORE:
         sizes = Sizes(n, n + more)
-        data = [
-            shape_of_leaf(a) if axis is None else _resized(a, axis, n + more)
-            for a, axis in zip(arrays, axes, strict=True)
-        ]
         try:
-            theirs = jax.make_jaxpr(flat)(*shapes, *data)
+            theirs = at(n + more)
             batches = [None] * len(leaves) + [None if axis is None else Batch(axis) for axis in axes]
             places = [k for k, one in enumerate(own) if one]
             plan = Planner(sizes).whole(ours, theirs, places, batches)
             plan.inputs = jax.tree.map(lambda _: 0, args[0]) if args else ()
+            plan.axes = (*[None] * len(leaves), *axes)
             return Traced(plan, ours, theirs, sizes, places, trees[0])
         except InputError:
             raise
-        except (TypeError, ValueError, Mismatch) as error:
-            tried = error
-    raise InputError(
-        WHO,
-        "a function of any number of examples, on axis 0 of every argument but the params",
-        f"one that is another program for {n} examples than for {n + 1}, or none: a constant is "
-        "no example, and their number is x.shape[0]",
-        "functools.partial(f, constant=c)",
-    ) from tried
+        except Exception as error:  # of the function itself, which may do anything with a shape
+            tried = tried or error
+    raise Unlike(ours) from tried
 
 
 def shape_of_leaf(a: Any) -> Any:

@@ -121,7 +121,7 @@ def check_loss_uncoupled(who: str, loss: Objective, y: Any, target: Any) -> None
     if told is None and not _coupled(loss, *map(_hashable, (y, target))):
         return
     how = "which couples them" if told else "which couples them, as a trial on four examples shows"
-    fix = "fnn.Loss(lambda y, t: jnp.square(y - t).sum(-1))"
+    fix = "fnn.value_and_grad(net, loss)"  # the plain gradient, which wants no single examples
     raise InputError(who, "a loss that keeps examples apart", f"{loss!r}, {how}", fix)
 
 

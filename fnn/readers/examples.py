@@ -27,7 +27,9 @@ def example_gradient(factor: Form, param: Any) -> Any:
         param: the param, (k, j) or of another shape.
 
     Returns:
-        an array (n, *param.shape) in the dtype of the param.
+        an array (n, *param.shape) in the dtype of the param. A stacked param, of a `Repeat` or of a scan in a
+        function, has its stacked axes first: of (layers, k, j) it is (layers, n, k, j). Where a function uses
+        such a param transposed or reshaped, the examples come first: see `fnn.function.describe`, "Viewed".
 
     Cost: 2ntkj flops, and nkj numbers, which the other readers of this file do not need.
 
@@ -53,7 +55,7 @@ def squared_norm(factor: Form, param: Any) -> Any:
         param: the param, (k, j) or of another shape.
 
     Returns:
-        an array (n,) in float32 or wider.
+        an array (n,) in float32 or wider, behind the stacked axes of a stacked param.
 
     Cost: 2n(k + j) flops for one token, else 2nt min(t (k + j), k j).
     Source: Goodfellow 2015 (one token); Li et al. 2022 (Gram form).

@@ -61,6 +61,23 @@ def low_rank(p: Any, x: Any) -> Any:
     return _sum(x @ (p["w"] + p["a"] @ p["b"]))
 
 
+def scaled_adapters(p: Any, x: Any) -> Any:
+    """Sums, differences and quotients of params: rows, columns and numbers that scale them."""
+    delta = -(p["a"].T @ p["b"]) * 0.5 / p["s"][None]
+    w = (p["w"] - delta) * p["r"][:, None] * p["c"]
+    return _sum(x @ w)
+
+
+def weight_norm(p: Any, x: Any) -> Any:
+    w = p["g"][None] * p["v"] / jnp.linalg.norm(p["v"], axis=0)[None]
+    return _sum(jnp.tanh(x @ w) + x[..., :4] * (1.0 + p["d"])[None, None])
+
+
+def norms(p: Any, x: Any) -> Any:
+    ids = jnp.argmax(x, 1) % 4
+    return _sum(x * (1.0 + p["s"])[None] - (p["b"] / 3.0)[None] + (p["t"] * 2.0)[ids])
+
+
 def twice(p: Any, x: Any) -> Any:
     return _sum(jnp.tanh(x @ p["w"]) @ p["w"] + p["b"][None] + x * p["b"][None])
 

@@ -137,6 +137,29 @@ IN_OTHER_PLACES = {  # each has the right shape, made of other examples
     "repeated, and taken by halves": lambda w, x: (lambda h: h[: len(x)] + h[len(x) :])(
         jnp.repeat(x[:, 0], 2, 0) @ w
     )[:, None],
+    "repeated, and the first rows of all": lambda w, x: jnp.repeat(x[:, 0] @ w, 2, 0)[rows(x)][:, None],
+    "set in the first rows of all": lambda w, x: (
+        jnp.zeros((2 * len(x), 4)).at[rows(x)].set(x[:, 0] @ w).reshape(len(x), 2, 4)
+    ),
+    "every second of two batches": lambda w, x: jnp.stack([x[:, 0] @ w, x[:, 1] @ w]).reshape(-1, 4)[::2][
+        :, None
+    ],
+    "every second, from the third on": lambda w, x: (lambda y: jnp.concatenate([y[2::2], y[:2:2]]))(
+        (x[:, :2] @ w).reshape(-1, 4)
+    )[:, None],
+    "segments of others": lambda w, x: jax.ops.segment_sum(
+        (x @ w).reshape(-1, 4), jnp.arange(3 * len(x)) % len(x), len(x)
+    )[:, None],
+    "segments of tokens before examples": lambda w, x: jax.ops.segment_sum(
+        (x @ w).swapaxes(0, 1).reshape(-1, 4), jnp.arange(3 * len(x)) // 3, len(x)
+    )[:, None],
+    "taken several times, one after another": lambda w, x: (
+        ((x @ w)[jnp.arange(3 * len(x)) % len(x)]).reshape(len(x), 3, 3, 4).sum(1)
+    ),
+    "taken several times, and turned": lambda w, x: (
+        ((x @ w)[jnp.arange(3 * len(x)) // 3]).reshape(3, len(x), 3, 4).sum(0)
+    ),
+    "a permutation": lambda w, x: (jnp.eye(len(x))[::-1] @ (x @ w)[:, 0])[:, None],
     "a limit of all gradients": lambda w, x: limited(x @ w),
     "a derivative without its mean": lambda w, x: centred(x @ w),
 }
@@ -151,6 +174,22 @@ IN_THEIR_PLACES = {
     "repeated, and taken by pairs": lambda w, x: (
         (jnp.repeat(x[:, 0], 2, 0) @ w).reshape(-1, 2, 4).sum(1)[:, None]
     ),
+    "every second of two": lambda w, x: jnp.stack([x[:, 0] @ w, x[:, 1] @ w], 1).reshape(-1, 4)[1::2][
+        :, None
+    ],
+    "every second of four": lambda w, x: (
+        (jnp.concatenate([x, x[:, :1]], 1) @ w).reshape(-1, 4)[::2].reshape(len(x), 2, 4)
+    ),
+    "segments": lambda w, x: jax.ops.segment_sum((x @ w).reshape(-1, 4), jnp.arange(3 * len(x)) // 3, len(x))[
+        :, None
+    ],
+    "taken several times": lambda w, x: jnp.tanh(x[:, 0][jnp.arange(3 * len(x)) // 3] @ w).reshape(
+        len(x), 3, 4
+    ),
+    "made, and taken several times": lambda w, x: (
+        (jnp.tanh(x @ w)[jnp.arange(2 * len(x)) // 2]).reshape(len(x), 2, 3, 4).sum(1)
+    ),
+    "an identity": lambda w, x: (jnp.eye(len(x)) @ (x @ w)[:, 0])[:, None],
     "stacked": lambda w, x: jnp.stack([x @ w, 2 * (x @ w)], 1).sum(1),
     "unstacked": lambda w, x: jnp.stack(jnp.unstack(x @ w, axis=1)).sum(0)[:, None],
     "a limit of each gradient": lambda w, x: limited_each(x @ w),

@@ -30,7 +30,7 @@ def test_what_does_not_enter_is_said_and_read_as_zero():
     def f(p, x):
         return jnp.tanh(x @ p["w"]).sum(1)
 
-    assert "params['idle'] 3x2: Viewed(Total), 0 bytes\n    does not enter" in str(describe(f, params, X))
+    assert "params['idle'] 3x2: Viewed(Outer), 0 bytes\n    does not enter" in str(describe(f, params, X))
     with pytest.warns(UserWarning, match=r"no derivative goes to params\['idle'\], params\['whole'\].*`wrt="):
         _, norms = factors(f)(params, X, read=squared_norm)
     assert norms["idle"].shape == (6,) and not norms["idle"].any() and not norms["whole"].any()

@@ -69,6 +69,13 @@ PAIRS = {
         lambda w: w.reshape(15, 4),
         TOKENS,
     ),
+    "a linear part of several tables": (
+        lambda w, x: jnp.einsum("nhd,hd->n", x, w)[:, None] * jnp.arange(1.0, 4.0)[None],
+        (3, 5),
+        lambda w, x: (x.reshape(x.shape[0], 15) @ w) * jnp.arange(1.0, 4.0)[None],
+        lambda w: w.reshape(15, 1),
+        TOKENS,
+    ),
     "images": (images, (*WINDOW, 2, 3), patches, lambda w: w.reshape(8, 3), IMAGES),
     "images, kernel first": (
         lambda w, x: images(w.transpose(2, 3, 1, 0), x),

@@ -81,10 +81,15 @@ ROWS = {
         {"f": lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"])},
     ),
     "an output of params alone": Row(
-        lambda: trains(Function(lambda p, x: p.sum())), lambda f: trains(Function(f), jnp.float32(2.0))
+        lambda: trains(Function(lambda p, x: p.sum())), lambda f: (trains(Function(f)), trains(Function(f), jnp.float32(2.0)))
     ),
     "losses of tokens": Row(
         lambda: factors(lambda p, x: x @ p)(W, X), lambda losses: losses.shape == (4,), {"losses": X @ W}
+    ),
+    "losses of pairs of examples": Row(
+        lambda: factors(lambda p, x, t: (x @ p[:, :1] - t[None]) ** 2)(W, X, X[:, 0]),
+        lambda target: factors(lambda p, x, t: ((x @ p[:, :1] - t) ** 2)[:, 0])(W, X, target),
+        {"target": X[:, 0], "y": X[:, :1]},
     ),
     "losses that couple": Row(
         lambda: factors(coupled)(W, X, read=fnn.readers.squared_norm), ran, {"f": coupled, "params": W, "x": X}
@@ -93,9 +98,15 @@ ROWS = {
         lambda: factors(with_constant)(W, X, N), gives, {"f": with_constant, "c": N, "functools": functools}
     ),
     "a number of examples that is built in": Row(
-        lambda: factors(lambda p, x: losses_of(p, x).reshape(4))(W, X),
-        gives,
-        {"f": with_constant, "c": N, "functools": functools},
+        lambda: factors(lambda p, x: losses_of(p, x).reshape(4))(W, X), gives
+    ),
+    "one example of a layer that reads their number": Row(
+        lambda: factors(lambda p, x: losses_of(p, jnp.broadcast_to(x[:1], x.shape)) / x.shape[0])(W, X[:1]), gives
+    ),
+    "several examples in a step of a loop": Row(
+        lambda: gives(lambda p, x: jax.lax.map(lambda row: jnp.square(row @ p).sum(), x, batch_size=2)),
+        lambda found: found.shape == (4,),
+        {"f": jnp.sum, "x": X},
     ),
     "a loop of unknown length": Row(lambda: factors(looped)(W, X), ran, {"body": lambda i, y: y + i, "x": 1}),
 }  # fmt: skip
