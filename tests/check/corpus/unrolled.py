@@ -70,10 +70,10 @@ def taps_in_the_opposite_order(saved, dy):
     return dx, jnp.stack([x[i : i + n].T @ dy for i in range(TAPS)])
 
 
-def turn(x, sign=1.0):
+def turn(x):
     a, b = jnp.split(x, 2, -1)
     angle = jnp.arange(x.shape[0], dtype=x.dtype)[:, None] / 7
-    c, s = jnp.cos(angle), sign * jnp.sin(angle)
+    c, s = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([a * c - b * s, a * s + b * c], -1)
 
 
