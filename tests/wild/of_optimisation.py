@@ -77,7 +77,7 @@ def jaxopt() -> Iterator[Row]:
     yield row("jaxopt.EqualityConstrainedQP", qp, definite(4), normal(4))
     yield row(
         "jaxopt.linear_solve.solve_cg",
-        lambda a, b: jaxopt.linear_solve.solve_cg(lambda x: a @ x, b, tol=1e-7),
+        lambda a, b: jaxopt.linear_solve.solve_cg(lambda x: (a + a.T) @ x, b, tol=1e-7),
         definite(4),
         normal(4),
     )
