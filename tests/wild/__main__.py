@@ -153,7 +153,7 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
     from vjpcheck import Verdict, gradient
 
     try:
-        jax.vjp(row.function, *row.args)
+        _differentiate(row.function, row.args)
     except Exception as error:  # the row is not made for this version of the package, or has no derivative
         return {"name": row.name, "kind": "left out", "why": first(error), "seconds": 0.0}
     start = time.process_time()  # the machine may have others to serve
@@ -190,6 +190,19 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
         "name": row.name, "kind": kind, "verdict": verdict, "truth": truth, "seconds": took,
         "why": (f"[{probe}] " if probe else "") + why, "report": str(report),
     }  # fmt: skip
+
+
+def _differentiate(function: Any, args: Any) -> None:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    def cotangent(y: Any) -> Any:
+        floating = jnp.issubdtype(jnp.result_type(y), jnp.inexact)
+        return y if floating else np.zeros(jnp.shape(y), jax.dtypes.float0)
+
+    ys, pull = jax.vjp(function, *args)
+    jax.eval_shape(lambda: pull(jax.tree.map(cotangent, ys)))
 
 
 def say(**what: Any) -> None:
