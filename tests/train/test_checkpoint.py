@@ -451,7 +451,7 @@ def small_files(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-# A write that fails after others of the same save finds tensorstore's event loop closed, and says so to no one.
+# A write that fails after others of the same save finds tensorstore's loop closed, and says so to no one.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 @pytest.mark.parametrize("asynchronous", [True, False])
