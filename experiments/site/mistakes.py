@@ -2,13 +2,12 @@
 
     python -m experiments.site.mistakes
 
-The names are those of the sources of `vjpcheck`. For each the corpus of wrong backward passes is searched
-(`tests/check/corpus/`) for the shortest pass that the checker, asked here and now, calls by this name
+The names and what they mean are those of `vjpcheck.MISTAKES`. For each the corpus of wrong backward passes
+(`tests/check/corpus/`) is searched for the shortest that the checker, asked here and now, calls by this name
 first; the page shows that pass and what the checker says. A name without such a pass is listed at the end.
 """
 
 import argparse
-import ast
 import inspect
 import textwrap
 from collections import defaultdict
@@ -19,9 +18,6 @@ import jax
 import vjpcheck
 from tests.check.corpus import WRONG, Case
 
-CHECK = Path(vjpcheck.__file__).parent
-MAKERS = {"Mistake", "Hypothesis", "Fault"}
-OF_CORPUS = {name for case in WRONG for name in case.names}
 PAGE = """# Mistakes by name
 
 `vjpcheck` names {count} mistakes. A name is a claim: the gradient that this mistake would lead to is the one
@@ -29,37 +25,6 @@ that was given, here and on fresh inputs. Below is an example of {shown} of them
 backward passes that the checker is measured on, with what the checker says of it. The page is made by
 `python -m experiments.site.mistakes`.
 """
-
-
-def named() -> set[str]:
-    """Give every name that a mistake is given in the sources of `vjpcheck`."""
-    found: set[str] = set()
-    for path in sorted(CHECK.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            match node:
-                case ast.Call(func=ast.Name(id=maker), args=[ast.Constant(value=str(name)), *_]):
-                    found |= {name} if maker in MAKERS else set()
-                case ast.Assign(
-                    targets=[ast.Tuple(elts=[ast.Name(id="name"), *_])], value=ast.Tuple(elts=elts)
-                ):
-                    found |= first(elts)
-                case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
-                    found.add(name)
-                case ast.Yield(value=ast.Tuple(elts=elts)) | ast.IfExp(body=ast.Tuple(elts=elts)):
-                    found |= first(elts)
-                case ast.IfExp(orelse=ast.Tuple(elts=elts)):
-                    found |= first(elts)
-                case ast.Constant(value=str(name)) if name in OF_CORPUS or name.startswith("wrong "):
-                    found.add(name)
-    return {name for name in found if name == name.strip() and len(name.split()) < 7}
-
-
-def first(elts: list[ast.expr]) -> set[str]:
-    """Give the first of a tuple's entries, where it is a text with another behind it."""
-    match elts:
-        case [ast.Constant(value=str(name)), ast.Constant(value=str()) | ast.JoinedStr() | ast.Name(), *_]:
-            return {name}
-    return set()
 
 
 def source(case: Case) -> str:
@@ -89,18 +54,20 @@ def main() -> None:
     for case in WRONG:
         for name in case.names:
             by_name[name].append(case)
-    names, parts, left = sorted(named()), [], []
+    names, parts, left = sorted(vjpcheck.MISTAKES), [], []
     for name in names:
         found = example(name, by_name[name], options.tries)
         if found is None:
             left.append(name)
             continue
         case, words = found
-        parts.append(f"## {name}\n\n*{case.kind}*: {words}.\n\n```python\n{source(case)}\n```\n")
+        meaning = vjpcheck.MISTAKES[name]
+        parts.append(f"## {name}\n\n{meaning}\n\n*{case.kind}*: {words}.\n\n```python\n{source(case)}\n```\n")
         print(f"{name}: {case.name}", flush=True)
     text = PAGE.format(count=len(names), shown=len(parts)) + "\n" + "\n".join(parts)
     if left:
-        text += f"\n## Names without an example here\n\n{', '.join(f'*{name}*' for name in left)}.\n"
+        text += "\n## Names without an example here\n\n"
+        text += "".join(f"- *{name}*: {vjpcheck.MISTAKES[name]}\n" for name in left)
     options.page.write_text(text)
     print(f"written: {options.page}: {len(parts)} of {len(names)} names with an example")
 

@@ -4,6 +4,7 @@ Not imported by `import fnn`: it needs the extra `fnn[check]`.
 """
 
 try:
+    from vjpcheck import MISTAKES as MISTAKES
     from vjpcheck import Finding as Finding
     from vjpcheck import GradientError as GradientError
     from vjpcheck import Leaf as Leaf

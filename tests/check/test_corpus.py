@@ -33,6 +33,12 @@ def test_a_right_rule_raises_no_alarm(case: Case):
     assert report.verdict is not Verdict.FAIL, str(report)
 
 
+def test_jax_takes_every_case_as_the_checker_does():
+    for case in (*WRONG, *RIGHT):
+        args = case.make(jax.random.key(1), 0)
+        jax.eval_shape(lambda *a, case=case: jax.vjp(case.function, *a)[0], *args)  # the defaults, too
+
+
 NAMED = [
     "dense: sign of the bias",
     "mlp: hidden derivative missing",

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import vjpcheck
 from tests.check.rules import with_rules
@@ -57,6 +58,31 @@ def test_a_rule_that_mends_autodiff_is_right():
     assert any("differences agree with the rule" in note for note in report.notes)
     wrong = with_rules(triple, lambda w: (triple(w), None), lambda _, dy: (2 * dy,))
     assert gradient(wrong, at, level="quick").verdict is Verdict.FAIL
+
+
+def root(x):
+    """Solve y + y^3 = x by steps that end where the residual is small for the dtype."""
+    small = jnp.finfo(x.dtype).eps ** 0.65
+    off = lambda y: y**3 + y - x  # noqa: E731
+    return lax.while_loop(lambda y: jnp.max(jnp.abs(off(y))) > small, lambda y: y - 0.2 * off(y), x)
+
+
+def test_a_solver_is_judged_by_its_rule_in_float64():
+    def with_slope(slope):
+        return with_rules(root, lambda x: (root(x), root(x)), lambda y, dy: (dy * slope(y),))
+
+    report = gradient(with_slope(lambda y: 1 / (1 + 3 * y**2)), X)
+    assert "finite differences" in report.checks and report.verdict is Verdict.PASS, str(report)
+    assert gradient(with_slope(lambda y: 1.0001 / (1 + 3 * y**2)), X).verdict is Verdict.FAIL
+    assert gradient(with_slope(lambda y: 1 / (1 + 3.001 * y**2)), X).verdict is Verdict.FAIL
+
+
+def test_a_function_that_stops_its_gradients_says_so():
+    stopped = gradient(lambda x: x * lax.stop_gradient(jnp.sin(x)), X, level="quick")
+    assert stopped.verdict is Verdict.PASS
+    assert any(note.startswith("the function stops gradients at test_verdicts.py:") for note in stopped.notes)
+    stable = gradient(lambda x: jax.nn.logsumexp(x) * jax.nn.softmax(x), X, level="quick")
+    assert stable.verdict is Verdict.PASS and not stable.notes
 
 
 def straight_through(factor):

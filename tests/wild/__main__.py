@@ -6,8 +6,9 @@
 Every family of rows (`of_*.py`) runs in a process of its own, which is begun again after the row that ended
 it, or that went on for far too long. Printed are the rows that are not plainly right: raised (the checker
 raised), wrong (PASS where differences disagree), false alarm (FAIL where they agree), found (FAIL, and they
-disagree too), known (a finding of `KNOWN`), inconclusive, unsure (differences cannot tell), slow. The exit
-status is 1 where any raised, was wrong or a false alarm.
+disagree too), known (a finding of `KNOWN`), noted (PASS where differences disagree, and the report says that
+the function stops its gradients), inconclusive, unsure (differences cannot tell), slow. The exit status is 1
+where any raised, was wrong or a false alarm.
 """
 
 import argparse
@@ -80,13 +81,13 @@ def batches(family: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         lines: Queue[str | None] = Queue()
         threading.Thread(target=_read, args=(child, lines), daemon=True).start()
-        begun, done = "", False
+        begun, done, ended = "", False, ""
         while True:
             try:
                 text = lines.get(timeout=120 + 4 * given.seconds)
             except Empty:
                 child.kill()
-                text = None
+                text, ended = None, f"stopped: no answer in {120 + 4 * given.seconds:.0f} s"
             if text is None:
                 break
             if not text.startswith("{"):
@@ -106,8 +107,8 @@ def batches(family: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             return
         yield {
             "name": begun,
-            "kind": "crashed",
-            "why": f"the process ended with {child.returncode}",
+            "kind": "slow" if ended else "crashed",
+            "why": ended or f"the process ended with {child.returncode}",
             "seconds": 0.0,
         }
 
@@ -152,7 +153,7 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
     from vjpcheck import Verdict, gradient
 
     try:
-        jax.vjp(row.function, *row.args)
+        _differentiate(row.function, row.args)
     except Exception as error:  # the row is not made for this version of the package, or has no derivative
         return {"name": row.name, "kind": "left out", "why": first(error), "seconds": 0.0}
     start = time.process_time()  # the machine may have others to serve
@@ -179,7 +180,8 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
     elif verdict == "INCONCLUSIVE":
         kind = "inconclusive"
     elif truth != RIGHT:
-        kind = "wrong" if truth == WRONG else "unsure"
+        said = any(note.startswith("the function stops gradients") for note in report.notes)
+        kind = "unsure" if truth != WRONG else "noted" if said else "wrong"
     if kind == "right" and took > SLOW:
         kind, why = "slow", "; ".join(n for n in report.notes if "not tried" in n)
     if took > 1:
@@ -188,6 +190,19 @@ def outcome(row: Any, seconds: float, level: Any) -> dict[str, Any]:
         "name": row.name, "kind": kind, "verdict": verdict, "truth": truth, "seconds": took,
         "why": (f"[{probe}] " if probe else "") + why, "report": str(report),
     }  # fmt: skip
+
+
+def _differentiate(function: Any, args: Any) -> None:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    def cotangent(y: Any) -> Any:
+        floating = jnp.issubdtype(jnp.result_type(y), jnp.inexact)
+        return y if floating else np.zeros(jnp.shape(y), jax.dtypes.float0)
+
+    ys, pull = jax.vjp(function, *args)
+    jax.eval_shape(lambda: pull(jax.tree.map(cotangent, ys)))
 
 
 def say(**what: Any) -> None:

@@ -51,9 +51,10 @@ def rlax() -> Iterator[Row]:
         lambda z: rlax.add_dirichlet_noise(jax.random.key(0), z, 0.3, 0.5),
         jax.nn.softmax(normal(2, 4)),
     )
+    kl = (0.3 * g, rlax.LagrangePenalty(jnp.float32(0.5), 0.1))
     yield row(
         "rlax.vmpo_loss",
-        lambda z, t: rlax.vmpo_loss(z, r, rlax.LagrangePenalty(t, 0.1), [])[0],
+        lambda z, t: rlax.vmpo_loss(z, r, rlax.LagrangePenalty(t, 0.1), [kl])[0],
         -positive(4),
         jnp.float32(0.7),
     )

@@ -33,8 +33,8 @@ def rows() -> Iterator[Row]:
         "optax.safe_softmax_cross_entropy", optax.safe_softmax_cross_entropy, z, jax.nn.softmax(z[::-1])
     )
     yield row(
-        "optax.poly_loss_cross_entropy",
-        lambda z: optax.poly_loss_cross_entropy(z, jax.nn.one_hot(labels, 4)),
+        "optax.losses.poly_loss_cross_entropy",
+        lambda z: optax.losses.poly_loss_cross_entropy(z, jax.nn.one_hot(labels, 4)),
         z,
     )
     yield row("optax.kl_divergence", optax.kl_divergence, jax.nn.log_softmax(z), jax.nn.softmax(z[::-1]))

@@ -112,7 +112,8 @@ def distrax() -> Iterator[Row]:
     )
     yield row("distrax.utils.math.mul_exp", math.mul_exp, x, p)
     yield row("distrax.utils.math.log_expbig_minus_expsmall", math.log_expbig_minus_expsmall, p + 3, p)
-    yield row("distrax.von_mises_cdf", von_mises._von_mises_cdf, x, p)
+    cdf = lambda x, p: von_mises._von_mises_cdf(x, p, jnp.float32)
+    yield row("distrax.von_mises_cdf", cdf, x, p)
     yield row(
         "distrax.VonMises.log_prob",
         lambda m, k, x: distrax.VonMises(m, k).log_prob(x),
@@ -136,11 +137,10 @@ def distrax() -> Iterator[Row]:
     yield row("distrax.Sigmoid.forward_and_log_det", distrax.Sigmoid().forward_and_log_det, x)
     yield row("distrax.Tanh.forward_and_log_det", distrax.Tanh().forward_and_log_det, x)
     yield row(
-        "distrax.TriangularAffine",
-        lambda m, b, x: distrax.TriangularAffine(m, b).inverse(x),
+        "distrax.TriangularLinear",
+        lambda m, x: distrax.TriangularLinear(m).inverse(x),
         definite(4),
         x,
-        p,
     )
     yield row(
         "distrax.MultivariateNormalTri.log_prob",
@@ -199,6 +199,10 @@ def others() -> Iterator[Row]:
         lambda m: metrics.gaussian_euclidean(jnp.ones(4)).kinetic_energy(m),
         normal(4),
     )
+
+
+def oryx() -> Iterator[Row]:
+    import jax.numpy as jnp
     import oryx
 
     yield row(
@@ -206,4 +210,4 @@ def others() -> Iterator[Row]:
     )
 
 
-FAMILIES = (numpyro, distrax, others)
+FAMILIES = (numpyro, distrax, others, oryx)

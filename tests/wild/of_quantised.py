@@ -86,18 +86,13 @@ def flax_fp8() -> Iterator[Row]:
 
 
 def aqt() -> Iterator[Row]:
-    from aqt.jax.v2 import aqt_dot_general, config
+    from aqt.jax.v2 import config
 
     dims = (((1,), (0,)), ((), ()))
     plain = config.config_v4(fwd_bits=None, dlhs_bits=None, drhs_bits=None)
-    yield row(
-        "aqt.dot_general(no bits)",
-        lambda a, b: aqt_dot_general.make_dot_general(plain)(a, b, dims),
-        normal(4, 6),
-        normal(6, 3),
-    )
+    yield row("aqt.dot_general(no bits)", lambda a, b: plain(a, b, dims), normal(4, 6), normal(6, 3))
     eight = config.config_v4(fwd_bits=8, dlhs_bits=None, drhs_bits=None)
-    f = lambda a, b: aqt_dot_general.make_dot_general(eight)(a, b, dims)
+    f = lambda a, b: eight(a, b, dims)
     yield row("aqt.dot_general(8 bits)", f, normal(4, 6), normal(6, 3), surrogate=f)
 
 

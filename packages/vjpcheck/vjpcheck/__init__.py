@@ -1,5 +1,6 @@
 """A gradient checker that names the mistake."""
 
+from vjpcheck.catalogue import MISTAKES as MISTAKES
 from vjpcheck.checker import gradient as gradient
 from vjpcheck.checker import pair as pair
 from vjpcheck.report import Finding as Finding
@@ -10,4 +11,4 @@ from vjpcheck.report import Report as Report
 from vjpcheck.report import Verdict as Verdict
 
 __version__ = "0.1.0"
-__all__ = ["Finding", "GradientError", "Leaf", "Mistake", "Report", "Verdict", "gradient", "pair"]
+__all__ = ["MISTAKES", "Finding", "GradientError", "Leaf", "Mistake", "Report", "Verdict", "gradient", "pair"]

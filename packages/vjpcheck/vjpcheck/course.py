@@ -11,7 +11,7 @@ from vjpcheck.arguments import Arguments
 from vjpcheck.attempt import Attempts, Budget, OutOfTime, first_line
 from vjpcheck.bench import Bench, Measurement
 from vjpcheck.diagnose import diagnose
-from vjpcheck.doubts import doubts
+from vjpcheck.doubts import doubts, stopped
 from vjpcheck.finite import attested, differences
 from vjpcheck.progress import Progress
 from vjpcheck.reference import Trace
@@ -126,6 +126,7 @@ def _at_the_inputs(
         return None
     p.leaves += leaves
     p.findings += doubts(stand, m, leaves)
+    p.notes += attempts.run("stopped gradients", lambda: stopped(stand, m), [])
     passed = {leaf.name: leaf.verdict is Verdict.PASS for leaf in p.leaves}
     for name, mistake in seen.repairs:
         if mistake.name != "missing gradient":

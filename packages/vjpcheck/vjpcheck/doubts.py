@@ -1,11 +1,14 @@
-"""Why a leaf could not be judged: what its reader can do about it."""
+"""Why a leaf could not be judged, or was judged by less than its slope: what its reader can do about it."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vjpcheck.bench import Bench, Measurement
+from vjpcheck.finite import by_differences
 from vjpcheck.report import Finding, Leaf, Verdict
+from vjpcheck.source import source
+from vjpcheck.stops import stops
 
 
 def doubts(stand: Bench, m: Measurement, leaves: Sequence[Leaf]) -> Iterator[Finding]:
@@ -26,6 +29,28 @@ def doubts(stand: Bench, m: Measurement, leaves: Sequence[Leaf]) -> Iterator[Fin
     for right, dtype, leaf in zip(m.right, stand.dtypes, leaves, strict=True):
         if leaf.verdict is Verdict.INCONCLUSIVE:
             yield Finding("leaves", Verdict.INCONCLUSIVE, _why(right, np.dtype(dtype), leaf), leaf.name)
+
+
+def stopped(stand: Bench, m: Measurement) -> list[str]:
+    """Say of which leaves a `stop_gradient` in the function makes the right gradient another than the slope.
+
+    Args:
+        stand: the subject beside its reference.
+        m: what was measured there.
+
+    Returns:
+        a note, or none.
+    """
+    found = [] if stand.subject.surrogate is not None else list(stops(stand.traced.jaxpr.jaxpr))
+    if not found:
+        return []
+    told = by_differences(stand, m, range(len(m.right)), m.right)
+    names = [name for name, (verdict,) in zip(stand.names, told, strict=True) if verdict is Verdict.FAIL]
+    if not names:
+        return []
+    where = ", ".join(dict.fromkeys(filter(None, map(source, found))))
+    text = f"the function stops gradients{' at ' + where if where else ''}: what is right for "
+    return [text + f"{', '.join(names)} is what it declares so, not the slope of what it computes"]
 
 
 def _why(right: np.ndarray, dtype: np.dtype, leaf: Leaf) -> str:

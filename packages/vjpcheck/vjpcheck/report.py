@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from vjpcheck.catalogue import MISTAKES
+
 
 class Verdict(StrEnum):
     """PASS: right to the accuracy of the dtype; FAIL: wrong; INCONCLUSIVE: it cannot be told from here.
@@ -97,8 +99,8 @@ class Mistake:
         error: how far its gradient is from the one given, relative; NaN where none were compared.
         fresh: the same on inputs drawn afterwards.
 
-    >>> Mistake("sign", "the opposite sign", leaves=("x",)).name
-    'sign'
+    >>> Mistake("sign", "the opposite sign", leaves=("x",)).meaning
+    'The gradient, or one path of it, has the opposite sign.'
     """
 
     name: str
@@ -107,6 +109,11 @@ class Mistake:
     leaves: tuple[str, ...] = ()  # whose gradients it explains
     error: float = float("nan")
     fresh: float = float("nan")
+
+    @property
+    def meaning(self) -> str:
+        """What mistakes of this name have in common, as the catalogue says it."""
+        return MISTAKES[self.name]
 
 
 @dataclass(frozen=True)

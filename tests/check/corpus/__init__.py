@@ -15,6 +15,7 @@ from . import (
     recurrent,
     right,
     sequence,
+    strangers,
     subtle,
     textbook,
     unrolled,
@@ -40,5 +41,6 @@ WRONG: tuple[Case, ...] = (
     *unrolled.CASES,
     *textbook.CASES,
     *windows.CASES,
+    *strangers.CASES,
 )
 RIGHT: tuple[Case, ...] = (*right.CASES, *recurrent.RIGHT, *modern.RIGHT, *textbook.RIGHT, *windows.RIGHT)

@@ -29,13 +29,13 @@ def make_recur(key, size):
     return x, h, 0.5 * w
 
 
-def _recur(saved, dh, shift=0, tanh=True):
+def _recur(saved, dh, shift=0, tanh=True, sign=1):
     found, w = saved
     dx, dw = [jnp.zeros_like(dh)] * STEPS, jnp.zeros_like(w)
     for t in reversed(range(STEPS)):
         dx[t] = dh * (1 - found[t + 1] ** 2 if tanh else 1)
         dw += found[t + shift].T @ dx[t]
-        dh = dx[t] @ w.T
+        dh = sign * (dx[t] @ w.T)
     return jnp.stack(dx), dh, dw
 
 
@@ -45,6 +45,10 @@ def state_of_the_step_after(saved, dh):
 
 def activation_left_out_of_every_step(saved, dh):
     return _recur(saved, dh, tanh=False)
+
+
+def sign_of_the_memory_in_every_step(saved, dh):
+    return _recur(saved, dh, sign=-1)
 
 
 def taps(x, w):
@@ -70,10 +74,10 @@ def taps_in_the_opposite_order(saved, dy):
     return dx, jnp.stack([x[i : i + n].T @ dy for i in range(TAPS)])
 
 
-def turn(x, sign=1.0):
+def turn(x):
     a, b = jnp.split(x, 2, -1)
     angle = jnp.arange(x.shape[0], dtype=x.dtype)[:, None] / 7
-    c, s = jnp.cos(angle), sign * jnp.sin(angle)
+    c, s = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([a * c - b * s, a * s + b * c], -1)
 
 
@@ -116,6 +120,7 @@ CASES = (
         "unrolled", recur, recur_forward, make_recur,
         (state_of_the_step_after, ("another value",)),
         (activation_left_out_of_every_step, ("derivative missing",)),
+        (sign_of_the_memory_in_every_step, ("sign",)),
     ),
     *cases("taps", taps, taps_forward, make_taps, (taps_in_the_opposite_order, ("order reversed",))),
     *cases(

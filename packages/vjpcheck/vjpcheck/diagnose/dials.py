@@ -91,10 +91,6 @@ class Panel:
             found.append(self.gradients(number, e))
         return found
 
-    def absent(self, place: Key) -> int:
-        """Return the first dial at a place that leaves a path out."""
-        return next(n for n, d in enumerate(self.dials) if d.place == place and d.fault.name == DROP)
-
     def set_idle(self, idle: Sequence[int], e: Evidence) -> bool:
         """Leave out for good the paths that carry nothing in the end; give whether that changes nothing.
 

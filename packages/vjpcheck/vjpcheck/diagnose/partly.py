@@ -1,16 +1,15 @@
 """Mistakes made on some of the paths only: a factor left out on the way through a mean, not beside it."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vjpcheck.diagnose.dials import DROP, Panel
 from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from vjpcheck.diagnose.search import Match, matched
-from vjpcheck.diagnose.statistic import WRONG_AXIS
 
-PAIRS = 200  # for each of the two searches, in which every pair costs a run
+PAIRS = 200  # of a mistake and a path, each of which costs a run
 _PLAIN = 3.35  # a mistake that costs more is not looked for on single paths
 
 
@@ -27,7 +26,8 @@ def partial_explanations(
     faults = sorted(_distinct(ordinary, at_one, e), key=lambda n: panel.dials[n].fault.cost)
     drops = _distinct([n for n, d in enumerate(panel.dials) if d.fault.name == DROP], at_one, e)
     pairs = ((f, d) for f in faults for d in drops if panel.dials[f].place != panel.dials[d].place)
-    for f, d in _some(panel, pairs):
+    for f, d in itertools.islice(pairs, PAIRS):
+        panel.budget.tick()
         both = panel.gradients([f, d], e)
         for through in (True, False):
             predicted = _on_one_path(at_one[f], at_one[d], both, e.right, through)
@@ -37,14 +37,6 @@ def partial_explanations(
             predict = _predict(panel, f, d, through)
             h = Hypothesis(dial.fault.name, words, dial.fault.cost + 0.9, predict, dial.where, False)
             yield from matched(h, predicted, e, wrong)
-    yield from _statistics(panel, e, wrong)
-    yield from _together(panel, at_one, e, wrong)
-
-
-def _some(panel: Panel, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    for pair in itertools.islice(pairs, PAIRS):
-        panel.budget.tick()
-        yield pair
 
 
 def _on_one_path(fault: Arrays, drop: Arrays, both: Arrays, right: Arrays, through: bool) -> Arrays:
@@ -58,50 +50,6 @@ def _predict(panel: Panel, f: int, d: int, through: bool):  # noqa: ANN202
         return _on_one_path(fault, drop, both, e.right, through)
 
     return predict
-
-
-def _statistics(panel: Panel, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Return two statistics of one value (a mean and a variance) with the same wrong axes.
-
-    The second is taken of what the first left, which nobody who writes both down goes back through.
-    """
-    places: dict[object, list[int]] = {}
-    for n, dial in enumerate(panel.dials):
-        if dial.fault.name == WRONG_AXIS:
-            places.setdefault(dial.place, []).append(n)
-    for first, second in itertools.permutations(places.values(), 2):
-        for a, b in itertools.product(first, second):
-            if panel.dials[a].fault.words != panel.dials[b].fault.words:
-                continue
-
-            def predict(e: Evidence, a: int = a, b: int = b, first: list = first, second: list = second):  # noqa: ANN202
-                drop_first, drop_second = (panel.absent(panel.dials[n[0]].place) for n in (first, second))
-                sets = [b, drop_first], [a, drop_second], [drop_first, drop_second]
-                x, y, z = (panel.gradients(s, e) for s in sets)
-                return [p + q - r for p, q, r in zip(x, y, z, strict=True)]
-
-            dial = panel.dials[a]
-            words = f"{dial.operation}: {dial.fault.words}, in the mean and in the variance"
-            h = Hypothesis(WRONG_AXIS, words, 2.7, predict, dial.where, False)
-            yield from matched(h, predict(e), e, wrong)
-
-
-def _together(panel: Panel, at_one: Sequence[Arrays], e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
-    """Return pairs of mistaken operands: one stale value that is read twice, or two exchanged ones."""
-    numbers = [n for n, d in enumerate(panel.dials) if d.fault.name == "another value"]
-    numbers = _distinct(numbers, at_one, e)
-    pairs = [p for p in itertools.combinations(numbers, 2) if len({panel.dials[n].place for n in p}) == 2]
-    pairs.sort(key=lambda p: panel.dials[p[0]].fault.cost + panel.dials[p[1]].fault.cost)
-    for a, b in _some(panel, pairs):
-        first, second = panel.dials[a], panel.dials[b]
-
-        def predict(e: Evidence, a: int = a, b: int = b) -> Arrays:
-            return panel.gradients([a, b], e)
-
-        words = f"{first.operation}: {first.fault.words}; {second.operation}: {second.fault.words}"
-        where = " and ".join(dict.fromkeys(filter(None, (first.where, second.where))))
-        h = Hypothesis("another value", words, 4.3, predict, where, False)
-        yield from matched(h, predict(e), e, wrong)
 
 
 def _distinct(numbers: Sequence[int], at_one: Sequence[Arrays], e: Evidence) -> list[int]:
