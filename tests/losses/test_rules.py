@@ -171,7 +171,7 @@ def test_every_suggestion_works_when_run(call, names):
     with pytest.raises(fnn.InputError) as error:
         call()
     fix = error.value.args[3]
-    space = {"jnp": jnp, "fnn": fnn, "y": Y, "x": Y, "loss": SOFT, "head": HEAD, "params": OWN}
+    space = {"jax": jax, "jnp": jnp, "fnn": fnn, "y": Y, "x": Y, "loss": SOFT, "head": HEAD, "params": OWN}
     found = eval(fix, space | names)
     if found.ndim:  # a target or weights, else the value
         who = call.__code__.co_names
