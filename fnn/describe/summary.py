@@ -105,17 +105,18 @@ class Summary:
         return "\n".join([shown[0], rule, *shown[1:-1], rule, shown[-1]])
 
 
-def summary(net: Layer, x: Any, key: Any = None) -> Summary:
+def summary(net: Layer, x: Any, key: Any = None, params: Any = None) -> Summary:
     """List the output, params, flops and kept residuals of every layer, without computing anything.
 
     Args:
         net: the network, any layer.
         x: the input (n, ..., k), an array or a `jax.ShapeDtypeStruct`, or a pytree of these.
         key: a random key, for a forward with dropout, which keeps it; None for none.
+        params: the params or their shapes, for a network without an `init`; None for those that it makes.
 
     Returns:
-        a `Summary`. Its bytes add up to those of the residuals of `forward`, for params as `init` makes them;
-        its flops are those of matrix products.
+        a `Summary`. Its bytes add up to those of the residuals of `forward` for these params; its flops are
+        those of matrix products.
 
     Raises:
         InputError: where `x` does not fit the network.
@@ -132,7 +133,8 @@ def summary(net: Layer, x: Any, key: Any = None) -> Summary:
     total                                                   2,410  473,600         38,400
     """
     x = shapes_of("summary", x)
-    params = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
+    made = (lambda: init(net, jax.random.key(0), x)) if params is None else (lambda: params)
+    params = jax.eval_shape(made)
     y, _ = jax.eval_shape(lambda params, x: run(net, params, x, None), params, x)
     rows = list(_rows("", net, params, x, key, 1, 1))
     if rows:

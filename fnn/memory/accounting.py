@@ -123,7 +123,12 @@ def report(
     (9640, 38400, 25600)
     """
     given, x = x, shapes_of("report", x)
-    made = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
+    try:
+        made = jax.eval_shape(lambda: init(net, jax.random.key(0), x))
+    except InputError:  # a function without an init has params of its own
+        if params is None:
+            raise
+        made = jax.eval_shape(lambda: params)
     params = made if params is None else jax.eval_shape(lambda: params)
     if jax.tree.map(lambda leaf: leaf.shape, params) != jax.tree.map(lambda leaf: leaf.shape, made):
         raise InputError("report", f"params like {describe(made)}", describe(params), "fnn.init(net, key, x)")
@@ -148,7 +153,7 @@ def report(
         bytes_of(state),
         kept,
         max((moment.residuals + moment.passing for moment in timeline), default=kept) - kept,
-        summary(net, x, key),
+        summary(net, x, key, params),
         timeline,
         compiled,
         per_device,

@@ -56,6 +56,20 @@ def test_the_compilers_own_count_here():
     assert found.total == found.arguments + found.outputs - found.aliased + found.temporaries
 
 
+def test_a_function_is_counted_by_the_params_that_it_has():
+    def f(params, x):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    net, params = fnn.function.Function(f), {"a": jnp.ones((8, 5), X.dtype), "b": jnp.ones((5, 2), X.dtype)}
+    found = fnn.memory.report(net, params, X)
+    assert found.params == sum(leaf.nbytes for leaf in params.values())
+    _, residuals = fnn.forward(net, params, jnp.ones(X.shape, X.dtype))
+    assert found.residuals == sum(leaf.nbytes for leaf in jax.tree.leaves(residuals))
+    assert fnn.summary(net, X, params=params).rows
+    with pytest.raises(fnn.InputError, match="params that are made elsewhere"):
+        fnn.memory.report(net, None, X)
+
+
 def test_bad_input():
     with pytest.raises(fnn.InputError, match="params like"):
         fnn.memory.report(NET, fnn.init(fnn.mlp([8, 4]), jax.random.key(0), X), X)

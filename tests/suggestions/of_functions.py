@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -27,6 +28,16 @@ def looped(params: Any, x: Any) -> Any:
         lambda y: (y < 10).all(), lambda y: y + 1 + jnp.abs(x @ params), jnp.abs(x @ params)
     )
     return y.sum(1)
+
+
+MODEL = eqx.nn.MLP(6, 2, 3, 1, key=KEY, dtype=jnp.float32)
+OF_MODEL = Function(lambda model, x: jax.vmap(model)(x))
+
+
+def partitioned(parts: Any) -> Any:
+    """Train a model's arrays, which its other parts are put to."""
+    params, static = parts
+    return trains(Function(lambda params, x: jax.vmap(eqx.combine(params, static))(x)), params)
 
 
 def of_pairs(params: Any, x: Any) -> Any:
@@ -75,6 +86,7 @@ ROWS = {
     "outputs that are no arrays": Row(lambda: factors(lambda p, x: "loss")(W, X), ran, {"y": 1.0}),
     "a loop over pairs of examples": Row(lambda: factors(of_pairs)(W, X), names={"f": lambda x: (x @ W).sum(), "x": X}),
     "side effects": Row(lambda: factors(printing)(W, X), lambda f: trains(Function(f))),
+    "a whole model for params": Row(lambda: trains(OF_MODEL, MODEL), partitioned, {"eqx": eqx, "params": MODEL}),
     "integer params": Row(
         lambda: factors(lambda p, x: losses_of(p["w"], x) * jnp.float32(p["n"]))({"w": W, "n": 2}, X),
         lambda found: found({"w": W, "n": 2}, X),
