@@ -177,5 +177,6 @@ def check_params(params: Any, own: list[bool]) -> None:
             got = f"params{jax.tree_util.keystr(path)}: {describe(leaf)}"
             floating = "lambda path, leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)"
             fix = f"fnn.function.factors(f, wrt={floating})"
-            if not X                fix = "eqx.partition(params, eqx.is_inexact_array)"
+            if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float):  # of an Equinox model
+                fix = "eqx.partition(params, eqx.is_inexact_array)"
             raise InputError(WHO, "floating-point params", got, fix)
