@@ -30,16 +30,17 @@ def dx_of_new_params(right: Any) -> Any:
 
 
 def twice(right: Any) -> Any:
-    def wrong(read, factor, param, row, place=(), axes=0):
-        row = right(read, factor, param, row, place, axes)
-        return right(read, factor, in_place.taken(row[0], place) if place else row[0], row, place, axes)
+    def wrong(update, factor, param, row, place=(), axes=0, *read, **more):
+        row = right(update, factor, param, row, place, axes, *read, **more)
+        param = in_place.taken(row[0], place) if place else row[0]
+        return right(update, factor, param, row, place, axes, *read, **more)
 
     return wrong
 
 
 def state_left(right: Any) -> Any:
-    def wrong(read, factor, param, row, place=(), axes=0):
-        return right(read, factor, param, row, place, axes)[0], row[1]
+    def wrong(update, factor, param, row, *more, **named):
+        return right(update, factor, param, row, *more, **named)[0], row[1]
 
     return wrong
 
