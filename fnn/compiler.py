@@ -9,7 +9,7 @@ def compiler_options() -> dict[str, str | int | bool]:
     """Return options of XLA that make steps faster on this machine, as `jax.jit(compiler_options=...)` takes.
 
     On a CPU with AVX-512 they let loops use its whole registers, of 512 bits, where XLA prefers 256. Steps of
-    smooth activations and norms on wide layers then take 0.91 to 0.98 of their time, those of narrow layers
+    smooth activations and norms on wide layers then take 0.92 to 1.01 of their time, those of narrow layers
     as long as before (`python -m experiments.bench.flags`). Sums may run in another order, so that results
     differ by rounding. On other devices no option is known to pay.
 
