@@ -60,11 +60,11 @@ def test_no_smaller_set_would_do(layers):
         (Serial(Dense(7), fnn.gelu, Dense(3)), [(2, 5), (2, 7)]),
         (Serial(Dense(7), fnn.relu, Dense(3)), [(2, 5), (2, 7)]),
         (Serial(Dense(7), fnn.relu, Dropout(0.5), fnn.identity, Dense(3)), [(2, 5), (2, 7)]),
-        (Serial(Dense(7), LayerNorm(), fnn.gelu, Dense(3)), [(2, 1), (2, 1), (2, 5), (2, 7)]),
+        (Serial(Dense(7), LayerNorm(), fnn.gelu, Dense(3)), [(2, 1), (2, 1), (2, 1), (2, 5), (2, 7)]),
         (Serial(Serial(Dense(7), fnn.gelu), Serial(Dense(3))), [(2, 5), (2, 7)]),
         (Skip(Serial(RMSNorm(), gated(7), Dense(5))), [(2, 1), (2, 5), (2, 14)]),  # D + 2F
         (Serial(Parallel(fnn.relu, fnn.tanh), Dense(3)), [(2, 5), (2, 5)]),
-        (Serial(fnn.Embedding(9, 5), LayerNorm(), Dense(3)), [(2,), (2, 1), (2, 1)]),
+        (Serial(fnn.Embedding(9, 5), LayerNorm(), Dense(3)), [(2,), (2, 1), (2, 1), (2, 1)]),
         (Serial(fnn.Bias(), fnn.identity), []),
     ],
 )
