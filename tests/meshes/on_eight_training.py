@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "microbatches": {"microbatch": 8, "metrics": WATCHED},
     "skip": {"nonfinite": "skip", "loss_scale": fnn.train.LossScale(8.0)},
     "in backward": {"in_backward": True, "clip": 0.5},
-    "private": {"private": fnn.train.Private(1.0, 1.0, 16, 0.5)},
+    "private": {"private": fnn.train.Private(1.0, 1.0, 16, 1.0)},
 }
 ADAM = optax.adam(1e-2, eps=1e-3)
 
