@@ -22,17 +22,14 @@ FLAGS = {
 
 def check_layer(who: str, net: Any) -> None:
     """Raise InputError where a network is no layer. Args: `who`, the caller; `net`, the network."""
-    try:
-        said = net.needs, net.noisy
-    except AttributeError:
-        said = None
     if isinstance(net, type):
-        raise InputError(
-            who, "a layer, which a class makes", f"the class {net.__name__}", f"fnn.{net.__name__}()"
-        )
-    if said is None:
+        name = net.__name__
+        raise InputError(who, "a layer, which a class makes", f"the class {name}", f"fnn.{name}()")
+    try:
+        _ = net.needs, net.noisy
+    except AttributeError:
         fix = "fnn.Serial(*net)" if isinstance(net, list | tuple) else "fnn.function.Function(net)"
-        raise InputError(who, "a network, an fnn.Layer", describe(net), fix)
+        raise InputError(who, "a network, an fnn.Layer", describe(net), fix) from None
 
 
 def check_declared(layer: "Layer") -> None:

@@ -7,7 +7,6 @@ with and without it take turns. A ratio is the median of the rounds' own, with t
 flag pays.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tyro
 
-from experiments.bench.steps import SIZES, loop, programs
+from experiments.bench.steps import SIZES, loop, programs, turns
 from experiments.library.timing import quartiles
 
 FLAGS: tuple[tuple[str, Any], ...] = (
@@ -53,22 +51,6 @@ def compiled(programs: Any, x: Any, labels: Any, options: Any) -> dict[str, Call
     return {key: loop(programs[key], x, labels, options) for key in ("fnn", "JAX")}
 
 
-def rounds(loops: dict[str, Callable[[int], None]], count: int) -> dict[str, np.ndarray]:
-    """Let the programs take turns; a turn lasts a millisecond or more."""
-    for run in loops.values():
-        run(2)
-    start = time.perf_counter()
-    loops["JAX"](4)
-    times = max(1, int(4e-3 / (time.perf_counter() - start)))
-    seconds = {key: np.zeros(count) for key in loops}
-    for i in range(count):
-        for key, run in loops.items():
-            start = time.perf_counter()
-            run(times)
-            seconds[key][i] = (time.perf_counter() - start) / times
-    return seconds
-
-
 def main(options: Options) -> None:
     """Print one line for each program and flag."""
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; Adam steps with the flag / without it")
@@ -82,7 +64,7 @@ def main(options: Options) -> None:
             for name, value in FLAGS:
                 if name in options.flags:
                     flagged = {f"{key}, flagged": run for key, run in made({name: value}).items()}
-                    seconds = rounds(plain | flagged, options.rounds)
+                    seconds = turns(plain | flagged, options.rounds)
                     found = [quartiles(seconds[f"{key}, flagged"] / seconds[key]) for key in ("fnn", "JAX")]
                     shown = ", ".join(
                         f"{key} {q.median:.2f} ({q.low:.2f} - {q.high:.2f})"

@@ -69,15 +69,19 @@ def plain(policy: str, every: int) -> Callable[..., Any]:
     return jax.value_and_grad(loss)
 
 
+def network(o: Options, every: int | None = None) -> fnn.Repeat:
+    """Give the blocks, of which every so many-th boundary is kept."""
+    block = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Dense(o.hidden), fnn.gelu, fnn.Dense(o.width)))
+    return fnn.Repeat(block, o.layers) if every is None else fnn.Repeat(block, o.layers, every=every)
+
+
 def ways(o: Options) -> Iterator[tuple[str, Callable[..., Any], AxisType]]:
     """Give the gradients by name, and the axes on which they are compiled."""
-    block = fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Dense(o.hidden), fnn.gelu, fnn.Dense(o.width)))
     loss = fnn.squared_error()
     for kind in (AxisType.Auto, AxisType.Explicit):
         for every in (None, o.every):
-            net = fnn.Repeat(block, o.layers) if every is None else fnn.Repeat(block, o.layers, every=every)
             name = f"fnn{'' if every is None else f', every={every}'}, {kind.name}"
-            yield name, fnn.value_and_grad(net, loss), kind
+            yield name, fnn.value_and_grad(network(o, every), loss), kind
     for policy in ("jax.grad", "dots_saveable", "jax.checkpoint", "jax.checkpoint over several"):
         yield policy, plain(policy, o.every), AxisType.Auto
 
@@ -88,9 +92,7 @@ def main(o: Options) -> None:
     devices = np.array(devices_of(o.target)).reshape(-1, o.tensor)
     print(f"{devices.shape[0]} x {o.tensor} devices of {o.target}; {o}")
     print(f"{'':34}{'MB':>10}{'number':>8}{'GB exchanged':>14}   by kind")
-    net = fnn.Repeat(
-        fnn.Skip(fnn.Serial(fnn.RMSNorm(), fnn.Dense(o.hidden), fnn.gelu, fnn.Dense(o.width))), o.layers
-    )
+    net = network(o)
     x = jax.ShapeDtypeStruct((devices.shape[0], o.rows // devices.shape[0], o.width), jnp.bfloat16)
     made = jax.eval_shape(partial(fnn.init, net, jax.random.key(0)), x)
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, x.dtype), made)

@@ -25,7 +25,7 @@ from flax import linen
 
 import fnn
 from experiments.bench.step import PLAIN
-from experiments.library.timing import quartiles
+from experiments.library.timing import quartiles, race
 
 SIZES = {  # widths, batch
     "4-8-3": ((4, 8, 3), 32),
@@ -199,6 +199,17 @@ def loop(program: Program, x: Any, labels: Any, options: Any = None) -> Callable
     return run
 
 
+def turns(loops: dict[str, Callable[[int], None]], rounds: int) -> dict[str, np.ndarray]:
+    """Let the programs take turns of a millisecond or more: give the seconds of a step, one a round."""
+    for run in loops.values():
+        run(2)
+    start = time.perf_counter()
+    loops["JAX"](4)
+    times = max(1, int(4e-3 / (time.perf_counter() - start)))
+    taken = race({key: partial(run, times) for key, run in loops.items()}, rounds)
+    return {key: seconds / times for key, seconds in taken.items()}
+
+
 def main(options: Options) -> None:
     """Print one line for each kind and size."""
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; Adam steps, float32")
@@ -211,17 +222,7 @@ def main(options: Options) -> None:
             x = jax.random.normal(jax.random.key(1), (batch, sizes[0]))
             labels = jnp.arange(batch) % sizes[-1]
             loops = {key: loop(p, x, labels) for key, p in programs(kind, sizes, x).items()}
-            for run in loops.values():
-                run(2)
-            start = time.perf_counter()
-            loops["JAX"](4)
-            times = max(1, int(4e-3 / (time.perf_counter() - start)))
-            seconds = {key: np.zeros(options.rounds) for key in loops}
-            for i in range(options.rounds):
-                for key, run in loops.items():
-                    start = time.perf_counter()
-                    run(times)
-                    seconds[key][i] = (time.perf_counter() - start) / times
+            seconds = turns(loops, options.rounds)
             own, medians = seconds.pop("fnn"), {key: np.median(t) for key, t in seconds.items()}
             best = min(medians, key=lambda key: medians[key])
             spread, ratio = quartiles(own / seconds[best]), np.median(own) / medians[best]

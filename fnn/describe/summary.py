@@ -133,8 +133,7 @@ def summary(net: Layer, x: Any, key: Any = None, params: Any = None) -> Summary:
     total                                                   2,410  473,600         38,400
     """
     x = shapes_of("summary", x)
-    made = (lambda: init(net, jax.random.key(0), x)) if params is None else (lambda: params)
-    params = jax.eval_shape(made)
+    params = jax.eval_shape(lambda: init(net, jax.random.key(0), x) if params is None else params)
     y, _ = jax.eval_shape(lambda params, x: run(net, params, x, None), params, x)
     rows = list(_rows("", net, params, x, key, 1, 1))
     if rows:

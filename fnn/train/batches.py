@@ -107,14 +107,15 @@ class Batches:
 
         Args: `state`, what `get_state` returned. Raises: InputError, where it is of other batches.
         """
-        if not isinstance(state.get("position"), int):
+        position = state.get("position")
+        if not isinstance(position, int):
             wanted = "a state of `Batches`, which has a position"
             raise InputError("Batches", wanted, repr(state), "batches.get_state()")
         for name, own in (("size", self.size), ("seed", self.seed)):
             if state.get(name, own) != own:
                 text = f"Batches of {name} {own} go on where those of {name} {state[name]} stood"
                 warnings.warn(f"{text}: the order is another", UserWarning, stacklevel=3)
-        self.position = int(state["position"] or 0)
+        self.position = position
 
     def _rows(self, epoch: int) -> Any:
         if self._order[0] != epoch:

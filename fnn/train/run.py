@@ -145,17 +145,14 @@ class Run:
         """Evaluate the state, and log the numbers. Args: `evaluation`, a function of the state."""
         self.settle()
         found = numbers(evaluation(self.state))
-        best = self.best or "loss"
-        name = best.removeprefix("-")
-        if self.best is None and name not in found:
-            score = inf
-        elif name not in found:
+        name = (self.best or "loss").removeprefix("-")
+        if self.best is not None and name not in found:
             fix = (
                 f"fnn.train.fit(step, state, batches, evaluate=evaluate, best={next(iter(found), 'loss')!r})"
             )
             raise InputError("fit", f"an evaluation with {name!r}", describe(found), fix)
-        else:
-            score = -found[name] if best.startswith("-") else found[name]
+        score = found.get(name, inf)
+        score = -score if (self.best or "").startswith("-") else score
         self.since = 0 if score < self.least else self.since + 1
         self.least = min(self.least, score) if isfinite(score) else self.least
         self.evaluations.append({"step": self.done, **found})
