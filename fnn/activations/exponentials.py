@@ -24,10 +24,18 @@ def decay(low: Array) -> tuple[Array, Array]:
     return jnp.exp(low + jnp.where(far, 64.0, 0.0)), jnp.where(far, math.exp(-64), jnp.ones_like(low))
 
 
-def halves(low: Array) -> tuple[Array, Array]:
-    """Two factors likewise, sqrt(e) twice: in less time, for one rounding of exp more in their product."""
-    root = jnp.exp(low / 2)
-    return root, root
+def difference(t: Array, exp_r: float, e: Array) -> Array:
+    """exp(r) (exp(t) - 1) = exp(r + t) - exp(r): by its Taylor series close to t = 0, where e loses digits.
+
+    Args:
+        t: a floating array of any shape.
+        exp_r: exp(r), a number of about 1/4.
+        e: exp(r + t), of t's shape and dtype.
+    """
+    series = jnp.zeros_like(t)
+    for k in range(10 if t.dtype == jnp.float64 else 5, 0, -1):
+        series = t * (series + exp_r / math.factorial(k))
+    return jnp.where(jnp.abs(t) < 0.125, series, e - exp_r)
 
 
 def expm1(x: Array, exp_x: Array) -> Array:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from numpy.polynomial.chebyshev import cheb2poly
 
-from fnn.activations.exponentials import decay, halves, tail
+from fnn.activations.exponentials import decay, difference, tail
+from fnn.activations.smooth import d_sigmoid
 
 # Chebyshev coefficients in (a - 4) / (a + 4) of (1 + a) R(a), and of (R(a) - a) / (a - root).
 _MILLS = (
@@ -36,12 +37,12 @@ _SLOPE = (
 _ROOT = (0.7517915368080139, 1.21144494585577201e-8), (0.7517915246935645, 1.49567591770098833e-17)
 
 
-def _series(coefficients: tuple[float, ...], a: Array) -> Array:
-    """Sum up the Chebyshev series, cut off where the dtype no longer sees the rest."""
-    t = (a - 4) / (a + 4)
-    total = jnp.zeros_like(t)
-    for c in cheb2poly(coefficients if a.dtype == jnp.float64 else coefficients[:12])[::-1]:
-        total = total * t + float(c)
+def _series(coefficients: tuple[float, ...], t: Array) -> Array:
+    """Sum up the Chebyshev series at t = (a - 4) / (a + 4), cut off where the dtype no longer sees the rest."""
+    first, *others = cheb2poly(coefficients if t.dtype == jnp.float64 else coefficients[:12])[::-1].tolist()
+    total = jnp.full_like(t, first)
+    for c in others:
+        total = total * t + c
     return total
 
 
@@ -94,10 +95,11 @@ def gelu(x: Array) -> Array:
 # A series differentiates worse than it approximates, so each function names its derivative.
 @jax.custom_jvp
 def _gelu(x: Array) -> Array:
-    a = -tail(x, -40.0)
+    a = jnp.minimum(jnp.abs(x), 40.0)
     f, g = _density(a)
-    mills = _series(_MILLS, a) / (math.sqrt(2 * math.pi) * (1 + a))
-    return jnp.where(x > 0, x * (1 - f * mills * g), -a * f * mills * g)
+    share = 1 / ((a + 4) * (1 + a))  # of one division, which takes as long as ten products
+    mills = _series(_MILLS, (a - 4) * (1 + a) * share) * (a + 4) * share
+    return jnp.maximum(x, 0) - a * f * mills * (g / math.sqrt(2 * math.pi))
 
 
 @_gelu.defjvp
@@ -113,9 +115,9 @@ def d_gelu(x: Array) -> Array:
 
 @jax.custom_jvp
 def _d_gelu(x: Array) -> Array:
-    a = -tail(x, -40.0)
+    a = jnp.minimum(jnp.abs(x), 40.0)
     f, g = _density(a)
-    (root, beyond), slope = _ROOT[a.dtype == jnp.float64], _series(_SLOPE, a)
+    (root, beyond), slope = _ROOT[a.dtype == jnp.float64], _series(_SLOPE, (a - 4) / (a + 4))
     left = f * ((a - root) * slope + beyond * slope) / math.sqrt(2 * math.pi) * g
     return jnp.where(x > 0, 1 - left, left)
 
@@ -142,7 +144,7 @@ def _tanh_decay(x: Array) -> tuple[Array, Array]:
     rest = rest + (_B_REST + _C_REST * (third * third) + _C * (x - third) * (x + third))
     lo = head * rest + (x - head) * (w + rest)
     u = head * w + lo
-    f, g = halves(u)
+    f, g = decay(u)
     return f * (1 + (head * w - u + lo)), g
 
 
@@ -161,15 +163,26 @@ def gelu_tanh(x: Array) -> Array:
 
 
 def d_gelu_tanh(x: Array) -> Array:
-    """σ(u) (1 + x u' σ(-u)), as in `smooth.d_silu`."""
-    low = tail(x, -40.0)
+    """σ(u) (1 + x u' σ(-u)), as `smooth.d_silu`: e (1 + e + x u') / (1 + e)², or one minus that."""
+    return _d_gelu_tanh(x)
+
+
+@jax.custom_jvp
+def _d_gelu_tanh(x: Array) -> Array:
+    low = -jnp.minimum(jnp.abs(x), 40.0)
     f, g = _tanh_decay(low)
     e = f * g
     r, rest = _TANH[x.dtype == jnp.float64]
     t = low - r
     q = low * low + r * low + r * r  # (x³ - r³) / (x - r)
-    w = math.exp(_B * r + _C * r**3)
-    de = w * jnp.expm1(t * (_B + _C * q))  # e - w
-    left = de + t * (_B + 3 * _C * q) + rest  # 1 + e + x u'
-    right = 1 + e - e * (low * (_B + 3 * _C * low * low))
-    return jnp.where(x > 0, right, f * left * g) / (1 + e) ** 2
+    de = difference(t * (_B + _C * q), math.exp(_B * r + _C * r**3), e)
+    left = f * (de + t * (_B + 3 * _C * q) + rest) * g / (1 + e) ** 2  # of 1 + e + x u'
+    return jnp.where(x > 0, 1 - left, left)
+
+
+@_d_gelu_tanh.defjvp
+def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = at, along
+    x = _held(x)
+    u, du = x * (_B + _C * x * x), _B + 3 * _C * x * x
+    return d_gelu_tanh(at[0]), d_sigmoid(u) * (2 * du + x * (6 * _C * x - du * du * jnp.tanh(u / 2))) * dx
