@@ -1,14 +1,19 @@
 """Adam steps at seven sizes, of every kind of network: fnn beside the best of plain JAX, Flax and Equinox.
 
     python -m experiments.bench.steps --rounds 15
+    python -m experiments.bench.steps --rounds 15 --cores 1
 
 Every program is a compiled step that takes and gives params and the optimizer's state, on the same numbers:
 `fnn.value_and_grad`, and `jax.value_and_grad` of the network as a user of jax.numpy, of Flax's Linen and of
 Equinox writes it, with optax's loss. They take turns; a turn is as many steps as take a millisecond. The
 ratio is that of fnn's median time to the least of the others' medians, with the quartiles of the ratios of
 the rounds; below 1 fnn is faster.
+
+XLA divides an elementwise loop among threads where it has more operations than bytes, as fnn's activations,
+and leaves shorter formulas on one; what waking a thread costs is told from the operations with `--cores 1`.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +53,7 @@ class Options:
     rounds: int = 15
     kinds: tuple[str, ...] = KINDS
     sizes: tuple[str, ...] = tuple(SIZES)
+    cores: int | None = None  # how many of the machine's to run on; None for all
 
 
 def classified(y: Any, labels: Any) -> Any:
@@ -212,7 +218,10 @@ def turns(loops: dict[str, Callable[[int], None]], rounds: int) -> dict[str, np.
 
 def main(options: Options) -> None:
     """Print one line for each kind and size."""
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; Adam steps, float32")
+    cores = sorted(os.sched_getaffinity(0))[: options.cores]
+    os.sched_setaffinity(0, cores)  # before XLA counts them
+    device = f"{jax.devices()[0].device_kind} on {len(cores)} cores"
+    print(f"jax {jax.__version__}, {device}; Adam steps, float32")
     print(f"{'kind':10} {'size':16} {'ms of the best other':>30}   fnn / it (quartiles)    all others")
     for kind in options.kinds:
         for name in options.sizes:

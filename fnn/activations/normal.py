@@ -38,7 +38,7 @@ _ROOT = (0.7517915368080139, 1.21144494585577201e-8), (0.7517915246935645, 1.495
 
 
 def _series(coefficients: tuple[float, ...], t: Array) -> Array:
-    """Sum up the Chebyshev series at t = (a - 4) / (a + 4), cut off where the dtype no longer sees the rest."""
+    """Sum up the Chebyshev series at t = (a - 4) / (a + 4), as far as the dtype sees it."""
     first, *others = cheb2poly(coefficients if t.dtype == jnp.float64 else coefficients[:12])[::-1].tolist()
     total = jnp.full_like(t, first)
     for c in others:
@@ -97,7 +97,7 @@ def gelu(x: Array) -> Array:
 def _gelu(x: Array) -> Array:
     a = jnp.minimum(jnp.abs(x), 40.0)
     f, g = _density(a)
-    share = 1 / ((a + 4) * (1 + a))  # of one division, which takes as long as ten products
+    share = 1 / ((a + 4) * (1 + a))  # one division, which takes as long as ten products, for two
     mills = _series(_MILLS, (a - 4) * (1 + a) * share) * (a + 4) * share
     return jnp.maximum(x, 0) - a * f * mills * (g / math.sqrt(2 * math.pi))
 
@@ -163,7 +163,7 @@ def gelu_tanh(x: Array) -> Array:
 
 
 def d_gelu_tanh(x: Array) -> Array:
-    """σ(u) (1 + x u' σ(-u)), as `smooth.d_silu`: e (1 + e + x u') / (1 + e)², or one minus that."""
+    """σ(u) (1 + x u' σ(-u)), as `weighted.d_silu`: e (1 + e + x u') / (1 + e)², or one minus that."""
     return _d_gelu_tanh(x)
 
 

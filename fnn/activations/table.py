@@ -1,6 +1,6 @@
 """The activations: a table of functions, their derivatives, and the side that each derivative reads.
 
-The numerics are in piecewise.py, smooth.py and normal.py, every derivative right under its value.
+The numerics are in piecewise, smooth, weighted and normal.py, every derivative right under its value.
 Measured on a CPU over every finite number (`python -m experiments.bench.activations`), all within:
 
     float16, bfloat16   0.501 ulp, all but correctly rounded; derivatives read from a rounded output 1.3
@@ -18,7 +18,7 @@ from typing import Any
 
 from jax import Array
 
-from fnn.activations import normal, piecewise, smooth
+from fnn.activations import normal, piecewise, smooth, weighted
 from fnn.activations.layer import Activation as Activation
 from fnn.activations.layer import Softmax as Softmax
 from fnn.activations.layer import activation as activation
@@ -124,8 +124,8 @@ tanh: Activation =         _row(smooth.tanh,            smooth.d_tanh,          
 softsign: Activation =     _row(smooth.softsign,        smooth.d_softsign,        "input")   # y rounds to 1
 softplus: Activation =     _row(smooth.softplus,        smooth.d_softplus,        "output")  # 1 - exp(-y)
 log_sigmoid: Activation =  _row(smooth.log_sigmoid,     smooth.d_log_sigmoid,     "output")  # 1 - exp(y)
-silu: Activation =         _row(smooth.silu,            smooth.d_silu,            "input")   # two x for a y
-mish: Activation =         _row(smooth.mish,            smooth.d_mish,            "input")   # likewise
+silu: Activation =         _row(weighted.silu,          weighted.d_silu,          "input")   # two x for a y
+mish: Activation =         _row(weighted.mish,          weighted.d_mish,          "input")   # likewise
 gelu: Activation =         _row(normal.gelu,            normal.d_gelu,            "input")   # likewise
 gelu_tanh: Activation =    _row(normal.gelu_tanh,       normal.d_gelu_tanh,       "input")   # likewise
 softmax: Softmax =         Softmax()

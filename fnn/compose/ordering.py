@@ -10,21 +10,19 @@ from jax.sharding import PartitionSpec
 
 from fnn.sharding import names_of, on_mesh, placed, sharding_of, varying_like
 
-SMALL = 2**15  # bytes, about what the nearest cache of a core holds
+SMALL = 2**20  # bytes, about what the second cache of a core holds
 
 
-def unless_small(x: Any, on: Any) -> Any:
-    """Return `with_dependency(x, on)`, or `x` itself where it has no more than 32 KiB.
+def is_small(x: Any) -> bool:
+    """Return whether the arrays of `x` have no more than 1 MiB in all; under `jax.vmap` those of one example.
 
-    So little may stay alive: XLA then merges what is recomputed with what the forward computed, which takes
-    less time. Under `jax.vmap` the bytes of one example count.
+    What cheap layers make of so little may stay alive: XLA then merges what is recomputed with what the
+    forward computed, which takes less time.
 
     Args:
-        x: a pytree of arrays, from which cheap layers start.
-        on: a pytree of arrays, as for `with_dependency`.
+        x: a pytree of arrays.
     """
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(x))
-    return x if size <= SMALL else with_dependency(x, on)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(x)) <= SMALL
 
 
 def with_dependency(x: Any, on: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import jax
 
 from fnn.compose.boundaries import Boundaries, Segment, check_plan, kept_boundaries, reach, rebuilds, rebuilt
 from fnn.compose.checks import check_layers, coupled, key_of
-from fnn.compose.ordering import unless_small
+from fnn.compose.ordering import is_small, with_dependency
 from fnn.compose.remat import Remat
 from fnn.compose.spelling import Spelling, spliced
 from fnn.contract import run
@@ -193,12 +193,12 @@ class Serial(Composition):
     ) -> tuple[Any, Any]:
         """dv[i] = the backward of block i at dv[i + 1]: the chain rule, last block first."""
         self.spelling.check("Serial", params)
-        of_chain, params = params, self.shares(params)
-        blocks, (inner, extras) = self.blocks, extras
+        of_chain, params, blocks, (inner, extras) = params, self.shares(params), self.blocks, extras
         known = {i: v for i, v in ({0: x, len(blocks): y} | inner).items() if v is not None}
+        free = read.in_loop or is_small(known)
 
         def boundary(i: int, dy: Any) -> Any:
-            hold = (lambda v: v) if read.in_loop else (lambda v: unless_small(v, dy))
+            hold = (lambda v: v) if free else partial(with_dependency, on=dy)
             return reach(blocks, i, params, known, extras, hold, self._place)
 
         readings = []

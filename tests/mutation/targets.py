@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from fnn import chunks, core, factors, reader
-from fnn.activations import layer, normal, piecewise, smooth
+from fnn.activations import layer, normal, piecewise, smooth, weighted
 from fnn.compose import (
     boundaries,
     branches,
@@ -134,7 +134,7 @@ def targets() -> tuple[Target, ...]:
         ),
         Target(remat.Remat.backward, composed("recomputed", "plan", "repeat-every-2")),
         Target(ordering.with_dependency, AFTER),
-        Target(ordering.unless_small, SMALL),
+        Target(ordering.is_small, SMALL),
         Target(ordering._held, AFTER),
         Target(ordering._never.fun, AFTER),
         Target(ordering._never_of_many, AFTER),
@@ -170,6 +170,8 @@ def targets() -> tuple[Target, ...]:
         Target(storing.Stored.backward, STORED),
         *(Target(_derivative(name), slope(name)) for name in SLOPES),
         Target(normal._d_gelu.fun, slope("gelu")),
+        Target(normal._d_gelu_tanh.fun, slope("gelu_tanh")),
+        Target(weighted._d_silu.fun, slope("silu")),
         *(Target(_rule(name), loss(*tests)) for name, tests in LOSSES.items()),
         Target(losses.Loss.__call__, loss("squared_error", "softmax")),
         Target(losses.Loss.value_and_grad, loss("squared_error", "softmax")),
@@ -198,7 +200,9 @@ HEAD = (
 
 def _derivative(name: str) -> Any:
     """Give the function that computes an activation's derivative."""
-    found = [getattr(m, f"d_{name}") for m in (piecewise, smooth, normal) if hasattr(m, f"d_{name}")]
+    found = [
+        getattr(m, f"d_{name}") for m in (piecewise, smooth, weighted, normal) if hasattr(m, f"d_{name}")
+    ]
     return found[0]
 
 
