@@ -1,6 +1,7 @@
 """Mistakes that are the right backward pass of another function: a constant or a mask left out of it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,15 +9,66 @@ import numpy as np
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
-from vjpcheck.diagnose.backward import Fault
+from vjpcheck.attempt import Attempts
+from vjpcheck.diagnose.backward import Named
+from vjpcheck.diagnose.board import Run
+from vjpcheck.diagnose.repeats import Key
 from vjpcheck.interpret import Operation
 
 _NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}
 
 
-def alterations(operation: Operation) -> Iterator[tuple[int, Any, Fault]]:
-    """Return the operand to change, the value that it gets (for a selection: ignored; a variable stands in
-    the place of the output), and the mistake that this is.
+@dataclass(frozen=True)
+class Alteration:
+    """What another function, whose backward pass this is, has at one place.
+
+    Args: `position`, the number of the operand; `instead`, its value there, a number, or the variable that
+    stands in the place of the output, or None where the operand itself does; `fault`, the mistake.
+    """
+
+    position: int
+    instead: Any
+    fault: Named
+
+
+@dataclass(frozen=True)
+class Altered:
+    """The slot of what is altered at an operation.
+
+    Args: `alterations`, what is altered.
+    """
+
+    alterations: tuple[Alteration, ...]
+    what = "what another function has there"
+
+    @property
+    def dials(self) -> Sequence[tuple[Key, Named]]:
+        """Their mistakes."""
+        return [((a.fault.name, a.fault.words), a.fault) for a in self.alterations]
+
+    def around(self, operation: Operation, run: Run, theta: Any, attempts: Attempts) -> Run:
+        """Run on altered constants, and give what stands in the place of the output where that is dialled.
+
+        Args: `operation`, `run`, `theta`, `attempts`, as for `Slot`.
+        """
+
+        def altered(inputs: Sequence[Any]) -> Sequence[Any]:
+            changed, output = list(inputs), None
+            for t, a in zip(theta, self.alterations, strict=True):
+                if isinstance(a.instead, float):
+                    changed[a.position] = changed[a.position] + t * (a.instead - changed[a.position])
+            (output,) = run(changed)
+            for t, a in zip(theta, self.alterations, strict=True):
+                if not isinstance(a.instead, float):
+                    other = inputs[a.position] if a.instead is None else operation.values[a.instead]
+                    output = jnp.where(t != 0, other, output)
+            return [output]
+
+        return altered
+
+
+def alterations(operation: Operation) -> Iterator[Alteration]:
+    """Return what may be left out of the function at an operation: a constant, a mask, a smoothing.
 
     Args: `operation`, the operation.
     """
@@ -24,32 +76,33 @@ def alterations(operation: Operation) -> Iterator[tuple[int, Any, Fault]]:
     kind = equation.primitive.name
     if not equation.outvars or not is_inexact(equation.outvars[0].aval):
         return
+    without = "the backward pass is that of a function without the"
     for i, atom in enumerate(equation.invars):
         if kind in _NEUTRAL and isinstance(atom, Literal) and np.ndim(atom.val) == 0:
-            neutral = _NEUTRAL[kind]
-            if float(np.real(atom.val)) != neutral:
-                constant = float(np.real(atom.val))
-                text = f"the backward pass is that of a function without the constant {constant:.6g}"
-                yield i, neutral, Fault("constant left out", text, 3.3, lambda b: {})
+            neutral, constant = _NEUTRAL[kind], float(np.real(atom.val))
+            if constant != neutral:
+                yield Alteration(
+                    i, neutral, Named("constant left out", f"{without} constant {constant:.6g}", 3.3)
+                )
     if kind == "add":
-        yield from _smoothing(operation)
+        for i, variable, left in _smoothings(operation):
+            fault = Named("label smoothing left out", f"{without} smoothing by {left:.3g}", 2.9)
+            yield Alteration(i, variable, fault)
     if kind == "select_n" and len(equation.invars) == 3:
         for i in (1, 2):
             same_shape = equation.invars[i].aval.shape == equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
             if not isinstance(equation.invars[i], Literal) and same_shape:
-                text = "the backward pass is that of a function without the mask"
-                yield i, 0.0, Fault("mask ignored", text, 3.3, lambda b: {})
+                yield Alteration(i, None, Named("mask ignored", f"{without} mask", 3.3))
 
 
-def _smoothing(operation: Operation) -> Iterator[tuple[int, Any, Fault]]:
-    """Return what is mixed with a little of something else: c t + d, or c t + (1 - c) u."""
+def _smoothings(operation: Operation) -> Iterator[tuple[int, Any, float]]:
+    """Return what is mixed with a little of something else, c t + d or c t + (1 - c) u: where, t, 1 - c."""
     for i, j in ((0, 1), (1, 0)):
         one, other = (_scaled(operation, operation.equation.invars[n]) for n in (i, j))
-        if one is None or other is None or not 0.5 < one[0] < 1:
+        if one is None or one[1] is None or other is None or not 0.5 < one[0] < 1:
             continue
         if other[1] is None and other[0] > 0 or other[1] is not None and abs(one[0] + other[0] - 1) < 1e-6:
-            text = f"the backward pass is that of a function without the smoothing by {1 - one[0]:.3g}"
-            yield i, one[1], Fault("label smoothing left out", text, 2.9, lambda b: {})
+            yield i, one[1], 1 - one[0]
 
 
 def _scaled(operation: Operation, atom: Any) -> tuple[float, Any] | None:
@@ -63,24 +116,3 @@ def _scaled(operation: Operation, atom: Any) -> tuple[float, Any] | None:
         if isinstance(factor, Literal) and np.ndim(factor.val) == 0 and not isinstance(variable, Literal):
             return float(np.real(factor.val)), variable
     return None
-
-
-def altered(
-    operation: Operation, inputs: Sequence[Any], values: Sequence[tuple[int, Any]], theta: Any
-) -> tuple[list[Any], tuple[Any, Any] | None]:
-    """Return the inputs with their constants altered, and `(turned, what the output is instead)` where it is
-    another value, or what it is without the mask.
-
-    Args: `operation`, the operation; `inputs`, its inputs; `values`, the numbers of its constants, and what
-    each is altered to; `theta`, how far each dial is turned.
-    """
-    changed, instead = list(inputs), None
-    if operation.equation.primitive.name != "select_n":
-        for (i, value), t in zip(values, theta, strict=True):
-            if isinstance(value, float):
-                changed[i] = changed[i] + t * (value - changed[i])
-            else:
-                instead = t, operation.values[value]
-        return changed, instead
-    unmasked = sum(jnp.where(t != 0, inputs[i], 0) for (i, _), t in zip(values, theta, strict=True))
-    return changed, (theta.sum(), unmasked)

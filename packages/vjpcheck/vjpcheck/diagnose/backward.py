@@ -1,7 +1,7 @@
 """One operation on the way back, and what a mistake in its derivative rule is.
 
-A `Fault` gives other cotangents for some operands, from the operation's inputs, outputs, incoming
-cotangent and right answer. Whether it is the mistake is for the numbers to say.
+A mistake is `Named`; a `Fault` gives other cotangents for some operands, from the operation's inputs,
+outputs, incoming cotangent and right answer. Whether it is the mistake is for the numbers to say.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,20 +43,29 @@ class Back:
         return [next(cotangents) if i in floating else None for i in range(len(inputs))]
 
 
+@dataclass(frozen=True)
+class Named:
+    """A mistake at one operation, by its name.
+
+    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank.
+    """
+
+    name: str
+    words: str
+    cost: float
+
+
 Rule = Callable[[Back], dict[int, Any]]
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(Named):
     """A wrong derivative rule: `rule(back)` gives the wrong cotangents by operand.
 
     Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `rule`, `rule(back)`, the
     wrong cotangents by operand.
     """
 
-    name: str
-    words: str
-    cost: float
     rule: Rule
 
 

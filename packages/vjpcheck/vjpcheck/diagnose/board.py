@@ -1,17 +1,18 @@
-"""A dial, and the board of all dials at one operation."""
+"""A dial, the slots in which dials stand, and the board of all slots at one operation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from vjpcheck.diagnose.backward import Fault
-from vjpcheck.diagnose.mistaken import Mistaken
-from vjpcheck.diagnose.operate import RegionFaults
-from vjpcheck.diagnose.regions import Region
+from vjpcheck.attempt import Attempts
+from vjpcheck.diagnose.backward import Named
 from vjpcheck.diagnose.repeats import Key
-from vjpcheck.diagnose.statistic import Statistic
+from vjpcheck.interpret import Operation
+
+Run = Callable[[Sequence[Any]], Sequence[Any]]  # from inputs to outputs
+ABSENT = -1  # the place of a dial that stays 0
 
 
 @dataclass(frozen=True)
@@ -22,39 +23,67 @@ class Dial:
     key; `repeated`, whether it is of all repetitions.
     """
 
-    fault: Fault
+    fault: Named
     where: str
     operation: str
     place: Key
     repeated: bool = False
 
 
-@dataclass
-class Board:
-    """What may go wrong at one operation, and the dials for it: of all repetitions, and of this one.
+class Slot(Protocol):
+    """Mistakes of one form at one operation, and how they are made: a new form is one more class like this.
 
-    Args: `rules`, wrong derivatives; `mistakes`, operands read wrongly; `values`, constants, and what they
-    are altered to; `regions`, activations, their mistakes and how many; `statistic`, what is stretched here,
-    or None; `statistic_rules`, its mistakes; `shared`, the dials of all repetitions; `own`, the dials of this
-    one.
+    The forward pass stays what it is, whatever is dialled; the way back is what the dials say.
     """
 
-    rules: Sequence[Fault] = ()
-    mistakes: Sequence[Mistaken] = ()
-    values: Sequence[tuple[int, Any]] = ()  # literals, and what they are in the altered function
-    regions: Sequence[tuple[Region, RegionFaults, int]] = ()  # and how many dials each has
-    statistic: Statistic | None = None
-    statistic_rules: Sequence[Fault] = ()
-    shared: list[int] = field(default_factory=list)
-    own: list[int] = field(default_factory=list)
+    @property
+    def what(self) -> str:
+        """What is noted where it cannot be tried."""
+        ...
 
-    def settings(self, theta: Any) -> Callable[[int], Any]:
-        """Return a function that takes the next so many dials."""
-        t = theta[np.asarray(self.shared, int)] + theta[np.asarray(self.own, int)]
-        taken = [0]
+    @property
+    def dials(self) -> Sequence[tuple[Key, Named]]:
+        """The mistakes, each with what tells it from others at this operation, and is the same at another
+        repetition of it.
+        """
+        ...
 
-        def take(n: int) -> Any:
-            taken[0] += n
-            return t[taken[0] - n : taken[0]]
+    def around(self, operation: Operation, run: Run, theta: Any, attempts: Attempts) -> Run:
+        """Return the operation with its mistakes made as far as they are dialled.
 
-        return take
+        Args: `operation`, the operation; `run`, it, with the mistakes of the slots before; `theta`, how far
+        each dial is turned, in the order of `dials`; `attempts`, what was tried and raised.
+        """
+        ...
+
+
+@dataclass
+class Board:
+    """What may go wrong at one operation.
+
+    Args: `slots`, each with the numbers of its dials: of all repetitions, and of this one.
+    """
+
+    slots: list[tuple[Slot, list[int], list[int]]] = field(default_factory=list)
+
+    def run(
+        self, operation: Operation, inputs: Sequence[Any], theta: Any, attempts: Attempts
+    ) -> Sequence[Any]:
+        """Run the operation, one slot around the other; one that raises is left out, and noted.
+
+        Args: `operation`, the operation; `inputs`, its inputs; `theta`, how far all dials are turned;
+        `attempts`, what was tried and raised.
+        """
+        run: Run = lambda xs: operation.run(*xs)  # noqa: E731
+        for slot, shared, own in self.slots:
+            turned = theta[np.asarray(shared, int)] + theta[np.asarray(own, int)]
+            run = _or_else(slot, slot.around(operation, run, turned, attempts), run, operation, attempts)
+        return run(inputs)
+
+
+def _or_else(slot: Slot, run: Run, otherwise: Run, operation: Operation, attempts: Attempts) -> Run:
+    def either(xs: Sequence[Any]) -> Sequence[Any]:
+        found = attempts.run(f"{operation.name}: {slot.what}", lambda: run(xs))
+        return otherwise(xs) if found is None else found
+
+    return either

@@ -6,28 +6,27 @@ is run again and again (a loop that was unrolled) has one dial for all its repet
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vjpcheck.arguments import exact
 from vjpcheck.attempt import Attempts, Budget
-from vjpcheck.diagnose.altered import alterations, altered
-from vjpcheck.diagnose.backward import Fault
-from vjpcheck.diagnose.board import Board, Dial
+from vjpcheck.diagnose.altered import Altered, alterations
+from vjpcheck.diagnose.backward import Named
+from vjpcheck.diagnose.board import ABSENT, Board, Dial, Slot
 from vjpcheck.diagnose.faults import faults
 from vjpcheck.diagnose.hypothesis import Evidence
 from vjpcheck.diagnose.loops import loops
 from vjpcheck.diagnose.mistaken import mistaken
-from vjpcheck.diagnose.operate import RegionFaults, with_region, with_rules
+from vjpcheck.diagnose.operate import Ending, RegionFaults, Rules
 from vjpcheck.diagnose.regions import Region, formula_faults, region_faults, regions
 from vjpcheck.diagnose.repeats import Key, Repeats
 from vjpcheck.diagnose.spans import span_faults, spans
-from vjpcheck.diagnose.statistic import statistic, statistic_faults
+from vjpcheck.diagnose.statistic import statistic
 from vjpcheck.effort import compile_quickly, in_float64
 from vjpcheck.interpret import Operation, wider
 from vjpcheck.reference import Arrays, Trace, pull
@@ -35,7 +34,6 @@ from vjpcheck.source import source
 
 LIMIT = 2000  # dials; a longer forward pass is searched up to there
 DROP = "term dropped"
-_ABSENT = -1  # the place in theta that stays 0
 
 
 @dataclass(frozen=True)
@@ -126,54 +124,43 @@ class Panel:
         return outputs
 
     def _offer(self, operation: Operation, inputs: Sequence[Any], key: Key, notes: _Notes) -> None:
-        if self._formulas:
-            board = Board()
-            self._end(board, operation, key, notes)
-            return
-        values = list(alterations(operation))
-        board = Board(
-            rules=tuple((loops if operation.is_call else faults)(operation, inputs)),
-            mistakes=() if operation.is_call else tuple(mistaken(operation, notes.repeats)),
-            values=[(i, v) for i, v, _ in values],
-            statistic=statistic(operation.equation, notes.made),
-        )
-        board.statistic_rules = tuple(statistic_faults(board.statistic)) if board.statistic else ()
-        turns: Counter[Any] = Counter()
-        for fault in [*(f for _, _, f in values), *board.statistic_rules, *board.rules]:
-            self._add(board, operation, fault, key, turns, (fault.name, fault.words))
-        for m in board.mistakes:
-            self._add(board, operation, m.fault, key, turns, m.tag)
-        self._end(board, operation, key, notes, turns)
+        board = self._boards[operation.place] = Board()
+        turns: Counter[Key] = Counter()
+        for slot in self._slots(operation, inputs, notes):
+            numbers = [self._add(operation, fault, key, turns, tag) for tag, fault in slot.dials]
+            if numbers:
+                shared, own = zip(*numbers, strict=True)
+                board.slots.append((slot, list(shared), list(own)))
 
-    def _end(
-        self, board: Board, operation: Operation, key: Key, notes: _Notes, turns: Counter[Any] | None = None
-    ) -> None:
-        """Add the dials of what ends at an operation, and keep its board."""
-        turns = Counter() if turns is None else turns
+    def _slots(self, operation: Operation, inputs: Sequence[Any], notes: _Notes) -> Iterator[Slot]:
+        """Return the slots, inner ones first."""
+        if not self._formulas:
+            called = operation.is_call
+            rules = tuple((loops if called else faults)(operation, inputs))
+            yield Rules(rules, () if called else tuple(mistaken(operation, notes.repeats)))
+            yield Altered(tuple(alterations(operation)))
+            found = statistic(operation.equation, notes.made)
+            yield from () if found is None else (found,)
         ends = notes.ends.get(operation.equation.outvars[0], []) if operation.equation.outvars else []
-        named = [(r, f, tuple(f(r, lambda x: x))) for r, f in ends]
-        board.regions = [(r, f, len(found)) for r, f, found in named]
-        for fault in (fault for _, _, found in named for fault in found):
-            self._add(board, operation, fault, key, turns, (fault.name, fault.words))
-        self._boards[operation.place] = board
+        yield from (Ending(region, rules) for region, rules in ends)
 
     def _add(
-        self, board: Board, operation: Operation, fault: Fault, key: Key, turns: Counter[Any], tag: Key
-    ) -> None:
+        self, operation: Operation, fault: Named, key: Key, turns: Counter[Key], tag: Key
+    ) -> tuple[int, int]:
+        """Return the numbers of the dials of a mistake: of all repetitions, and of this one."""
         turns[tag] += 1
         tag = (*tag, turns[tag])
         repeated = len(self._noted(operation.program).repeats.groups[key[-1]]) > 1
-        board.shared.append(self._number((key, tag), fault, operation, key, repeated))
-        alone = repeated and fault.name == DROP
-        place = operation.place
-        board.own.append(self._number((place, tag), fault, operation, place) if alone else _ABSENT)
+        shared = self._number((key, tag), fault, operation, key, repeated)
+        alone, place = repeated and fault.name == DROP, operation.place
+        return shared, self._number((place, tag), fault, operation, place) if alone else ABSENT
 
     def _number(
-        self, name: Any, fault: Fault, operation: Operation, place: Key, repeated: bool = False
+        self, name: Any, fault: Named, operation: Operation, place: Key, repeated: bool = False
     ) -> int:
         if name not in self._numbers:
             if len(self.dials) > LIMIT:
-                return _ABSENT
+                return ABSENT
             self._numbers[name] = len(self.dials)
             self.dials.append(Dial(fault, source(operation.equation), operation.name, place, repeated))
         return self._numbers[name]
@@ -197,35 +184,8 @@ class Panel:
         return self._notes[id(program)]
 
     def _turned(self, theta: Any) -> Callable[[Operation, Sequence[Any]], Sequence[Any]]:
-        tried = self.attempts.run
-
         def step(operation: Operation, inputs: Sequence[Any]) -> Sequence[Any]:
-            board = self._boards.get(operation.place)
-            if board is None or not board.shared:
-                return operation.run(*inputs)
-            take, shortcut, outputs, name = board.settings(theta), None, None, operation.name
-            if board.values:
-                inputs, shortcut = altered(operation, inputs, board.values, take(len(board.values)))
-            if board.statistic is not None:
-                turned, hook = take(len(board.statistic_rules)), board.statistic.hook
-                hooked = lambda: hook(operation, inputs, board.statistic_rules, turned)  # noqa: E731
-                inputs, wide = tried(f"{name}: sums over other axes", hooked, (inputs, None))
-                outputs = None if wide is None else [wide]
-            own = take(len(board.rules) + len(board.mistakes))
-            if len(own):
-                dialled = lambda: with_rules(  # noqa: E731
-                    operation, board.rules, board.mistakes, own, inputs, self.attempts
-                )
-                outputs = tried(f"{name}: its rules", dialled, outputs)
-            outputs = operation.run(*inputs) if outputs is None else outputs
-            if shortcut is not None:
-                outputs = [jnp.where(shortcut[0] != 0, shortcut[1], outputs[0])]
-            for region, rules, n in board.regions:
-                dials, end = take(n), outputs[0]
-                whole = lambda r=region, f=rules, t=dials, y=end: with_region(  # noqa: E731
-                    operation, r, f, t, y, self.attempts
-                )
-                outputs = [tried(f"{name}: what ends there", whole, end)]
-            return outputs
+            board = self._boards.get(operation.place, Board())
+            return board.run(operation, inputs, theta, self.attempts)
 
         return step

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
-from vjpcheck.diagnose.backward import Fault
+from vjpcheck.diagnose.backward import Named
 from vjpcheck.diagnose.regions import CURVED
 from vjpcheck.diagnose.repeats import Repeats
 from vjpcheck.interpret import Operation
@@ -36,7 +36,7 @@ class Mistaken:
     position: int
     target: int
     tag: tuple[Any, ...]
-    fault: Fault
+    fault: Named
     variable: Any = None
     change: Callable[[Any], Any] | None = None
 
@@ -59,13 +59,13 @@ def mistaken(operation: Operation, repeats: Repeats) -> Iterator[Mistaken]:
             yield Mistaken(position, target, (position, target, *tag), fault, variable)
         if kind in ("dot_general", "conv_general_dilated"):
             for name, words, change in _turned(invars[position].aval.shape):  # pyright: ignore[reportAttributeAccessIssue]
-                fault = _fault(name, f"operand {position} is {words}", 2.3)
+                fault = Named(name, f"operand {position} is {words}", 2.3)
                 yield Mistaken(position, target, (position, target, words), fault, None, change)
 
 
 def _values(
     operation: Operation, repeats: Repeats, position: int
-) -> Iterator[tuple[tuple[Any, ...], Fault, Any]]:
+) -> Iterator[tuple[tuple[Any, ...], Named, Any]]:
     equation, program = operation.equation, operation.program
     own = equation.invars[position]
     shape = own.aval.shape  # pyright: ignore[reportAttributeAccessIssue]
@@ -75,11 +75,11 @@ def _values(
         other = repeats.operand(equation, position, step)
         if other is not None and fits(other):
             text = f"operand {position} is that of the step {'after' if step > 0 else 'before'}"
-            yield ("step", step), _fault("another value", text, 3.4), other
+            yield ("step", step), Named("another value", text, 3.4), other
     other = repeats.mirrored(equation, position)
     if other is not None and fits(other):
         text = f"operand {position} is taken in the opposite order"
-        yield ("mirrored",), _fault("order reversed", text, 2.3), other
+        yield ("mirrored",), Named("order reversed", text, 2.3), other
     if not shape:
         return
     found = [v for v in operation.values if fits(v)]
@@ -93,7 +93,7 @@ def _values(
     makers = {v: q for q in program.eqns for v in q.outvars}
     for k, v in enumerate([*given[:BEFORE], *made, *behind]):
         text = f"operand {position} is not what the forward pass had there, but {_described(v, makers)}"
-        yield repeats.relation(equation, v), _fault("another value", text, 3.8 + k / 100), v
+        yield repeats.relation(equation, v), Named("another value", text, 3.8 + k / 100), v
 
 
 def _described(v: Any, makers: dict[Any, Any]) -> str:
@@ -120,7 +120,3 @@ def _turned(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Callable[[Any], 
         if shape[a] == shape[b] > 1:
             words = "not transposed" if len(shape) == 2 else f"used with its axes {a} and {b} exchanged"
             yield "transpose missing", words, lambda x, a=a, b=b: jnp.swapaxes(x, a, b)
-
-
-def _fault(name: str, words: str, cost: float) -> Fault:
-    return Fault(name, words, cost, lambda b: {})

@@ -1,6 +1,7 @@
-"""An operation with its dials: the forward pass stays what it is, the way back is what they say."""
+"""The slots of an operation's own derivative, and of a run of operations that ends at it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,62 +10,78 @@ from jax import lax
 
 from vjpcheck.arguments import is_inexact, replaced
 from vjpcheck.attempt import Attempts
-from vjpcheck.diagnose.backward import Back, Fault
+from vjpcheck.diagnose.backward import Back, Fault, Named
+from vjpcheck.diagnose.board import Run
 from vjpcheck.diagnose.mistaken import Mistaken
 from vjpcheck.diagnose.regions import Region
+from vjpcheck.diagnose.repeats import Key
 from vjpcheck.interpret import Operation
 
 RegionFaults = Callable[[Region, Callable[[Any], Any]], Iterator[Fault]]
 
 
-def with_rules(
-    operation: Operation,
-    rules: Sequence[Fault],
-    mistakes: Sequence[Mistaken],
-    theta: Any,
-    inputs: Sequence[Any],
-    attempts: Attempts,
-) -> Sequence[Any]:
-    """Run an operation whose derivative follows the rules, and reads the wrong operands, that are dialled.
+@dataclass(frozen=True)
+class Rules:
+    """The slot of an operation's own derivative: what it is made by, and what it reads.
 
-    Args: `operation`, the operation; `rules`, wrong derivatives; `mistakes`, operands read wrongly; `theta`,
-    how far each dial is turned; `inputs`, its inputs; `attempts`, what was tried and raised.
+    Args: `rules`, wrong derivatives; `mistaken`, operands read wrongly.
     """
-    floating = operation.floating(inputs)
-    n = len(rules)
-    others = tuple(None if m.variable is None else _value(operation, m.variable) for m in mistakes)
 
-    def run(theta: Any, others: Any, *xs: Any) -> Any:
-        return tuple(operation.run(*xs))
+    rules: tuple[Fault, ...]
+    mistaken: tuple[Mistaken, ...]
+    what = "its rules"
 
-    def forward(theta: Any, others: Any, *xs: Any) -> Any:
-        chosen = lambda *fs: tuple(operation.run(*replaced(xs, floating, fs)))  # noqa: E731
-        outputs, pullback = jax.vjp(chosen, *[xs[i] for i in floating])
-        return outputs, (theta, others, xs, outputs, pullback)
+    @property
+    def dials(self) -> Sequence[tuple[Key, Named]]:
+        """Their mistakes."""
+        by_words = [((rule.name, rule.words), rule) for rule in self.rules]
+        return [*by_words, *((m.tag, m.fault) for m in self.mistaken)]
 
-    def backward(saved: Any, dys: Any) -> Any:
-        theta, others, xs, outputs, pullback = saved
-        given = dict(zip(floating, pullback(dys), strict=True))
-        right = [given.get(i) for i in range(len(xs))]
-        back = Back(operation, xs, outputs, dys[0], right, dys)
-        total = dict(given)
-        for t, fault in zip(theta, rules, strict=False):
-            what = f"{operation.name}: {fault.words}"
-            for i, wrong in attempts.run(what, lambda f=fault: _fitted(f.rule(back), given), {}).items():
-                total[i] = total[i] + jnp.where(t != 0, t * (wrong - given[i]), 0)
-        for (position, target), seen in _misread(mistakes, theta[n:], others, xs).items():
-            pulled = lambda p=position, s=seen, to=target: _fitted(  # noqa: E731
-                {to: back.pull(dys[0], **{f"at{p}": s})[to]}, given
+    def around(self, operation: Operation, run: Run, theta: Any, attempts: Attempts) -> Run:
+        """Take the place of the operation: its derivative follows what is dialled.
+
+        Args: `operation`, `run`, `theta`, `attempts`, as for `Slot`.
+        """
+        n = len(self.rules)
+
+        def plain(theta: Any, others: Any, *xs: Any) -> Any:
+            return tuple(operation.run(*xs))
+
+        def forward(theta: Any, others: Any, *xs: Any) -> Any:
+            floating = operation.floating(xs)
+            chosen = lambda *fs: tuple(operation.run(*replaced(xs, floating, fs)))  # noqa: E731
+            outputs, pullback = jax.vjp(chosen, *[xs[i] for i in floating])
+            return outputs, (theta, others, xs, outputs, pullback)
+
+        def backward(saved: Any, dys: Any) -> Any:
+            theta, others, xs, outputs, pullback = saved
+            given = dict(zip(operation.floating(xs), pullback(dys), strict=True))
+            right = [given.get(i) for i in range(len(xs))]
+            back = Back(operation, xs, outputs, dys[0], right, dys)
+            total = dict(given)
+            for t, fault in zip(theta[:n], self.rules, strict=True):
+                what = f"{operation.name}: {fault.words}"
+                for i, wrong in attempts.run(what, lambda f=fault: _fitted(f.rule(back), given), {}).items():
+                    total[i] = total[i] + jnp.where(t != 0, t * (wrong - given[i]), 0)
+            for (position, target), seen in _misread(self.mistaken, theta[n:], others, xs).items():
+                pulled = lambda p=position, s=seen, to=target: _fitted(  # noqa: E731
+                    {to: back.pull(dys[0], **{f"at{p}": s})[to]}, given
+                )
+                what = f"{operation.name}: another operand {position}"
+                for i, wrong in attempts.run(what, pulled, {}).items():
+                    total[i] = total[i] + wrong - given[i]
+            nothing = jax.tree.map(jnp.zeros_like, (theta, others))
+            return (*nothing, *(total.get(i) for i in range(len(xs))))
+
+        def turned(inputs: Sequence[Any]) -> Sequence[Any]:
+            others = tuple(
+                None if m.variable is None else _value(operation, m.variable) for m in self.mistaken
             )
-            what = f"{operation.name}: another operand {position}"
-            for i, wrong in attempts.run(what, pulled, {}).items():
-                total[i] = total[i] + wrong - given[i]
-        nothing = jax.tree.map(jnp.zeros_like, (theta, others))
-        return (*nothing, *(total.get(i) for i in range(len(xs))))
+            operate = jax.custom_vjp(plain)
+            operate.defvjp(forward, backward)
+            return list(operate(theta, others, *inputs))
 
-    operate = jax.custom_vjp(run)
-    operate.defvjp(forward, backward)
-    return list(operate(theta, others, *inputs))
+        return turned
 
 
 def _fitted(wrong: dict[int, Any], right: dict[int, Any]) -> dict[int, Any]:
@@ -93,42 +110,56 @@ def _misread(
     return seen
 
 
-def with_region(
-    operation: Operation, region: Region, faults: RegionFaults, theta: Any, target: Any, attempts: Attempts
-) -> Any:
-    """Return the end of a region, whose cotangent goes to the region's source as the dials say.
+@dataclass(frozen=True)
+class Ending:
+    """The slot of a region that ends at an operation: its cotangent goes to its source as the dials say.
 
-    Args: `operation`, the last of the region; `region`, the region; `faults`, `faults(region, f)`, its
-    mistakes; `theta`, how far each dial is turned; `target`, the value at its end; `attempts`, what was tried
-    and raised.
+    Args: `region`, the region; `faults`, `faults(region, f)`, its mistakes.
     """
-    source_value = operation.values[region.source]
-    others = tuple(operation.values[v] for v in region.others)
 
-    def run(theta: Any, others: Any, x: Any, y: Any) -> Any:
-        return y
+    region: Region
+    faults: RegionFaults
+    what = "what ends there"
 
-    def forward(theta: Any, others: Any, x: Any, y: Any) -> Any:
-        return y, (theta, others, x, y)
+    @property
+    def dials(self) -> Sequence[tuple[Key, Named]]:
+        """Their mistakes."""
+        return [((f.name, f.words), f) for f in self.faults(self.region, lambda x: x)]
 
-    def backward(saved: Any, dy: Any) -> Any:
-        theta, others, x, y = saved
-        f = region.function(others)
-        back = Back(operation, (x,), (y,), dy, (dy,))
-        dx, kept = jnp.zeros_like(x), jnp.ones_like(theta)
-        for n, (t, fault) in enumerate(zip(theta, faults(region, f), strict=True)):
-            what = f"{operation.name}: {fault.words}"
-            wrong = attempts.run(what, lambda r=fault.rule: _like(r(back)[0], x))
-            if wrong is None:
-                kept = kept.at[n].set(0)
-            else:
-                dx = dx + jnp.where(t != 0, t * wrong, 0)
-        nothing = [jnp.zeros_like(o) if is_inexact(o) else None for o in others]
-        return jnp.zeros_like(theta), tuple(nothing), dx, dy * (1 - (theta * kept).sum())
+    def around(self, operation: Operation, run: Run, theta: Any, attempts: Attempts) -> Run:
+        """Run, and leave the way back from the output to the dials.
 
-    operate = jax.custom_vjp(run)
-    operate.defvjp(forward, backward)
-    return operate(theta, others, source_value, target)
+        Args: `operation`, `run`, `theta`, `attempts`, as for `Slot`.
+        """
+
+        def plain(theta: Any, others: Any, x: Any, y: Any) -> Any:
+            return y
+
+        def forward(theta: Any, others: Any, x: Any, y: Any) -> Any:
+            return y, (theta, others, x, y)
+
+        def backward(saved: Any, dy: Any) -> Any:
+            theta, others, x, y = saved
+            f = self.region.function(others)
+            back = Back(operation, (x,), (y,), dy, (dy,))
+            dx, kept = jnp.zeros_like(x), jnp.ones_like(theta)
+            for n, (t, fault) in enumerate(zip(theta, self.faults(self.region, f), strict=True)):
+                what = f"{operation.name}: {fault.words}"
+                wrong = attempts.run(what, lambda r=fault.rule: _like(r(back)[0], x))
+                if wrong is None:
+                    kept = kept.at[n].set(0)
+                else:
+                    dx = dx + jnp.where(t != 0, t * wrong, 0)
+            nothing = [jnp.zeros_like(o) if is_inexact(o) else None for o in others]
+            return jnp.zeros_like(theta), tuple(nothing), dx, dy * (1 - (theta * kept).sum())
+
+        def turned(inputs: Sequence[Any]) -> Sequence[Any]:
+            operate = jax.custom_vjp(plain)
+            operate.defvjp(forward, backward)
+            others = tuple(operation.values[v] for v in self.region.others)
+            return [operate(theta, others, operation.values[self.region.source], run(inputs)[0])]
+
+        return turned
 
 
 def _value(operation: Operation, variable: Any) -> Any:

@@ -14,8 +14,11 @@ import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
 from vjpcheck.arguments import is_inexact
-from vjpcheck.diagnose.backward import Back, Fault
+from vjpcheck.attempt import Attempts
+from vjpcheck.diagnose.backward import Back, Fault, Named
+from vjpcheck.diagnose.board import Run
 from vjpcheck.diagnose.regions import Region, is_elementwise
+from vjpcheck.diagnose.repeats import Key
 from vjpcheck.interpret import Operation
 
 _MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims"}
@@ -26,7 +29,8 @@ MOST = 8  # sets of axes that are tried
 
 @dataclass(frozen=True)
 class Statistic:
-    """What `region` makes of the sum of `source` over `axes`, stretched over them again as an operand.
+    """The slot of a statistic: what `region` makes of the sum of `source` over `axes`, stretched over them
+    again as an operand.
 
     Args: `source`, the variable that is summed; `axes`, the axes of the sum; `region`, what is made of the
     sum; `operand`, the number of the operand that it is.
@@ -37,32 +41,35 @@ class Statistic:
     region: Region
     operand: int
 
-    def stretch(self, operation: Operation, x: Any) -> Any:
-        """Return the statistic the shape of the elements.
+    what = "sums over other axes"
 
-        Args: `operation`, the operation that stretches it; `x`, the statistic.
+    @property
+    def dials(self) -> Sequence[tuple[Key, Named]]:
+        """Their mistakes."""
+        return [((f.name, f.words), f) for f in statistic_faults(self)]
+
+    def around(self, operation: Operation, run: Run, theta: Any, attempts: Attempts) -> Run:
+        """Leave the way back from the stretched statistic, an operand or the output, to the dials.
+
+        Args: `operation`, `run`, `theta`, `attempts`, as for `Slot`.
         """
-        if operation.equation.primitive.name == "broadcast_in_dim":
-            return operation.run(x)[0]
-        return jnp.broadcast_to(x, self.source.aval.shape)
+        is_output = operation.equation.primitive.name == "broadcast_in_dim"
 
-    def hook(
-        self, operation: Operation, inputs: Sequence[Any], rules: Sequence[Fault], theta: Any
-    ) -> tuple[Sequence[Any], Any]:
-        """Return the operation's inputs, and its output where that is the stretched statistic itself.
+        def stretch(x: Any) -> Any:
+            return operation.run(x)[0] if is_output else jnp.broadcast_to(x, self.source.aval.shape)
 
-        Args: `operation`, the operation that stretches it; `inputs`, its inputs; `rules`, the statistic's
-        mistakes; `theta`, how far each dial is turned.
-        """
-        others = [operation.values[v] for v in self.region.others]
-        summed, narrow = operation.values[self.region.source], inputs[self.operand]
-        slope = jax.jvp(self.region.function(others), (summed,), (jnp.ones_like(summed),))[1]
-        wide = self.stretch(operation, narrow)
-        fixed = jax.lax.stop_gradient((self.stretch(operation, slope), wide))
-        wide = _hooked(operation, rules, theta, fixed, operation.values[self.source], wide)
-        if operation.equation.primitive.name == "broadcast_in_dim":
-            return inputs, wide
-        return [wide if i == self.operand else x for i, x in enumerate(inputs)], None
+        def turned(inputs: Sequence[Any]) -> Sequence[Any]:
+            others = [operation.values[v] for v in self.region.others]
+            summed, narrow = operation.values[self.region.source], inputs[self.operand]
+            slope = jax.jvp(self.region.function(others), (summed,), (jnp.ones_like(summed),))[1]
+            fixed = jax.lax.stop_gradient((stretch(slope), stretch(narrow)))
+            elements, rules = operation.values[self.source], tuple(statistic_faults(self))
+            hook = lambda wide: _hooked(operation, rules, theta, fixed, elements, wide)  # noqa: E731
+            if is_output:
+                return [hook(run(inputs)[0])]
+            return run([hook(stretch(x)) if i == self.operand else x for i, x in enumerate(inputs)])
+
+        return turned
 
 
 def statistic(equation: JaxprEqn, made: dict[Any, JaxprEqn]) -> Statistic | None:
