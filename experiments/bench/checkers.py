@@ -3,9 +3,10 @@
     python -m experiments.bench.checkers --tools fnn --seeds 5 --sizes 0 1 2
     python -m experiments.bench.checkers --tools fnn chex gradcheck --seeds 1 --sizes 0
     python -m experiments.bench.checkers --minutes 30
+    python -m experiments.bench.checkers --tools fnn --seeds 1 --sizes 0 --part hidden --without statistics
 
 All tools on all cases, 5 seeds and 3 sizes take hours; `--minutes` draws from these runs, without
-replacement, until the time is up.
+replacement, until the time is up. `--without` leaves a search for names out, to show what it earns.
 Every rate comes with its 95% Wilson interval. The other checkers are given every advantage: integer
 arguments are closed over, an exception of any kind counts as a detection. torch's gradcheck sees a case
 through a `torch.autograd.Function` that calls the JAX rules on float64 arrays; its slow mode runs where
@@ -20,9 +21,10 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +32,15 @@ import numpy as np
 import vjpcheck
 from experiments.bench.rivals import TOOLS
 from tests.check.corpus import RIGHT, WRONG
+from vjpcheck import diagnose
+from vjpcheck.diagnose import dials, multiples, repeats
+
+SEARCHES: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {  # and what takes their place
+    "statistics": [(dials, "statistic", lambda *_: None)],
+    "single paths": [(diagnose, "partial_explanations", lambda *_: iter(()))],
+    "values": [(multiples, "hypotheses", lambda *_: iter(()))],
+    "steps": [(repeats.Repeats, name, lambda *_: None) for name in ("operand", "mirrored")],
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--sizes", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2])
     parser.add_argument("--part", choices=("all", "wrong", "right", "visible", "hidden"), default="all")
+    parser.add_argument("--without", choices=SEARCHES, nargs="+", default=[])
     parser.add_argument("--every", type=int, default=1, help="take every n-th case only")
     parser.add_argument("--minutes", type=float, help="take the runs in random order until the time is up")
     parser.add_argument("--elements", type=int, default=600)
@@ -161,6 +173,9 @@ def main() -> None:
         print(table(outcomes))
         print(details(outcomes))
         return
+    for name in given.without:
+        for owner, attribute, instead in SEARCHES[name]:
+            setattr(owner, attribute, instead)
     parts = {
         "all": lambda c: True, "wrong": lambda c: bool(c.names), "right": lambda c: not c.names,
         "visible": lambda c: c.names and not c.hidden, "hidden": lambda c: c.names and c.hidden,

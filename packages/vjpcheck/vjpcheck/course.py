@@ -10,6 +10,7 @@ from vjpcheck import intake, probes, structure, transforms
 from vjpcheck.arguments import Arguments
 from vjpcheck.attempt import Attempts, Budget, OutOfTime, first_line
 from vjpcheck.bench import Bench, Measurement
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose import diagnose
 from vjpcheck.doubts import doubts, stopped
 from vjpcheck.finite import attested, differences
@@ -74,7 +75,7 @@ def with_trace(
     if subject.surrogate is None and not intake.is_differentiable(traced):
         differences(subject, arguments, options.seed, p)
         return
-    if any(m.name == "wrong shape" for m in seen.mistakes):
+    if any(m.name == Kind.WRONG_SHAPE for m in seen.mistakes):
         subject = replace(subject, lenient=True)
     rng, attempts = np.random.default_rng(options.seed), Attempts(budget)
     stand = set_up(subject, traced, budget)
@@ -83,7 +84,7 @@ def with_trace(
         measured = stand.measure(arguments, dys)
     except jax.errors.UnexpectedTracerError:
         text = "a rule uses a traced value from outside: hand it over in the residuals"
-        return p.fail("structure", text, "leaked tracer")
+        return p.fail("structure", text, Kind.LEAKED_TRACER)
     except Exception as error:  # JAX's own: a primitive that does not go with float64
         p.notes.append(f"JAX cannot run the reference ({_said(error)}): it is finite differences")
         return differences(subject, arguments, options.seed, p)
@@ -113,13 +114,13 @@ def _at_the_inputs(
     p.checks += ["forward", "repeatability", "linearity", "leaves"]
     p.findings += (forward := attempts.run("forward", lambda: stand.forward(m), []))
     if forward:
-        p.mistakes.append(Mistake("forward differs", forward[0].text))
+        p.mistakes.append(Mistake(Kind.FORWARD_DIFFERS, forward[0].text))
     if not attempts.run("repeatability", lambda: _repeats(stand, m), True):
         text = (
             "the same inputs give another gradient on a second run: the rule draws at random or keeps state"
         )
         p.findings.append(Finding("repeatability", Verdict.FAIL, text))
-        p.mistakes.append(Mistake("not repeatable", text))
+        p.mistakes.append(Mistake(Kind.NOT_REPEATABLE, text))
     p.findings += attempts.run("linearity", lambda: stand.linearity(m), [])
     leaves = attempts.run("leaves", lambda: attested(stand, m, stand.leaves(m), p))
     if leaves is None:
@@ -129,7 +130,7 @@ def _at_the_inputs(
     p.notes += attempts.run("stopped gradients", lambda: stopped(stand, m), [])
     passed = {leaf.name: leaf.verdict is Verdict.PASS for leaf in p.leaves}
     for name, mistake in seen.repairs:
-        if mistake.name != "missing gradient":
+        if mistake.name != Kind.MISSING_GRADIENT:
             if passed.get(name):
                 p.mistakes.append(mistake)
         elif not passed.get(name, True):

@@ -19,8 +19,9 @@ from vjpcheck.arguments import Arguments, exact, is_inexact, replaced
 from vjpcheck.attempt import Attempts, first_line
 from vjpcheck.bench import Bench, Measurement
 from vjpcheck.effort import compile_quickly, in_float64
+from vjpcheck.judge import name_slopes
 from vjpcheck.progress import Progress
-from vjpcheck.report import Finding, Leaf, Verdict
+from vjpcheck.report import Leaf, Verdict
 from vjpcheck.subject import Subject
 
 DIRECTIONS = 4
@@ -46,7 +47,7 @@ def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) 
         _, grads = subject.compiled(arguments)(arguments.leaves, dys)
     except Exception as error:  # the rules' own
         text = f"the rules raise {type(error).__name__}: {first_line(error)}"
-        return p.fail("structure", text, "rule raises")
+        return p.fail("structure", text, Kind.RULE_RAISES)
     try:
         run, eps = _plainly(subject, arguments, p)
     except Exception as error:  # the function's own
@@ -73,7 +74,7 @@ def differences(subject: Subject, arguments: Arguments, seed: int, p: Progress) 
             p.findings.append(Finding("finite differences", Verdict.INCONCLUSIVE, text, leaf.name))
     rates = ", ".join(f"{r:.2g}" for _, r in pairs)
     p.notes.append(f"halving the step divides the differences' error by {rates} (4 for a smooth function)")
-    _name(p)
+    name_slopes(p)
 
 
 def _in_float64(subject: Subject, arguments: Arguments, run: Function, dys: Sequence[Any]) -> list[Leaf]:
@@ -187,24 +188,6 @@ def _leaf(
         0.0 if straight else 90.0,
     )
     return leaf, float(np.median(rates))
-
-
-def _name(p: Progress) -> None:
-    wrong = [leaf for leaf in p.leaves if leaf.verdict is Verdict.FAIL]
-    for leaf in wrong:
-        text = f"{leaf.name} has slopes off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"
-        p.findings.append(Finding("finite differences", Verdict.FAIL, text, leaf.name))
-    if not wrong or any(leaf.angle for leaf in wrong):
-        return
-    names, k = ", ".join(leaf.name for leaf in wrong), wrong[0].ratio
-    near = lambda to: all(abs(leaf.ratio - to) < max(1e-4, leaf.tolerance) for leaf in wrong)  # noqa: E731
-    if near(-1):
-        text = f"the slopes of {names} have the opposite sign in every direction tried"
-        p.fail("finite differences", text, "sign")
-    elif all(leaf.ratio == 0 for leaf in wrong):
-        p.fail("finite differences", f"the gradient of {names} is zero, its slopes are not", "zero gradient")
-    elif near(k) and not near(1):
-        p.fail("finite differences", f"the slopes of {names} are {k:.4g} times the right ones", "factor")
 
 
 def _plainly(subject: Subject, arguments: Arguments, p: Progress) -> tuple[Function, float]:

@@ -14,6 +14,7 @@ import numpy as np
 from vjpcheck import reference, structure
 from vjpcheck.arguments import Arguments
 from vjpcheck.attempt import first_line
+from vjpcheck.catalogue import Kind
 from vjpcheck.progress import Progress
 from vjpcheck.reference import Trace
 from vjpcheck.subject import Subject
@@ -169,7 +170,7 @@ def require_derivative(subject: Subject, given: Trace | None, p: Progress) -> No
     if (
         plain
         and not own
-        and any(m.name in ("rule raises", "wrong tree", "not traceable") for m in p.mistakes)
+        and any(m.name in (Kind.RULE_RAISES, Kind.WRONG_TREE, Kind.NOT_TRACEABLE) for m in p.mistakes)
     ):
         raise TypeError(
             f"{subject.name} has no derivative to check, and JAX gives it none ({p.mistakes[0].words}): give "

@@ -7,7 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vjpcheck.report import Leaf, Verdict
+from vjpcheck.catalogue import Kind
+from vjpcheck.progress import Progress
+from vjpcheck.report import Finding, Leaf, Verdict
 
 SAFETY = 8  # how much worse than autodiff a hand-written rule may round
 CAP = 0.05  # beyond this the working precision says nothing about the leaf
@@ -114,3 +116,28 @@ def _ratio_and_angle(got: np.ndarray, right: np.ndarray) -> tuple[float, float]:
             return (1.0 if a == b else float(np.divide(a, b))), 0.0
         cosine = float(np.clip(np.real(np.vdot(got, right)) / (a * b), -1, 1))
         return float(np.copysign(a / b, cosine)), float(np.degrees(np.arccos(cosine)))
+
+
+def name_slopes(p: Progress) -> None:
+    """Say which slopes are wrong, and by what, where all of them are so by one factor.
+
+    Args:
+        p: the report in the making, whose leaves are judged.
+    """
+    wrong = [leaf for leaf in p.leaves if leaf.verdict is Verdict.FAIL]
+    for leaf in wrong:
+        text = f"{leaf.name} has slopes off by {leaf.error:.1e} where {leaf.tolerance:.1e} is allowed"
+        p.findings.append(Finding("finite differences", Verdict.FAIL, text, leaf.name))
+    if not wrong or any(leaf.angle for leaf in wrong):
+        return
+    names, k = ", ".join(leaf.name for leaf in wrong), wrong[0].ratio
+    near = lambda to: all(abs(leaf.ratio - to) < max(1e-4, leaf.tolerance) for leaf in wrong)  # noqa: E731
+    if near(-1):
+        name, text = Kind.SIGN, f"the slopes of {names} have the opposite sign in every direction tried"
+    elif all(leaf.ratio == 0 for leaf in wrong):
+        name, text = Kind.ZERO_GRADIENT, f"the gradient of {names} is zero, its slopes are not"
+    elif near(k) and not near(1):
+        name, text = Kind.FACTOR, f"the slopes of {names} are {k:.4g} times the right ones"
+    else:
+        return
+    p.fail("finite differences", text, name)

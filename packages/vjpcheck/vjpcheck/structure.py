@@ -13,6 +13,7 @@ import numpy as np
 
 from vjpcheck.arguments import Arguments, is_inexact
 from vjpcheck.attempt import first_line
+from vjpcheck.catalogue import Kind
 from vjpcheck.reference import Trace
 from vjpcheck.report import Finding, Mistake, Verdict
 from vjpcheck.subject import Subject, cotangent, match
@@ -52,10 +53,10 @@ def inspect_rule(subject: Subject, arguments: Arguments, traced: Trace) -> Struc
     if not untouched:
         text = "the backward rule changed its residuals, which others may still read"
         findings.append(Finding("structure", Verdict.FAIL, text))
-        mistakes.append(Mistake("residual changed", text))
+        mistakes.append(Mistake(Kind.RESIDUAL_CHANGED, text))
     if different:
         findings.append(Finding("structure", Verdict.FAIL, different))
-        mistakes.append(Mistake("forward differs", different))
+        mistakes.append(Mistake(Kind.FORWARD_DIFFERS, different))
     for i, (name, x, ct) in enumerate(zip(arguments.names, arguments.leaves, flat, strict=True)):
         if i not in arguments.active and is_inexact(x):
             continue
@@ -67,7 +68,7 @@ def inspect_rule(subject: Subject, arguments: Arguments, traced: Trace) -> Struc
             repairs.append((name, mistake))
         else:
             mistakes.append(mistake)
-        if label != "missing gradient":
+        if label != Kind.MISSING_GRADIENT:
             findings.append(Finding("structure", Verdict.FAIL, text, name))
     return Structure(
         tuple(findings),
@@ -126,11 +127,11 @@ def _leaf(name: str, x: Any, ct: Any) -> tuple[str, str, bool]:
         text = (
             f"{name} holds integers ({x.dtype}), its cotangent should be None or float0, got {_describe(ct)}"
         )
-        return ("gradient for integers", text, False) if wrong else ("", "", False)
+        return (Kind.GRADIENT_FOR_INTEGERS, text, False) if wrong else ("", "", False)
     if ct is None or ct.dtype == jax.dtypes.float0:
         got = "None" if ct is None else "float0"
         return (
-            "missing gradient",
+            Kind.MISSING_GRADIENT,
             f"the cotangent of {name} is {got}, which JAX takes for zeros in silence",
             True,
         )
@@ -138,14 +139,16 @@ def _leaf(name: str, x: Any, ct: Any) -> tuple[str, str, bool]:
         extra = len(ct.shape) - len(x.shape)
         if extra > 0 and ct.shape[extra:] == x.shape:
             text = f"the cotangent of {name} has shape {ct.shape}: sum it over its leading axes, to {x.shape}"
-            return "broadcast not summed", text, True
+            return Kind.BROADCAST_NOT_SUMMED, text, True
         text = f"the cotangent of {name} has shape {ct.shape}, expected {x.shape}"
         return (
-            ("transpose missing", text, True) if ct.shape == x.shape[::-1] else ("wrong shape", text, False)
+            (Kind.TRANSPOSE_MISSING, text, True)
+            if ct.shape == x.shape[::-1]
+            else (Kind.WRONG_SHAPE, text, False)
         )
     if ct.dtype != x.dtype:
         text = f"the cotangent of {name} is {ct.dtype}, expected {x.dtype}: JAX passes it on in silence"
-        return "wrong dtype", text, False
+        return Kind.WRONG_DTYPE, text, False
     return "", "", False
 
 
@@ -155,16 +158,16 @@ def _describe(x: Any) -> str:
 
 def _raised(error: Exception) -> Structure:
     kind, first = type(error).__name__, first_line(error)
-    name, words = "wrong tree", first
+    name, words = Kind.WRONG_TREE, first
     if isinstance(error, jax.errors.UnexpectedTracerError):
         name, words = (
-            "leaked tracer",
+            Kind.LEAKED_TRACER,
             "a rule uses a traced value from outside: pass it as an argument instead",
         )
     elif isinstance(error, jax.errors.JAXTypeError):
-        name, words = "not traceable", f"a rule needs concrete values: {first}"
+        name, words = Kind.NOT_TRACEABLE, f"a rule needs concrete values: {first}"
     elif "cotangent" not in first and "custom" not in first.lower():
-        name, words = "rule raises", f"{kind}: {first}"
+        name, words = Kind.RULE_RAISES, f"{kind}: {first}"
     return Structure((Finding("structure", Verdict.FAIL, words),), (Mistake(name, words),), fatal=True)
 
 

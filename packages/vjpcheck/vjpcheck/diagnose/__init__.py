@@ -8,6 +8,7 @@ import numpy as np
 from vjpcheck import probes
 from vjpcheck.attempt import Attempts
 from vjpcheck.bench import Bench, Measurement
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose import beside, cotangents, leaves, masks, multiples
 from vjpcheck.diagnose.dials import Panel
 from vjpcheck.diagnose.hypothesis import Evidence, Hypothesis, evidence
@@ -43,11 +44,11 @@ def diagnose(
     wrong = [i for i in range(len(e.given)) if not e.matches(i, e.right[i])]
     if not wrong:
         text = "the same rule in float64 gives the right gradient: its own rounding is what is off"
-        p.mistakes.append(Mistake("low precision", text))
+        p.mistakes.append(Mistake(Kind.LOW_PRECISION, text))
         return
     if not all(np.all(np.isfinite(e.given[i])) for i in wrong):
         p.mistakes.append(
-            Mistake("not finite", "the gradient overflows or is NaN where the right one is finite")
+            Mistake(Kind.NOT_FINITE, "the gradient overflows or is NaN where the right one is finite")
         )
         return
     if probe == "batch of one":  # too much is equal there for a name to mean anything
@@ -143,10 +144,10 @@ def _plain(e: Evidence, wrong: list[int]) -> Iterator[tuple[str, Callable[[], It
 
 
 _RANGES = {
-    "inputs x 0.001": "wrong at small inputs",
-    "inputs x 30": "wrong at large inputs",
-    "inputs x 1000": "wrong at large inputs",
-    "inputs x 1e-3 to 1e3": "wrong at large or small inputs",
-    "inputs zero": "wrong at zero",
-    "first row zero": "wrong at zero",
+    "inputs x 0.001": Kind.WRONG_AT_SMALL_INPUTS,
+    "inputs x 30": Kind.WRONG_AT_LARGE_INPUTS,
+    "inputs x 1000": Kind.WRONG_AT_LARGE_INPUTS,
+    "inputs x 1e-3 to 1e3": Kind.WRONG_AT_LARGE_OR_SMALL_INPUTS,
+    "inputs zero": Kind.WRONG_AT_ZERO,
+    "first row zero": Kind.WRONG_AT_ZERO,
 }

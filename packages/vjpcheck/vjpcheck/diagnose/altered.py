@@ -10,6 +10,7 @@ from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
 from vjpcheck.attempt import Attempts
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Named
 from vjpcheck.diagnose.board import Run
 from vjpcheck.diagnose.repeats import Key
@@ -82,17 +83,17 @@ def alterations(operation: Operation) -> Iterator[Alteration]:
             neutral, constant = _NEUTRAL[kind], float(np.real(atom.val))
             if constant != neutral:
                 yield Alteration(
-                    i, neutral, Named("constant left out", f"{without} constant {constant:.6g}", 3.3)
+                    i, neutral, Named(Kind.CONSTANT_LEFT_OUT, f"{without} constant {constant:.6g}", less=0.4)
                 )
     if kind == "add":
         for i, variable, left in _smoothings(operation):
-            fault = Named("label smoothing left out", f"{without} smoothing by {left:.3g}", 2.9)
+            fault = Named(Kind.LABEL_SMOOTHING_LEFT_OUT, f"{without} smoothing by {left:.3g}")
             yield Alteration(i, variable, fault)
     if kind == "select_n" and len(equation.invars) == 3:
         for i in (1, 2):
             same_shape = equation.invars[i].aval.shape == equation.outvars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
             if not isinstance(equation.invars[i], Literal) and same_shape:
-                yield Alteration(i, None, Named("mask ignored", f"{without} mask", 3.3))
+                yield Alteration(i, None, Named(Kind.MASK_IGNORED, f"{without} mask", less=0.8))
 
 
 def _smoothings(operation: Operation) -> Iterator[tuple[int, Any, float]]:

@@ -5,12 +5,13 @@ outputs, incoming cotangent and right answer. Whether it is the mistake is for t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
 from vjpcheck.arguments import replaced
+from vjpcheck.catalogue import Kind
 from vjpcheck.interpret import Operation
 
 
@@ -47,12 +48,18 @@ class Back:
 class Named:
     """A mistake at one operation, by its name.
 
-    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank.
+    Args: `name`, as in the catalogue; `words`, what is wrong; `less`, how much less plain it is than others
+    of its name.
     """
 
-    name: str
+    name: Kind
     words: str
-    cost: float
+    less: float = field(default=0.0, kw_only=True)
+
+    @property
+    def cost(self) -> float:
+        """Its rank: the plainer, the lower."""
+        return self.name.cost + self.less
 
 
 Rule = Callable[[Back], dict[int, Any]]
@@ -62,8 +69,7 @@ Rule = Callable[[Back], dict[int, Any]]
 class Fault(Named):
     """A wrong derivative rule: `rule(back)` gives the wrong cotangents by operand.
 
-    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `rule`, `rule(back)`, the
-    wrong cotangents by operand.
+    Args: `name`, `words`, `less`, as for `Named`; `rule`, `rule(back)`, the wrong cotangents by operand.
     """
 
     rule: Rule

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis, apart, mixed
 from vjpcheck.diagnose.scale import parallel
 from vjpcheck.diagnose.search import Match, matched
@@ -52,13 +53,13 @@ def _operand(
 
     cotangent = f"the cotangent of {value.text}"
     if site.position == site.target:
-        name = "rule of the other operand"
+        name = Kind.RULE_OF_THE_OTHER_OPERAND
         words = f"{site.name}: the cotangent of operand {site.target} is made by the rule for the other one"
         words += f", from {cotangent}"
     else:
-        name, words = "cotangent for a value", f"{site.name}: {cotangent} takes the place of operand "
+        name, words = Kind.COTANGENT_FOR_A_VALUE, f"{site.name}: {cotangent} takes the place of operand "
         words += f"{site.position}"
-    h = Hypothesis(name, words, 3.9, predict, site.where, False)
+    h = Hypothesis(name, words, predict, site.where, False)
     yield from matched(h, mixed(nothing, full, k), e, wrong)
 
 
@@ -69,7 +70,7 @@ def _applied(stage: Stage, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]
             predict = lambda e, n=n, s=scale: stage.applied(e, n, s)  # noqa: E731
             what = region.equations[-1].primitive.name
             words = "the function is applied to the cotangent, which its derivative is to be multiplied by"
-            h = Hypothesis("function for its derivative", f"{what}: {words}", 3.3, predict, where, False)
+            h = Hypothesis(Kind.FUNCTION_FOR_ITS_DERIVATIVE, f"{what}: {words}", predict, where, False)
             found = matched(h, predict(e), e, wrong)
             yield from found
             if found:

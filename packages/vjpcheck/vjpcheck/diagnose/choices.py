@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Fault
 from vjpcheck.interpret import Operation
 
@@ -16,8 +17,8 @@ def selection(operation: Operation, inputs: Sequence[Any], floating: Sequence[in
     have cotangents.
     """
     for i in floating if inputs[0].size > 1 else ():  # one flag for all is no mask
-        yield Fault("mask ignored", "the mask is not applied", 2.5, lambda b, i=i: {i: b.dy})
-        yield Fault("mask inverted", "the mask is inverted", 2.5, lambda b, i=i: {i: b.dy - b.right[i]})
+        yield Fault(Kind.MASK_IGNORED, "the mask is not applied", lambda b, i=i: {i: b.dy})
+        yield Fault(Kind.MASK_INVERTED, "the mask is inverted", lambda b, i=i: {i: b.dy - b.right[i]})
 
 
 def largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -28,15 +29,13 @@ def largest(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
     """
     for i in floating:
         yield Fault(
-            "mask ignored",
+            Kind.MASK_IGNORED,
             "the cotangent also goes where another was larger",
-            2.5,
             lambda b, i=i: {i: b.dy + 0 * b.right[i]},
         )
         yield Fault(
-            "mask inverted",
+            Kind.MASK_INVERTED,
             "the cotangent goes where the value was not taken",
-            2.5,
             lambda b, i=i: {i: b.dy - b.right[i]},
         )
 
@@ -49,13 +48,11 @@ def reduced_largest(operation: Operation, inputs: Sequence[Any], floating: Seque
     """
     axes = operation.equation.params["axes"]
     wide = lambda b: jnp.broadcast_to(jnp.expand_dims(b.dy, axes), b.inputs[0].shape)  # noqa: E731
-    yield Fault(
-        "mask ignored", "every element gets the cotangent of the largest", 2.5, lambda b: {0: wide(b)}
-    )
+    yield Fault(Kind.MASK_IGNORED, "every element gets the cotangent of the largest", lambda b: {0: wide(b)})
     largest = lambda b: b.inputs[0] == jnp.expand_dims(b.outputs[0], axes)  # noqa: E731
     smallest = lambda b: b.inputs[0] == b.inputs[0].min(axes, keepdims=True)  # noqa: E731
     if operation.equation.primitive.name == "reduce_max":
         text = "the cotangent goes to the smallest"
-        yield Fault("another value", text, 2.6, lambda b: {0: jnp.where(smallest(b), wide(b), 0)})
+        yield Fault(Kind.ANOTHER_VALUE, text, lambda b: {0: jnp.where(smallest(b), wide(b), 0)})
     text = "each of several equal ones gets the whole cotangent"
-    yield Fault("ties counted twice", text, 2.6, lambda b: {0: jnp.where(largest(b), wide(b), 0)})
+    yield Fault(Kind.TIES_COUNTED_TWICE, text, lambda b: {0: jnp.where(largest(b), wide(b), 0)})

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from vjpcheck.arguments import exact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.hypothesis import Evidence, Hypothesis
 from vjpcheck.diagnose.scale import parallel
 
@@ -14,21 +15,21 @@ Form = Callable[[np.ndarray], np.ndarray]  # of one cotangent, to what is used i
 def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
     """Return every form in which a cotangent may have been misused; all take one run of the reference."""
     dys = e.measurement.pair
-    for name, words, cost, form in _forms(dys):
-        yield Hypothesis(name, words, cost, _predict(lambda ds, f=form: [_each(f, d) for d in ds]))
+    for name, words, less, form in _forms(dys):
+        yield Hypothesis(name, words, _predict(lambda ds, f=form: [_each(f, d) for d in ds]), less=less)
     for i in range(len(dys)):
         for j in range(len(dys)):
             if j == i or dys[i].shape != dys[j].shape:
                 continue
             if j < i:
                 text = f"the cotangents of outputs {j} and {i} are exchanged"
-                yield Hypothesis("cotangents swapped", text, 1.5, _predict(_taken({i: j, j: i})))
+                yield Hypothesis(Kind.COTANGENTS_SWAPPED, text, _predict(_taken({i: j, j: i})))
             text = f"the cotangent of output {j} takes the place of that of output {i}"
-            yield Hypothesis("cotangents swapped", text, 1.6, _predict(_taken({i: j})))
+            yield Hypothesis(Kind.COTANGENTS_SWAPPED, text, _predict(_taken({i: j})), less=0.1)
         if len(dys) > 1:
             text = f"the cotangent of output {i} is not used"
             yield Hypothesis(
-                "term dropped", text, 3.0, _predict(lambda ds, i=i: [d * (n != i) for n, d in enumerate(ds)])
+                Kind.TERM_DROPPED, text, _predict(lambda ds, i=i: [d * (n != i) for n, d in enumerate(ds)])
             )
 
 
@@ -57,9 +58,9 @@ def _bent(e: Evidence, wrong: Sequence[int]) -> Hypothesis | None:
     )
     if behind and all(_gap(t, r) <= 1e-6 for t, r in zip(tiny, e.right, strict=True)):
         text = "the gradient is right for small cotangents and does not grow with large ones"
-        return Hypothesis("cotangent clipped", text, 1.2, lambda e: e.given if _bent(e, wrong) else e.right)
+        return Hypothesis(Kind.COTANGENT_CLIPPED, text, lambda e: e.given if _bent(e, wrong) else e.right)
     text = "the gradient does not grow in proportion to the cotangent"
-    return Hypothesis("cotangent not linear", text, 6.0, lambda e: e.given)
+    return Hypothesis(Kind.COTANGENT_NOT_LINEAR, text, lambda e: e.given, less=4.5)
 
 
 def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) -> Hypothesis | None:
@@ -71,9 +72,9 @@ def _offset(e: Evidence, at_zero: Sequence[np.ndarray], wrong: Sequence[int]) ->
             name = e.bench.names[i]
             if not np.any(e.right[i]) and abs(k - 1) <= 1e-5:
                 text = f"the value of {name} is handed back as its cotangent: leave it out by `wrt=`"
-                return Hypothesis("state for a gradient", text, 2.0, lambda e: e.given)
+                return Hypothesis(Kind.STATE_FOR_A_GRADIENT, text, lambda e: e.given)
             text = f"{k:.3g} times the parameter is added to the gradient of {name}, whatever the cotangent"
-            return Hypothesis("regulariser added", text, 2.1, lambda e: e.given)
+            return Hypothesis(Kind.REGULARISER_ADDED, text, lambda e: e.given, less=0.1)
     return None
 
 
@@ -89,37 +90,37 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b), initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1e-300))
 
 
-def _forms(dys: Sequence[np.ndarray]) -> Iterator[tuple[str, str, float, Form]]:
-    yield "cotangent ignored", "the incoming cotangent is not used: ones take its place", 1.0, np.ones_like
+def _forms(dys: Sequence[np.ndarray]) -> Iterator[tuple[Kind, str, float, Form]]:
+    yield Kind.COTANGENT_IGNORED, "the incoming cotangent is not used: ones take its place", 0, np.ones_like
     first = lambda d: np.full_like(d, d.ravel()[0])  # noqa: E731
     yield (
-        "first element of the cotangent",
+        Kind.FIRST_ELEMENT_OF_THE_COTANGENT,
         "only the first element of the cotangent is used, for all",
-        1.0,
+        0,
         first,
     )
-    yield "cotangent not linear", "the cotangent is squared", 1.5, np.square
-    yield "cotangent not linear", "only the sign of the cotangent is used", 1.5, np.sign
-    yield "cotangent not linear", "the absolute value of the cotangent is used", 1.5, np.abs
+    yield Kind.COTANGENT_NOT_LINEAR, "the cotangent is squared", 0, np.square
+    yield Kind.COTANGENT_NOT_LINEAR, "only the sign of the cotangent is used", 0, np.sign
+    yield Kind.COTANGENT_NOT_LINEAR, "the absolute value of the cotangent is used", 0, np.abs
     if any(d.size > 2 for d in dys):
         mean = lambda d: np.full_like(d, d.mean())  # noqa: E731
         yield (
-            "cotangent averaged",
+            Kind.COTANGENT_AVERAGED,
             "the mean of the cotangent takes the place of each of its elements",
-            1.6,
+            0,
             mean,
         )
         total = lambda d: np.full_like(d, d.sum())  # noqa: E731
         yield (
-            "cotangent averaged",
+            Kind.COTANGENT_AVERAGED,
             "the sum of the cotangent takes the place of each of its elements",
-            1.6,
+            0,
             total,
         )
     if any(d.ndim == 3 and d.shape[1] == d.shape[2] for d in dys):
-        yield "transpose missing", "the cotangent is transposed", 2.5, lambda d: d.T if d.ndim == 2 else d
+        yield Kind.TRANSPOSE_MISSING, "the cotangent is transposed", 0.5, lambda d: d.T if d.ndim == 2 else d
     for name, words, keep in _ROWS:
-        yield name, words, 5.0, lambda d, keep=keep: _rows(d, keep)
+        yield name, words, 2.2, lambda d, keep=keep: _rows(d, keep)
 
 
 def _rows(d: np.ndarray, keep: Callable[[int], slice]) -> np.ndarray:
@@ -130,14 +131,14 @@ def _rows(d: np.ndarray, keep: Callable[[int], slice]) -> np.ndarray:
 
 
 _ROWS = (
-    ("rows dropped", "the last row of the cotangent is left out", lambda n: slice(0, n - 1)),
-    ("rows dropped", "the first row of the cotangent is left out", lambda n: slice(1, n)),
-    ("rows dropped", "only the first row of the cotangent is used", lambda n: slice(0, 1)),
-    ("rows dropped", "only the last row of the cotangent is used", lambda n: slice(n - 1, n)),
-    ("rows dropped", "rows that do not fill a pair are left out", lambda n: slice(0, n // 2 * 2)),
-    ("rows dropped", "rows that do not fill a tile of 4 are left out", lambda n: slice(0, n // 4 * 4)),
-    ("rows dropped", "rows that do not fill a tile of 8 are left out", lambda n: slice(0, n // 8 * 8)),
-    ("rows dropped", "the second half of the rows is left out", lambda n: slice(0, n // 2)),
+    (Kind.ROWS_DROPPED, "the last row of the cotangent is left out", lambda n: slice(0, n - 1)),
+    (Kind.ROWS_DROPPED, "the first row of the cotangent is left out", lambda n: slice(1, n)),
+    (Kind.ROWS_DROPPED, "only the first row of the cotangent is used", lambda n: slice(0, 1)),
+    (Kind.ROWS_DROPPED, "only the last row of the cotangent is used", lambda n: slice(n - 1, n)),
+    (Kind.ROWS_DROPPED, "rows that do not fill a pair are left out", lambda n: slice(0, n // 2 * 2)),
+    (Kind.ROWS_DROPPED, "rows that do not fill a tile of 4 are left out", lambda n: slice(0, n // 4 * 4)),
+    (Kind.ROWS_DROPPED, "rows that do not fill a tile of 8 are left out", lambda n: slice(0, n // 8 * 8)),
+    (Kind.ROWS_DROPPED, "the second half of the rows is left out", lambda n: slice(0, n // 2)),
 )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from vjpcheck.arguments import exact
 from vjpcheck.attempt import Attempts, Budget
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.altered import Altered, alterations
 from vjpcheck.diagnose.backward import Named
 from vjpcheck.diagnose.board import ABSENT, Board, Dial, Slot
@@ -33,7 +34,7 @@ from vjpcheck.reference import Arrays, Trace, pull
 from vjpcheck.source import source
 
 LIMIT = 2000  # dials; a longer forward pass is searched up to there
-DROP = "term dropped"
+DROP = Kind.TERM_DROPPED
 
 
 @dataclass(frozen=True)

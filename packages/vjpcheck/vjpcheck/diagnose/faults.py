@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault, is_square
 from vjpcheck.diagnose.choices import largest, reduced_largest, selection
 from vjpcheck.diagnose.movement import gather, running, running_product, scatter, selected
@@ -32,7 +33,7 @@ def faults(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
     for same in _places(equation.invars, floating):  # of x * x both: one alone is no path that one forgets
         operand = f"operand {same[0]} of {operation.name}" if len(same) < len(floating) else operation.name
         text = f"the path through {operand} is left out"
-        yield Fault("term dropped", text, 3.0, lambda b, same=same: {i: 0 * b.right[i] for i in same})
+        yield Fault(Kind.TERM_DROPPED, text, lambda b, same=same: {i: 0 * b.right[i] for i in same})
     if len(equation.outvars) == 1 or equation.primitive.name in ("top_k", "lu"):
         for kind in _BY_KIND.get(equation.primitive.name, ()):
             yield from kind(operation, inputs, floating)
@@ -62,14 +63,14 @@ def _stretched(operation: Operation, inputs: Sequence[Any], floating: Sequence[i
 
 def _taken_as_one(i: int, n: int) -> Iterator[Fault]:
     text = "the sum of the cotangent is taken to be 1"
-    yield Fault("cotangent ignored", text, 3.2, lambda b: {i: b.pull(jnp.ones_like(b.dy))[i] / n})
+    yield Fault(Kind.COTANGENT_IGNORED, text, lambda b: {i: b.pull(jnp.ones_like(b.dy))[i] / n}, less=2.2)
 
 
 def _one_slice(i: int, axis: int, n: int) -> Iterator[Fault]:
     for which, at in (("first", 0), ("last", -1)):
         text = f"only the {which} of {n} slices along axis {axis} is used, not their sum"
         yield Fault(
-            "broadcast not summed", text, 2.0, lambda b, at=at: {i: b.pull(_only_slice(b.dy, axis, at))[i]}
+            Kind.BROADCAST_NOT_SUMMED, text, lambda b, at=at: {i: b.pull(_only_slice(b.dy, axis, at))[i]}
         )
 
 
@@ -78,21 +79,26 @@ def _product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int
     constant = next((i for i in (0, 1) if i not in floating or inputs[i].size == 1), None)
     for i in floating:
         other = 1 - i
-        name = "constant left out" if constant == other else "derivative missing"
-        yield Fault(name, "the other factor is left out", 2.9, lambda b, i=i: {i: b.dy + 0 * b.right[i]})
+        name = Kind.CONSTANT_LEFT_OUT if constant == other else Kind.DERIVATIVE_MISSING
+        yield Fault(
+            name,
+            "the other factor is left out",
+            lambda b, i=i: {i: b.dy + 0 * b.right[i]},
+            less=2.9 - name.cost,
+        )
         if constant == other:
             yield Fault(
-                "constant applied twice", "the constant factor is applied twice", 4.2,
-                lambda b, i=i, o=other: {i: b.right[i] * b.inputs[o]},
+                Kind.CONSTANT_APPLIED_TWICE, "the constant factor is applied twice",
+                lambda b, i=i, o=other: {i: b.right[i] * b.inputs[o]}, less=1.3,
             )  # fmt: skip
         if constant != other:
             text = "it divides where it should multiply"
             rule = lambda b, i=i, o=other: {i: _pulled_through(b, i, 1 / b.inputs[o])}  # noqa: E731
-            yield Fault("another formula", text, 4.4, rule)
+            yield Fault(Kind.ANOTHER_FORMULA, text, rule, less=1.1)
         if len(floating) == 2 and a.shape == b.shape:
             yield Fault(
-                "another value", "each factor is multiplied by itself, not by the other", 3.2,
-                lambda b, i=i: {i: b.dy * b.inputs[i]},
+                Kind.ANOTHER_VALUE, "each factor is multiplied by itself, not by the other",
+                lambda b, i=i: {i: b.dy * b.inputs[i]}, less=0.6,
             )  # fmt: skip
 
 
@@ -103,21 +109,22 @@ def _pulled_through(b: Back, i: int, other: Any) -> Any:
 def _quotient(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
     constant = 1 not in floating or inputs[1].size == 1
     if 0 in floating:
-        name = "constant left out" if constant else "derivative missing"
-        yield Fault(name, "the division is left out", 2.9, lambda b: {0: b.dy})
-        name = "constant applied twice" if constant else "another formula"
-        yield Fault(name, "the division is done twice", 4.2, lambda b: {0: b.right[0] / b.inputs[1]})
-        yield Fault(
-            "another formula", "it multiplies where it should divide", 4.4, lambda b: {0: b.dy * b.inputs[1]}
+        name = Kind.CONSTANT_LEFT_OUT if constant else Kind.DERIVATIVE_MISSING
+        yield Fault(name, "the division is left out", lambda b: {0: b.dy}, less=2.9 - name.cost)
+        name, text = (
+            Kind.CONSTANT_APPLIED_TWICE if constant else Kind.ANOTHER_FORMULA,
+            "the division is done twice",
         )
+        yield Fault(name, text, lambda b: {0: b.right[0] / b.inputs[1]}, less=4.2 - name.cost)
+        text = "it multiplies where it should divide"
+        yield Fault(Kind.ANOTHER_FORMULA, text, lambda b: {0: b.dy * b.inputs[1]}, less=1.1)
     if 1 in floating:
-        formula = "the denominator is not squared"
-        yield Fault("another formula", formula, 4.0, lambda b: {1: b.right[1] * b.inputs[1]})
-    if floating == [0, 1] or list(floating) == [0, 1]:
-        yield Fault(
-            "diagonal only", "only the diagonal of the Jacobian is used", 2.8,
-            lambda b: {0: b.right[0] * (1 - b.outputs[0]), 1: 0 * b.right[1]},
-        )  # fmt: skip
+        text = "the denominator is not squared"
+        yield Fault(Kind.ANOTHER_FORMULA, text, lambda b: {1: b.right[1] * b.inputs[1]}, less=0.7)
+    if list(floating) == [0, 1]:
+        text = "only the diagonal of the Jacobian is used"
+        rule = lambda b: {0: b.right[0] * (1 - b.outputs[0]), 1: 0 * b.right[1]}  # noqa: E731
+        yield Fault(Kind.DIAGONAL_ONLY, text, rule, less=0.3)
 
 
 def _matrix_product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -125,46 +132,37 @@ def _matrix_product(operation: Operation, inputs: Sequence[Any], floating: Seque
     for i in floating:
         other = 1 - i
         if is_square(out):
-            yield Fault(
-                "transpose missing", "the cotangent is not transposed", 2.1,
-                lambda b, i=i: {i: b.pull(jnp.swapaxes(b.dy, -1, -2))[i]},
-            )  # fmt: skip
+            rule = lambda b, i=i: {i: b.pull(jnp.swapaxes(b.dy, -1, -2))[i]}  # noqa: E731
+            yield Fault(Kind.TRANSPOSE_MISSING, "the cotangent is not transposed", rule, less=0.1)
         if is_square(inputs[i]):
-            yield Fault(
-                "transpose missing", "the result is not transposed", 2.2,
-                lambda b, i=i: {i: jnp.swapaxes(b.right[i], -1, -2)},
-            )  # fmt: skip
+            rule = lambda b, i=i: {i: jnp.swapaxes(b.right[i], -1, -2)}  # noqa: E731
+            yield Fault(Kind.TRANSPOSE_MISSING, "the result is not transposed", rule, less=0.2)
         if inputs[i].shape == out.shape:  # pyright: ignore[reportAttributeAccessIssue]
-            yield Fault(
-                "derivative missing",
-                f"the product with operand {other} is left out",
-                2.9,
-                lambda b, i=i: {i: b.dy},
-            )
+            text = f"the product with operand {other} is left out"
+            yield Fault(Kind.DERIVATIVE_MISSING, text, lambda b, i=i: {i: b.dy}, less=0.5)
         if len(floating) == 2:
-            yield Fault(
-                "weights updated early", f"operand {other} was updated before the cotangent passed it", 2.3,
-                lambda b, i=i, o=other: {i: b.right[i] + b.pull(b.dy, **{f"at{o}": b.right[o]})[i]},
-            )  # fmt: skip
+            text = f"operand {other} was updated before the cotangent passed it"
+            rule = lambda b, i=i, o=other: {  # noqa: E731
+                i: b.right[i] + b.pull(b.dy, **{f"at{o}": b.right[o]})[i]
+            }
+            yield Fault(Kind.WEIGHTS_UPDATED_EARLY, text, rule)
 
 
 def _convolution(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
     spec = operation.equation.params["dimension_numbers"].rhs_spec
-    spatial = tuple(spec[2:])
-    if 0 in floating:
-        yield Fault(
-            "order reversed", "the kernel is not flipped", 2.0,
-            lambda b: {0: b.pull(b.dy, at1=jnp.flip(b.inputs[1], spatial))[0]},
-        )  # fmt: skip
-        if inputs[1].shape[spec[0]] == inputs[1].shape[spec[1]]:
-            yield Fault(
-                "transpose missing", "the kernel's channels are not exchanged", 2.0,
-                lambda b: {0: b.pull(b.dy, at1=jnp.swapaxes(b.inputs[1], spec[0], spec[1]))[0]},
-            )  # fmt: skip
-            yield Fault(
-                "transpose missing", "the kernel is neither flipped nor are its channels exchanged", 2.2,
-                lambda b: {0: b.pull(b.dy, at1=jnp.flip(b.inputs[1].swapaxes(spec[0], spec[1]), spatial))[0]},
-            )  # fmt: skip
+    out, into, spatial = spec[0], spec[1], tuple(spec[2:])
+    if 0 not in floating:
+        return
+
+    def by(change: Callable[[Any], Any]) -> Callable[[Back], dict[int, Any]]:
+        return lambda b: {0: b.pull(b.dy, at1=change(b.inputs[1]))[0]}
+
+    yield Fault(Kind.ORDER_REVERSED, "the kernel is not flipped", by(lambda w: jnp.flip(w, spatial)))
+    if inputs[1].shape[out] == inputs[1].shape[into]:
+        text, swapped = "the kernel's channels are not exchanged", lambda w: jnp.swapaxes(w, out, into)
+        yield Fault(Kind.TRANSPOSE_MISSING, text, by(swapped))
+        text = "the kernel is neither flipped nor are its channels exchanged"
+        yield Fault(Kind.TRANSPOSE_MISSING, text, by(lambda w: jnp.flip(swapped(w), spatial)), less=0.2)
 
 
 def _broadcast(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -195,16 +193,20 @@ def _transposition(operation: Operation, inputs: Sequence[Any], floating: Sequen
     for axes, words in others.items():
         if axes != undone:
             rule = lambda b, axes=axes: {0: b.dy.transpose(axes).reshape(shape)}  # noqa: E731
-            yield Fault("transpose missing", f"the axes are put back {words}", 2.4, rule)
+            yield Fault(Kind.TRANSPOSE_MISSING, f"the axes are put back {words}", rule, less=0.4)
 
 
 def _power(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
     """Powers and roots: derivatives with a power too few or too many."""
     for by, what in ((1, "its output"), (2, "the square of its output"), (-1, "its inverse")):
         text = f"the derivative has a factor of {what} too many"
-        yield Fault("another formula", text, 4.1, lambda b, by=by: {0: b.right[0] * b.outputs[0] ** by})
+        yield Fault(
+            Kind.ANOTHER_FORMULA, text, lambda b, by=by: {0: b.right[0] * b.outputs[0] ** by}, less=0.8
+        )
         text = f"the derivative lacks a factor of {what}"
-        yield Fault("another formula", text, 4.1, lambda b, by=by: {0: b.right[0] / b.outputs[0] ** by})
+        yield Fault(
+            Kind.ANOTHER_FORMULA, text, lambda b, by=by: {0: b.right[0] / b.outputs[0] ** by}, less=0.8
+        )
 
 
 _BY_KIND: dict[str, tuple[Callable[..., Iterator[Fault]], ...]] = {

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjpcheck.bench import Bench, Measurement
+from vjpcheck.diagnose.backward import Named
 
 Arrays = list[np.ndarray]
 _COARSEST = 1e-4  # a narrow dtype rounds constants, not what is computed in float64
@@ -48,20 +49,14 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class Hypothesis(Named):
     """A mistake: `predict` gives the gradients that it would lead to on any evidence, None for a leaf it
     says nothing of.
 
-    `cost` ranks it among others that explain as much: the plainer the mistake, the lower.
-
-    Args: `name`, as in the catalogue; `words`, what is wrong; `cost`, its rank; `predict`, the gradients on
-    any evidence; `where`, the line of the forward pass, or nothing; `anywhere`, whether it can predict for
-    other shapes too.
+    Args: `name`, `words`, `less`, as for `Named`; `predict`, the gradients on any evidence; `where`, the line
+    of the forward pass, or nothing; `anywhere`, whether it can predict for other shapes too.
     """
 
-    name: str
-    words: str
-    cost: float
     predict: Callable[[Evidence], Sequence[np.ndarray]]
     where: str = ""
     anywhere: bool = True  # whether it can predict for other shapes too

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from vjpcheck.arguments import exact, is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.hypothesis import Evidence, Hypothesis
-from vjpcheck.diagnose.scale import name_scale, parallel
+from vjpcheck.diagnose.scale import TELLING, name_scale, parallel
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -18,10 +19,10 @@ def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
     Args: `e`, what was given and what is right; `wrong`, the numbers of the wrong leaves.
     """
     yield from _scales(e, wrong)
-    for name, words, cost, change in _changes(e, wrong):
+    for name, words, less, change in _changes(e, wrong):
         fitting = [i for i in wrong if e.matches(i, _apply(change, e.right[i]))]
         if fitting:
-            yield Hypothesis(name, words.format(_names(e, fitting)), cost, _only(fitting, change))
+            yield Hypothesis(name, words.format(_names(e, fitting)), _only(fitting, change), less=less)
     yield from _additions(e, wrong)
     yield from _exchanges(e, wrong)
     yield from _permutations(e, wrong)
@@ -31,7 +32,7 @@ def _scales(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
     zero = [i for i in wrong if not np.any(e.given[i])]
     if zero:
         text = f"the gradient of {_names(e, zero)} is zero"
-        yield Hypothesis("zero gradient", text, 1.0, _only(zero, np.zeros_like))
+        yield Hypothesis(Kind.ZERO_GRADIENT, text, _only(zero, np.zeros_like))
     groups: dict[float, list[int]] = {}
     for i in wrong:
         k = parallel(e.given[i], e.right[i])
@@ -41,15 +42,13 @@ def _scales(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
     for k, members in groups.items():
         name, words = name_scale(k, e.measurement.arguments, e.bench.traced)
         text = f"the gradient of {_names(e, members)} is {words}"
-        cost = {"sign": 2.0, "mean for sum": 2.7, "sum for mean": 2.7}.get(
-            name, 2.95 if _is_simple(k) else 4.0
-        )
-        yield Hypothesis(name, text, cost, _only(members, lambda r, k=k: k * r))
+        less = 0.0 if name in TELLING else (2.95 if _is_simple(k) else 4.0) - name.cost
+        yield Hypothesis(name, text, _only(members, lambda r, k=k: k * r), less=less)
         yield from _by_argument(e, k, members)
     members = next(iter(groups.values()), [])
     if len(members) == len(wrong) and sum(e.right[i][0].size for i in members) > 3:  # one number always fits
         text = f"the gradient of {_names(e, members)} is right but for a factor that depends on the inputs"
-        yield Hypothesis("factor", text, 4.6, _by_own_factor(members))
+        yield Hypothesis(Kind.FACTOR, text, _by_own_factor(members), less=1.65)
 
 
 def _by_argument(e: Evidence, k: float, members: Sequence[int]) -> Iterator[Hypothesis]:
@@ -59,8 +58,8 @@ def _by_argument(e: Evidence, k: float, members: Sequence[int]) -> Iterator[Hypo
         if not is_inexact(x) or x.size != 1 or float(np.abs(exact(x)).item()) in (0.0, 1.0):
             continue
         for power, label, words in (
-            (1, "constant applied twice", "times"),
-            (-1, "constant left out", "without"),
+            (1, Kind.CONSTANT_APPLIED_TWICE, "times"),
+            (-1, Kind.CONSTANT_LEFT_OUT, "without"),
         ):
             if abs(k - exact(x).item() ** power) <= 1e-5 * abs(k):
 
@@ -70,7 +69,7 @@ def _by_argument(e: Evidence, k: float, members: Sequence[int]) -> Iterator[Hypo
 
                 text = f"the gradient of {_names(e, members)} is the right one {words} the argument {name}"
                 text += " once more" if power == 1 else ""
-                yield Hypothesis(label, text, 2.9, predict)
+                yield Hypothesis(label, text, predict)
 
 
 def _by_own_factor(members: Sequence[int]) -> Callable[[Evidence], list[np.ndarray]]:
@@ -88,32 +87,37 @@ def _is_simple(k: float) -> bool:
     return any(abs(abs(k) - n) <= 1e-5 * n for n in (2.0, 3.0, 4.0, 0.5, 1 / 3, 0.25))
 
 
-def _changes(e: Evidence, wrong: Sequence[int]) -> Iterator[tuple[str, str, float, Change]]:
+def _changes(e: Evidence, wrong: Sequence[int]) -> Iterator[tuple[Kind, str, float, Change]]:
     rank = max(e.right[i].ndim - 1 for i in wrong)
     for a, b in itertools.combinations(range(1, rank + 1), 2):
         yield (
-            "transpose missing",
+            Kind.TRANSPOSE_MISSING,
             f"the gradient of {{}} has its axes {a - 1} and {b - 1} exchanged",
-            2.5,
+            0.5,
             _swap(a, b),
         )
     for axis in range(1, rank + 1):
-        yield "order reversed", f"the gradient of {{}} runs backwards along axis {axis - 1}", 2.5, _flip(axis)
+        yield (
+            Kind.ORDER_REVERSED,
+            f"the gradient of {{}} runs backwards along axis {axis - 1}",
+            0.5,
+            _flip(axis),
+        )
         for shift in (1, -1):
             text = f"the gradient of {{}} is shifted by {shift} along axis {axis - 1}"
-            yield "rows shifted", text, 2.6, _roll(shift, axis, True)
-            yield "rows shifted", text, 2.6, _roll(shift, axis, False)
+            yield Kind.ROWS_SHIFTED, text, 0, _roll(shift, axis, True)
+            yield Kind.ROWS_SHIFTED, text, 0, _roll(shift, axis, False)
         text = f"the gradient of {{}} is summed over axis {axis - 1} as well"
-        yield "summed too far", text, 2.6, _summed((axis,))
+        yield Kind.SUMMED_TOO_FAR, text, 0, _summed((axis,))
     if rank > 1:
-        yield "summed too far", "the gradient of {} is summed over all axes", 2.6, _summed(None)
+        yield Kind.SUMMED_TOO_FAR, "the gradient of {} is summed over all axes", 0, _summed(None)
         both = lambda r: np.flip(r, (1, 2)) if r.ndim > 2 else r  # noqa: E731
-        yield "order reversed", "the gradient of {} runs backwards along its first two axes", 2.6, both
+        yield Kind.ORDER_REVERSED, "the gradient of {} runs backwards along its first two axes", 0.6, both
     for i in wrong:
         yield from _dropped(e, i)
 
 
-def _dropped(e: Evidence, i: int) -> Iterator[tuple[str, str, float, Change]]:
+def _dropped(e: Evidence, i: int) -> Iterator[tuple[Kind, str, float, Change]]:
     """Return the slices that are zero where everything else is right."""
     given, right = e.given[i], e.right[i]
     for axis in range(1, given.ndim):
@@ -123,7 +127,7 @@ def _dropped(e: Evidence, i: int) -> Iterator[tuple[str, str, float, Change]]:
             which = np.flatnonzero(empty)
             shown = ", ".join(map(str, which[:6]))
             text = f"the gradient of {{}} is zero in slices {shown} of axis {axis - 1}"
-            yield "rows dropped", text, 2.8, _without(which, axis)
+            yield Kind.ROWS_DROPPED, text, 0, _without(which, axis)
 
 
 def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
@@ -132,8 +136,8 @@ def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
         extra = e.given[i] - e.right[i]
         value = e.measurement.value(i)
         for name, what, shape in (
-            ("regulariser added", "the parameter", value),
-            ("constant added", "1", value**0),
+            (Kind.REGULARISER_ADDED, "the parameter", value),
+            (Kind.CONSTANT_ADDED, "1", value**0),
         ):
             k = parallel(extra, np.stack([shape, shape]))
             if k and e.matches(i, e.right[i] + k * shape):
@@ -146,7 +150,7 @@ def _additions(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
                     value = e.measurement.value(i) ** (0 if constant else 1)
                     return [r + k * value if j == i else r for j, r in enumerate(e.right)]
 
-                yield Hypothesis(name, text, 2.0, predict)
+                yield Hypothesis(name, text, predict)
 
 
 def _exchanges(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
@@ -161,7 +165,7 @@ def _exchanges(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
                     swapped = {a: b, b: a}
                     return [e.right[swapped.get(j, j)] for j in range(len(e.right))]
 
-                yield Hypothesis("leaves swapped", text, 1.5, predict)
+                yield Hypothesis(Kind.LEAVES_SWAPPED, text, predict)
 
 
 def _permutations(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
@@ -175,7 +179,7 @@ def _permutations(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
         move = lambda r, order=order: r.reshape(2, -1)[:, order].reshape(r.shape)  # noqa: E731
         if e.matches(i, move(e.right[i])):
             text = f"the gradient of {e.bench.names[i]} is right but for the order of its elements"
-            yield Hypothesis("order of elements", text, 3.5, _only([i], move))
+            yield Hypothesis(Kind.ORDER_OF_ELEMENTS, text, _only([i], move), less=1)
 
 
 def _only(members: Sequence[int], change: Change) -> Callable[[Evidence], list[np.ndarray]]:

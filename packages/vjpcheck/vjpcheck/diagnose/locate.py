@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.dials import Panel
 from vjpcheck.diagnose.hypothesis import Evidence
 
@@ -18,7 +19,7 @@ def begins(panel: Panel, e: Evidence, wrong: Sequence[int]) -> str:
     """
     best = ""
     for number, dial in enumerate(panel.dials):
-        if dial.fault.name != "term dropped" or not dial.where:
+        if dial.fault.name != Kind.TERM_DROPPED or not dial.where:
             continue
         panel.budget.tick()
         without = panel.gradients(number, e)

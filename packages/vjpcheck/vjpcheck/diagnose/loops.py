@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vjpcheck.arguments import is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault
 from vjpcheck.interpret import Operation, evaluate
 from vjpcheck.jaxprs import opened
@@ -21,7 +22,7 @@ def loops(operation: Operation, inputs: Sequence[Any]) -> Iterator[Fault]:
     """
     if operation.equation.primitive.name == "scan" and operation.floating(inputs):
         text = "the adjoint runs through the steps as the loop does, where it should run backwards"
-        yield Fault("order reversed", text, 2.3, _forwards)
+        yield Fault(Kind.ORDER_REVERSED, text, _forwards, less=0.3)
 
 
 def _forwards(b: Back) -> dict[int, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis
 from vjpcheck.diagnose.search import Match, matched
 from vjpcheck.diagnose.sites import Stage
@@ -36,7 +37,7 @@ def explanations(e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
             return e.right if found is None else stage.gradients(e, n, [found[None]] * stage.runs(e))
 
         text = f"{site.name}: the mask is not that of the forward pass, but another draw"
-        h = Hypothesis("mask drawn again", text, 3.4, predict, site.where, False)
+        h = Hypothesis(Kind.MASK_DRAWN_AGAIN, text, predict, site.where, False)
         yield from matched(h, predict(e), e, wrong)
 
 

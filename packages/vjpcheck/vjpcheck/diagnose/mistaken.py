@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Named
 from vjpcheck.diagnose.regions import CURVED
 from vjpcheck.diagnose.repeats import Repeats
@@ -59,7 +60,7 @@ def mistaken(operation: Operation, repeats: Repeats) -> Iterator[Mistaken]:
             yield Mistaken(position, target, (position, target, *tag), fault, variable)
         if kind in ("dot_general", "conv_general_dilated"):
             for name, words, change in _turned(invars[position].aval.shape):  # pyright: ignore[reportAttributeAccessIssue]
-                fault = Named(name, f"operand {position} is {words}", 2.3)
+                fault = Named(name, f"operand {position} is {words}", less=0.3)
                 yield Mistaken(position, target, (position, target, words), fault, None, change)
 
 
@@ -75,11 +76,11 @@ def _values(
         other = repeats.operand(equation, position, step)
         if other is not None and fits(other):
             text = f"operand {position} is that of the step {'after' if step > 0 else 'before'}"
-            yield ("step", step), Named("another value", text, 3.4), other
+            yield ("step", step), Named(Kind.ANOTHER_VALUE, text, less=0.8), other
     other = repeats.mirrored(equation, position)
     if other is not None and fits(other):
         text = f"operand {position} is taken in the opposite order"
-        yield ("mirrored",), Named("order reversed", text, 2.3), other
+        yield ("mirrored",), Named(Kind.ORDER_REVERSED, text, less=0.3), other
     if not shape:
         return
     found = [v for v in operation.values if fits(v)]
@@ -93,7 +94,7 @@ def _values(
     makers = {v: q for q in program.eqns for v in q.outvars}
     for k, v in enumerate([*given[:BEFORE], *made, *behind]):
         text = f"operand {position} is not what the forward pass had there, but {_described(v, makers)}"
-        yield repeats.relation(equation, v), Named("another value", text, 3.8 + k / 100), v
+        yield repeats.relation(equation, v), Named(Kind.ANOTHER_VALUE, text, less=1.2 + k / 100), v
 
 
 def _described(v: Any, makers: dict[Any, Any]) -> str:
@@ -112,11 +113,11 @@ def _read_with_others(program: Any) -> set[Any]:
     return {v for operands in meeting for v in operands if len(operands) > 1 or read[v] > 1}
 
 
-def _turned(shape: tuple[int, ...]) -> Iterator[tuple[str, str, Callable[[Any], Any]]]:
+def _turned(shape: tuple[int, ...]) -> Iterator[tuple[Kind, str, Callable[[Any], Any]]]:
     for axis, n in enumerate(shape):
         if n > 1:
-            yield "order reversed", f"reversed along axis {axis}", lambda x, a=axis: jnp.flip(x, a)
+            yield Kind.ORDER_REVERSED, f"reversed along axis {axis}", lambda x, a=axis: jnp.flip(x, a)
     for a, b in combinations(range(len(shape)), 2):
         if shape[a] == shape[b] > 1:
             words = "not transposed" if len(shape) == 2 else f"used with its axes {a} and {b} exchanged"
-            yield "transpose missing", words, lambda x, a=a, b=b: jnp.swapaxes(x, a, b)
+            yield Kind.TRANSPOSE_MISSING, words, lambda x, a=a, b=b: jnp.swapaxes(x, a, b)

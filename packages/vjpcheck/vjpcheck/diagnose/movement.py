@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault
 from vjpcheck.interpret import Operation
 
@@ -31,13 +32,13 @@ def gather(operation: Operation, inputs: Sequence[Any], floating: Sequence[int])
         return {0: b.right[0] / jnp.maximum(b.pull(jnp.ones_like(b.dy))[0], 1)}
 
     yield Fault(
-        "scatter overwrites", "equal indices overwrite one another where they should add up", 2.0, overwritten
+        Kind.SCATTER_OVERWRITES, "equal indices overwrite one another where they should add up", overwritten
     )
-    yield Fault("scatter averages", "equal indices are averaged where they should add up", 2.0, averaged)
+    yield Fault(Kind.SCATTER_AVERAGES, "equal indices are averaged where they should add up", averaged)
     yield from _shifted(0, inputs[0].ndim)
     if inputs[0].shape == operation.equation.outvars[0].aval.shape:  # pyright: ignore[reportAttributeAccessIssue]
         text = "the cotangent is picked by the indices where it should be put back by them"
-        yield Fault("transpose missing", text, 2.0, lambda b: {0: b.operation.run(b.dy, *b.inputs[1:])[0]})
+        yield Fault(Kind.TRANSPOSE_MISSING, text, lambda b: {0: b.operation.run(b.dy, *b.inputs[1:])[0]})
 
 
 def _shifted(i: int, ndim: int) -> Iterator[Fault]:
@@ -45,10 +46,13 @@ def _shifted(i: int, ndim: int) -> Iterator[Fault]:
         for by in (1, -1):
             text = f"the indices are off by {by} along axis {axis}"
             yield Fault(
-                "rows shifted", text, 2.6, lambda b, axis=axis, by=by: {i: jnp.roll(b.right[i], by, axis)}
+                Kind.ROWS_SHIFTED, text, lambda b, axis=axis, by=by: {i: jnp.roll(b.right[i], by, axis)}
             )
             yield Fault(
-                "rows shifted", text, 2.7, lambda b, axis=axis, by=by: {i: pushed(b.right[i], by, axis)}
+                Kind.ROWS_SHIFTED,
+                text,
+                lambda b, axis=axis, by=by: {i: pushed(b.right[i], by, axis)},
+                less=0.1,
             )
 
 
@@ -76,14 +80,12 @@ def scatter(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
         count = b.operation.run(jnp.zeros_like(b.inputs[0]), b.inputs[1], jnp.ones_like(b.inputs[2]))[0]
         return {2: b.pull(b.dy / jnp.maximum(count, 1))[2]}
 
-    yield Fault(
-        "scatter averages", "what falls on one index is averaged where it should add up", 2.0, averaged
-    )
+    yield Fault(Kind.SCATTER_AVERAGES, "what falls on one index is averaged where it should add up", averaged)
     for axis in range(inputs[0].ndim):
         for by in (1, -1):
             text = f"the indices are off by {by} along axis {axis}"
             yield Fault(
-                "rows shifted", text, 2.6, lambda b, a=axis, by=by: {2: b.pull(jnp.roll(b.dy, by, a))[2]}
+                Kind.ROWS_SHIFTED, text, lambda b, a=axis, by=by: {2: b.pull(jnp.roll(b.dy, by, a))[2]}
             )
 
 
@@ -94,13 +96,12 @@ def running(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
     have cotangents.
     """
     yield Fault(
-        "order reversed",
+        Kind.ORDER_REVERSED,
         "it runs forwards where it should run backwards",
-        2.0,
         lambda b: {0: b.operation.run(b.dy)[0]},
     )
-    yield Fault("derivative missing", f"{operation.name} is left out", 2.5, lambda b: {0: b.dy})
-    yield Fault("rows shifted", "each element leaves itself out", 2.6, lambda b: {0: b.right[0] - b.dy})
+    yield Fault(Kind.DERIVATIVE_MISSING, f"{operation.name} is left out", lambda b: {0: b.dy}, less=0.1)
+    yield Fault(Kind.ROWS_SHIFTED, "each element leaves itself out", lambda b: {0: b.right[0] - b.dy})
 
 
 def running_product(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -110,16 +111,15 @@ def running_product(operation: Operation, inputs: Sequence[Any], floating: Seque
     have cotangents.
     """
     yield Fault(
-        "diagonal only",
+        Kind.DIAGONAL_ONLY,
         "each product is differentiated by its last factor alone",
-        2.5,
         lambda b: {0: b.dy * b.outputs[0] / b.inputs[0]},
     )
     yield Fault(
-        "order reversed",
+        Kind.ORDER_REVERSED,
         "it runs forwards where it should run backwards",
-        2.5,
         lambda b: {0: jnp.cumsum(b.dy * b.outputs[0], operation.equation.params["axis"]) / b.inputs[0]},
+        less=0.5,
     )
 
 
@@ -136,5 +136,5 @@ def selected(operation: Operation, inputs: Sequence[Any], floating: Sequence[int
     def to_the_first(b: Back) -> dict[int, Any]:
         return {0: jnp.zeros_like(b.inputs[0]).at[..., : b.dy.shape[-1]].set(b.dy)}
 
-    yield Fault("mask ignored", "every element gets the cotangents of the largest", 2.5, to_all)
-    yield Fault("order of elements", "the cotangents go to the first elements, not back", 2.5, to_the_first)
+    yield Fault(Kind.MASK_IGNORED, "every element gets the cotangents of the largest", to_all)
+    yield Fault(Kind.ORDER_OF_ELEMENTS, "the cotangents go to the first elements, not back", to_the_first)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from vjpcheck.arguments import exact, is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.hypothesis import Evidence, Hypothesis
 from vjpcheck.effort import in_float64
 from vjpcheck.interpret import Operation, evaluate
@@ -37,12 +38,19 @@ def hypotheses(e: Evidence, wrong: Sequence[int]) -> Iterator[Hypothesis]:
                     value = run(e.measurement.arguments.leaves)[n]
                     return [f(r, value) if i in fits else r for i, r in enumerate(e.right)]
 
-                yield Hypothesis(name, f"the gradient of {names} {words}", 3.1, predict, where[number], False)
+                yield Hypothesis(
+                    name,
+                    f"the gradient of {names} {words}",
+                    predict,
+                    where[number],
+                    False,
+                    less=3.1 - name.cost,
+                )
 
 
-_CHANGES: tuple[tuple[str, str, Callable[[np.ndarray, np.ndarray], np.ndarray]], ...] = (
-    ("another value", "is multiplied by this value once too often", lambda r, v: r * v),
-    ("derivative missing", "lacks a factor of this value", lambda r, v: r / np.where(v == 0, np.nan, v)),
+_CHANGES: tuple[tuple[Kind, str, Callable[[np.ndarray, np.ndarray], np.ndarray]], ...] = (
+    (Kind.ANOTHER_VALUE, "is multiplied by this value once too often", lambda r, v: r * v),
+    (Kind.DERIVATIVE_MISSING, "lacks a factor of this value", lambda r, v: r / np.where(v == 0, np.nan, v)),
 )
 
 

@@ -35,7 +35,7 @@ def partial_explanations(
             words = f"{dial.operation}: {dial.fault.words}, {'only' if through else 'but not'} on the path"
             words += f" through {path.operation}" + (f" at {path.where}" if path.where else "")
             predict = _predict(panel, f, d, through)
-            h = Hypothesis(dial.fault.name, words, dial.fault.cost + 0.9, predict, dial.where, False)
+            h = Hypothesis(dial.fault.name, words, predict, dial.where, False, less=dial.fault.less + 0.9)
             yield from matched(h, predicted, e, wrong)
 
 

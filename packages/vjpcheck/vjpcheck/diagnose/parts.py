@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Fault
 from vjpcheck.diagnose.regions import is_elementwise
 from vjpcheck.interpret import Operation
 
-EXCHANGED = "parts exchanged"
 MOST = 6  # parts
 
 
@@ -34,7 +34,7 @@ def exchanged(operation: Operation) -> Iterator[Fault]:
                 pulled = back.pull(jnp.concatenate(parts, axis))
                 return {i: x for i, x in enumerate(pulled) if x is not None and back.right[i] is not None}
 
-            yield Fault(EXCHANGED, text, 2.5, rule)
+            yield Fault(Kind.PARTS_EXCHANGED, text, rule)
 
 
 def _cuts(operation: Operation, value: Any, depth: int = 3) -> set[tuple[int, int]]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal
 
 from vjpcheck.arguments import is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Fault
 from vjpcheck.interpret import Program, as_is, evaluate
 from vjpcheck.jaxprs import CALLS, every, held, platform_branch
@@ -133,23 +134,22 @@ def region_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
     Args: `region`, the region; `f`, its function of the source.
     """
-    yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
+    yield Fault(Kind.TERM_DROPPED, "the path through the activation is left out", lambda b: {0: 0 * b.dy})
     slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
     if region.source.aval.dtype == region.target.aval.dtype:
         yield Fault(
-            "derivative missing", "the derivative of the activation is left out", 2.4, lambda b: {0: b.dy}
+            Kind.DERIVATIVE_MISSING, "the derivative of the activation is left out", lambda b: {0: b.dy}
         )
     if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
         return  # what follows are functions of real numbers
     yield Fault(
-        "derivative at the output", "the derivative is taken at the output, not at the input", 2.4,
+        Kind.DERIVATIVE_AT_THE_OUTPUT, "the derivative is taken at the output, not at the input",
         lambda b: {0: b.dy * slope(f, b.outputs[0])},
     )  # fmt: skip
     if _contains(region.equations, ("select_n", "max", "min")):
         yield Fault(
-            "mask inverted",
+            Kind.MASK_INVERTED,
             "one minus the derivative is used",
-            2.5,
             lambda b: {0: b.dy * (1 - slope(f, b.inputs[0]))},
         )
 
@@ -159,24 +159,30 @@ def formula_faults(region: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
     Args: `region`, the region; `f`, its function of the source.
     """
-    yield Fault("term dropped", "the path through the activation is left out", 3.0, lambda b: {0: 0 * b.dy})
+    yield Fault(Kind.TERM_DROPPED, "the path through the activation is left out", lambda b: {0: 0 * b.dy})
     if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in (region.source, region.target)):
         return
     slope = lambda g, x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]  # noqa: E731
     for name, g in ACTIVATIONS.items():
         yield Fault(
-            "another formula",
+            Kind.ANOTHER_FORMULA,
             f"the derivative is that of {name}",
-            3.4,
             lambda b, g=g: {0: b.dy * slope(g, b.inputs[0])},
+            less=0.1,
         )
     for text, g in FORMULAS.items():
         words = f"{text} is used for the derivative, with {{}}"
         yield Fault(
-            "another formula", words.format("y the output"), 3.5, lambda b, g=g: {0: b.dy * g(b.outputs[0])}
+            Kind.ANOTHER_FORMULA,
+            words.format("y the output"),
+            lambda b, g=g: {0: b.dy * g(b.outputs[0])},
+            less=0.2,
         )
         yield Fault(
-            "another formula", words.format("y the input"), 3.6, lambda b, g=g: {0: b.dy * g(b.inputs[0])}
+            Kind.ANOTHER_FORMULA,
+            words.format("y the input"),
+            lambda b, g=g: {0: b.dy * g(b.inputs[0])},
+            less=0.3,
         )
 
 

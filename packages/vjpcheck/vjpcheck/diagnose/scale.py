@@ -6,6 +6,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import Arguments
+from vjpcheck.catalogue import Kind
 from vjpcheck.jaxprs import every
 from vjpcheck.reference import Trace
 
@@ -19,39 +20,45 @@ def parallel(given: np.ndarray, right: np.ndarray) -> float | None:
     return float(np.real(np.vdot(right, given))) / square if square > 0 else None
 
 
-def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[str, str]:
+TELLING = (Kind.SIGN, Kind.MEAN_FOR_SUM, Kind.SUM_FOR_MEAN)  # factors that say by themselves what they are
+
+
+def name_scale(k: float, arguments: Arguments, traced: Trace) -> tuple[Kind, str]:
     """Name a factor: a sign, a size of some axis (a mean for a sum, or the reverse), or just a number.
 
     Args: `k`, the factor; `arguments`, the arguments; `traced`, the trace of the primal.
     """
     if _near(k, -1):
-        return "sign", "that of the opposite sign"
+        return Kind.SIGN, "that of the opposite sign"
     lengths = sizes(arguments, traced)
     sign = "minus " if k < 0 else ""
     for n, what in lengths:
         if _near(abs(k), 1 / n):
-            return "mean for sum", f"{sign}the right one divided by {n}, {what}: a mean where a sum is meant"
+            return (
+                Kind.MEAN_FOR_SUM,
+                f"{sign}the right one divided by {n}, {what}: a mean where a sum is meant",
+            )
         if _near(abs(k), n):
-            return "sum for mean", f"{sign}the right one times {n}, {what}: a sum where a mean is meant"
+            return Kind.SUM_FOR_MEAN, f"{sign}the right one times {n}, {what}: a sum where a mean is meant"
     for c in constants(traced.jaxpr.jaxpr):
         if _near(abs(k), 1 / c):
-            return "constant left out", f"{sign}the right one without the constant {c:.6g}"
+            return Kind.CONSTANT_LEFT_OUT, f"{sign}the right one without the constant {c:.6g}"
         if _near(abs(k), c):
-            return "constant applied twice", f"{sign}the right one with the constant {c:.6g} once more"
+            return Kind.CONSTANT_APPLIED_TWICE, f"{sign}the right one with the constant {c:.6g} once more"
     for n, what in lengths:
         for m, _ in lengths:
             if n != m and _near(abs(k), m / n) and abs(k) not in (0.5, 2.0):
                 return (
-                    "mean over the wrong axis",
+                    Kind.MEAN_OVER_THE_WRONG_AXIS,
                     f"{sign}the right one times {m}/{n}: divided by {n}, {what}, not by {m}",
                 )
     for n, what in lengths:
         if _near(abs(k), 1 / n**2) or _near(abs(k), n**2):
-            name = "mean for sum" if abs(k) < 1 else "sum for mean"
+            name = Kind.MEAN_FOR_SUM if abs(k) < 1 else Kind.SUM_FOR_MEAN
             return name, f"{sign}off by the square of {n}, {what}"
         if _near(abs(k), n**0.5) or _near(abs(k), n**-0.5):
-            return "factor", f"{sign}the right one times {'' if abs(k) > 1 else '1/'}sqrt({n}), {what}"
-    return "factor", f"the right one times {k:.6g}"
+            return Kind.FACTOR, f"{sign}the right one times {'' if abs(k) > 1 else '1/'}sqrt({n}), {what}"
+    return Kind.FACTOR, f"the right one times {k:.6g}"
 
 
 def constants(jaxpr: Any) -> list[float]:

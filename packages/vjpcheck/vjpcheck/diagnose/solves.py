@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault, is_square
 from vjpcheck.interpret import Operation, evaluate
 from vjpcheck.jaxprs import opened
-
-CONJUGATE, HALF = "spectrum not conjugated", "half of the spectrum"
 
 
 def solved(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -26,12 +25,12 @@ def solved(operation: Operation, inputs: Sequence[Any], floating: Sequence[int])
     texts += ["the solution is not transposed", "neither the system nor the solution is transposed"] * square
     for words, (plain, turned) in zip(texts, ((True, False), (False, True), (True, True)), strict=False):
         rule = lambda b, p=plain, t=turned: _of_system(b, p, t)  # noqa: E731
-        yield Fault("transpose missing", words, 2.3, rule)
+        yield Fault(Kind.TRANSPOSE_MISSING, words, rule, less=0.3)
     for i in floating:
         if is_square(inputs[i]):
             words = f"the cotangent of operand {i} is not transposed"
             rule = lambda b, i=i: {i: jnp.swapaxes(b.right[i], -1, -2)}  # noqa: E731
-            yield Fault("transpose missing", words, 2.4, rule)
+            yield Fault(Kind.TRANSPOSE_MISSING, words, rule, less=0.4)
 
 
 def _of_system(b: Back, plain: bool, turned: bool) -> dict[int, Any]:
@@ -71,7 +70,7 @@ def factored(operation: Operation, inputs: Sequence[Any], floating: Sequence[int
     """
     if 0 in floating and is_square(inputs[0]):
         text = "the matrix is not transposed in its cotangent"
-        yield Fault("transpose missing", text, 2.3, lambda b: {0: jnp.swapaxes(b.right[0], -1, -2)})
+        yield Fault(Kind.TRANSPOSE_MISSING, text, lambda b: {0: jnp.swapaxes(b.right[0], -1, -2)}, less=0.3)
 
 
 def conjugated(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -86,7 +85,7 @@ def conjugated(operation: Operation, inputs: Sequence[Any], floating: Sequence[i
         if jnp.issubdtype(inputs[1 - i].dtype, jnp.complexfloating):
             text = f"operand {1 - i} is not conjugated"
             rule = lambda b, i=i: {i: b.pull(b.dy, **{f"at{1 - i}": jnp.conj(b.inputs[1 - i])})[i]}  # noqa: E731
-            yield Fault(CONJUGATE, text, 2.3, rule)
+            yield Fault(Kind.SPECTRUM_NOT_CONJUGATED, text, rule)
 
 
 def transformed(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -98,16 +97,16 @@ def transformed(operation: Operation, inputs: Sequence[Any], floating: Sequence[
     kind, lengths = operation.equation.params["fft_type"].name, operation.equation.params["fft_lengths"]
     if kind != "IRFFT":
         text = "the spectrum's cotangent is not conjugated"
-        yield Fault(CONJUGATE, text, 2.3, lambda b: {0: b.pull(jnp.conj(b.dy))[0]})
+        yield Fault(Kind.SPECTRUM_NOT_CONJUGATED, text, lambda b: {0: b.pull(jnp.conj(b.dy))[0]})
     if kind != "RFFT":
         text = "the cotangent of its input is not conjugated"
-        yield Fault(CONJUGATE, text, 2.3, lambda b: {0: jnp.conj(b.right[0])})
+        yield Fault(Kind.SPECTRUM_NOT_CONJUGATED, text, lambda b: {0: jnp.conj(b.right[0])})
     if kind in ("RFFT", "IRFFT"):
         bins = np.arange(lengths[-1] // 2 + 1)
         inner = np.where((bins > 0) & (2 * bins < lengths[-1]), 2.0, 1.0)
         if kind == "RFFT":
             text = "each inner frequency of the half spectrum is counted twice"
-            yield Fault(HALF, text, 2.5, lambda b: {0: b.pull(b.dy * inner)[0]})
+            yield Fault(Kind.HALF_OF_THE_SPECTRUM, text, lambda b: {0: b.pull(b.dy * inner)[0]})
         else:
             text = "each inner frequency of the half spectrum is counted once"
-            yield Fault(HALF, text, 2.5, lambda b: {0: b.right[0] / inner})
+            yield Fault(Kind.HALF_OF_THE_SPECTRUM, text, lambda b: {0: b.right[0] / inner})

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from vjpcheck.arguments import is_inexact
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Fault
 from vjpcheck.diagnose.regions import Region, constants, is_elementwise
 
@@ -67,19 +68,19 @@ def span_faults(span: Region, f: Callable[[Any], Any]) -> Iterator[Fault]:
 
     Args: `span`, its equations; `f`, it, as a function of the source.
     """
-    yield Fault("term dropped", "the path through it is left out", 3.0, lambda b: {0: 0 * b.dy})
+    yield Fault(Kind.TERM_DROPPED, "the path through it is left out", lambda b: {0: 0 * b.dy})
     if span.source.aval.dtype != span.target.aval.dtype:
         return  # complex numbers on one side alone
-    yield Fault("derivative missing", "its derivative is left out", 3.05, lambda b: {0: b.dy})
+    yield Fault(Kind.DERIVATIVE_MISSING, "its derivative is left out", lambda b: {0: b.dy}, less=0.65)
     text = "it is applied to the cotangent as on the way forward, where its transpose is meant"
-    yield Fault("transpose missing", text, 2.9, lambda b: {0: jax.jvp(f, (b.inputs[0],), (b.dy,))[1]})
+    yield Fault(Kind.TRANSPOSE_MISSING, text, lambda b: {0: jax.jvp(f, (b.inputs[0],), (b.dy,))[1]}, less=0.9)
     names = {q.primitive.name for q in span.equations}
     if {"exp", "reduce_sum"} <= names:
         for axis in range(len(span.target.aval.shape)):
             for name, g in _NORMALISED.items():
                 words = f"the derivative is that of {name} along axis {axis}"
                 rule = lambda b, g=g, a=axis: {0: jax.vjp(lambda x: g(x, a), b.inputs[0])[1](b.dy)[0]}  # noqa: E731
-                yield Fault("another formula", words, 3.3, rule)
+                yield Fault(Kind.ANOTHER_FORMULA, words, rule)
 
 
 _NORMALISED: dict[str, Callable[[Any, int], Any]] = {

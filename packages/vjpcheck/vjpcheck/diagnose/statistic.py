@@ -15,6 +15,7 @@ from jax.extend.core import JaxprEqn, Literal
 
 from vjpcheck.arguments import is_inexact
 from vjpcheck.attempt import Attempts
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault, Named
 from vjpcheck.diagnose.board import Run
 from vjpcheck.diagnose.regions import Region, is_elementwise
@@ -23,7 +24,6 @@ from vjpcheck.interpret import Operation
 
 _MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims"}
 _ELEMENTWISE = {"add", "sub", "mul", "div", "max", "min"}
-WRONG_AXIS = "mean over the wrong axis"
 MOST = 8  # sets of axes that are tried
 
 
@@ -139,14 +139,14 @@ def statistic_faults(found: Statistic) -> Iterator[Fault]:
     sets = [s for s in sets if s != found.axes and any(shape[a] > 1 for a in s)]
     sets.sort(key=lambda s: len(set(s) ^ set(found.axes)))
     meant = _listed(found.axes)
-    yield Fault("term dropped", "the path through the statistic is left out", 3.0, lambda b: {0: 0 * b.dy})
+    yield Fault(Kind.TERM_DROPPED, "the path through the statistic is left out", lambda b: {0: 0 * b.dy})
     for axes in sets[:MOST]:
         ratio = float(np.prod([shape[a] for a in found.axes]) / np.prod([shape[a] for a in axes]))
         for power in (0, 1):
             for scale in {1.0, ratio}:
                 text = f"the statistic's cotangent is summed over {_listed(axes)}, not over {meant}"
                 text += ", as a mean" if scale != 1.0 else ""
-                yield Fault(WRONG_AXIS, text, 2.6, _over(axes, power, scale))
+                yield Fault(Kind.MEAN_OVER_THE_WRONG_AXIS, text, _over(axes, power, scale))
 
 
 def _over(axes: tuple[int, ...], power: int, scale: float) -> Callable[[Back], dict[int, Any]]:

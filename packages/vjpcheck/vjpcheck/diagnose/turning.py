@@ -6,12 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.board import Dial
 from vjpcheck.diagnose.dials import DROP, Panel
 from vjpcheck.diagnose.hypothesis import Arrays, Evidence, Hypothesis, apart, mixed
-from vjpcheck.diagnose.scale import name_scale, parallel
+from vjpcheck.diagnose.scale import TELLING, name_scale, parallel
 from vjpcheck.diagnose.search import Match, matched
 
+_LACKING = (
+    Kind.DERIVATIVE_MISSING,
+    Kind.TRANSPOSE_MISSING,
+    Kind.CONSTANT_LEFT_OUT,
+    Kind.CONSTANT_APPLIED_TWICE,
+)
 _SIMPLE = (2.0, 0.5, -1.0, 3.0, 1 / 3, 4.0, 0.25)  # factors that an otherwise known mistake may carry
 
 
@@ -44,11 +51,11 @@ def explanations(
         if not moves[n] or dial.fault.name != DROP and _is_a_drop(panel, n, at_one, drops):
             continue
         fault, words = dial.fault, _words(dial, dial.fault.words)
-        h = Hypothesis(fault.name, words, fault.cost, _line(panel, n, 1.0), dial.where, False)
+        h = Hypothesis(fault.name, words, _line(panel, n, 1.0), dial.where, False, less=fault.less)
         yield from matched(h, at_one[n], e, wrong)
         if dial.repeated and dial.fault.name == DROP:
             yield from _in_every_step(panel, n, e, wrong)
-        if dial.fault.name in (DROP, "weights updated early"):
+        if dial.fault.name in (DROP, Kind.WEIGHTS_UPDATED_EARLY):
             yield from _by_a_factor(panel, n, at_one[n], e, wrong)
         else:
             beside = [m for m in drops if panel.dials[m].place == dial.place]
@@ -64,13 +71,16 @@ def _is_a_drop(panel: Panel, n: int, at_one: Sequence[Arrays], drops: dict[int, 
 
 def _in_every_step(panel: Panel, n: int, e: Evidence, wrong: Sequence[int]) -> Iterator[Match]:
     """Try simple factors on a path of all steps of a loop: step by step they multiply, and make no line."""
-    for factor, name, words in ((-1.0, "sign", "that of the opposite sign"), (2.0, "factor", "taken twice")):
+    for factor, name, words in (
+        (-1.0, Kind.SIGN, "that of the opposite sign"),
+        (2.0, Kind.FACTOR, "taken twice"),
+    ):
 
         def predict(e: Evidence, to: float = 1 - factor) -> Arrays:
             return panel.gradients(n, e, to)
 
         text = f"the path through {panel.dials[n].operation} is {words} in every step"
-        h = Hypothesis(name, text, 2.4, predict, panel.dials[n].where, False)
+        h = Hypothesis(name, text, predict, panel.dials[n].where, False, less=2.4 - name.cost)
         yield from matched(h, predict(e), e, wrong)
 
 
@@ -84,12 +94,13 @@ def _by_a_factor(panel: Panel, n: int, at_one: Arrays, e: Evidence, wrong: Seque
         if dial.fault.name == DROP:
             name, words = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
             plain = any(abs(1 - t - k) < 1e-5 for k in _SIMPLE[:2])
-            cost = {"sign": 2.2, "mean for sum": 2.75, "sum for mean": 2.75}.get(name, 3.35 if plain else 4.1)
+            less = 0.05 if name in TELLING else (3.35 if plain else 4.1) - name.cost
+            less += 0.15 if name == Kind.SIGN else 0
             text = f"the path through {dial.operation} is {words}"
         else:
-            name, cost = dial.fault.name, dial.fault.cost
+            name, less = dial.fault.name, dial.fault.less
             text = _words(dial, f"{dial.fault.words}, by {-t:.3g} times its gradient")
-        h = Hypothesis(name, text, cost, _line(panel, n, t), dial.where, False)
+        h = Hypothesis(name, text, _line(panel, n, t), dial.where, False, less=less)
         yield from matched(h, mixed(e.right, at_one, t), e, wrong)
 
 
@@ -105,7 +116,7 @@ def _scaled(
     dial = panel.dials[n]
     for m, dropped in beside:
         k = parallel(apart(e.given, dropped, wrong), apart(at_one, dropped, wrong))
-        simple = _SIMPLE[:3] if "missing" in dial.fault.name or "constant" in dial.fault.name else _SIMPLE
+        simple = _SIMPLE[:3] if dial.fault.name in _LACKING else _SIMPLE
         if k is None or abs(k - 1) < 1e-5 or not any(abs(k - s) < 1e-5 for s in simple):
             continue
 
@@ -113,7 +124,7 @@ def _scaled(
             return mixed(panel.gradients(m, e), panel.gradients(n, e), k)
 
         text = _words(dial, f"{dial.fault.words}, and is taken {k:.4g} times")
-        h = Hypothesis(dial.fault.name, text, dial.fault.cost + 0.8, predict, dial.where, False)
+        h = Hypothesis(dial.fault.name, text, predict, dial.where, False, less=dial.fault.less + 0.8)
         yield from matched(h, mixed(dropped, at_one, k), e, wrong)
 
 
@@ -131,9 +142,8 @@ def _pairs(panel: Panel, drops: dict[int, Arrays], e: Evidence, wrong: Sequence[
             name, scale = name_scale(1 - t, e.measurement.arguments, e.bench.traced)
             words = f"the paths through {first.operation} and {second.operation} are {scale}"
         where = " and ".join(filter(None, (first.where, second.where)))
-        h = Hypothesis(
-            name, words, 3.2 if name in (DROP, "sign") else 4.2, _two(panel, a, b, t), where, False
-        )
+        less = (3.2 if name in (DROP, Kind.SIGN) else 4.2) - name.cost
+        h = Hypothesis(name, words, _two(panel, a, b, t), where, False, less=less)
         yield from matched(h, h.predict(e), e, wrong)
         if name == DROP:
             return

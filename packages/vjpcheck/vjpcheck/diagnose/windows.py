@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vjpcheck.catalogue import Kind
 from vjpcheck.diagnose.backward import Back, Fault
 from vjpcheck.diagnose.movement import pushed
 from vjpcheck.interpret import Operation, run_as
 
-SHIFTED, STRIDES, OVERWRITES = "windows shifted", "strides ignored", "scatter overwrites"
 MOST = 256  # windows that are laid one over another
 _STRIDES = {"slice": "strides"}  # where it is not window_strides
 
@@ -27,16 +27,16 @@ def windows(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]
         return
     together = [floating] if len(floating) == 1 else [floating, *([i] for i in floating)]
     for some, (words, rule) in product(together, [*_moved(operation), *_unspread(operation)]):
-        name = SHIFTED if words.startswith("the window") else STRIDES
+        name = Kind.WINDOWS_SHIFTED if words.startswith("the window") else Kind.STRIDES_IGNORED
         whose = "" if len(some) == len(floating) else f", for operand {some[0]}"
-        yield Fault(name, words + whose, 2.6, lambda b, some=some, r=rule: {i: r(b)[i] for i in some})
+        yield Fault(name, words + whose, lambda b, some=some, r=rule: {i: r(b)[i] for i in some})
     text = "where windows overlap the last overwrites the others, where all should add up"
     if operation.equation.primitive.name == "slice":
         kept = _not_covered_later(operation)
         if not kept.all():
-            yield Fault(OVERWRITES, text, 2.0, lambda b: {0: b.right[0] * kept})
+            yield Fault(Kind.SCATTER_OVERWRITES, text, lambda b: {0: b.right[0] * kept})
     elif _overlap(operation):
-        yield Fault(OVERWRITES, text, 2.0, lambda b: {0: _laid_over(b)})
+        yield Fault(Kind.SCATTER_OVERWRITES, text, lambda b: {0: _laid_over(b)})
 
 
 def shifted_pad(operation: Operation, inputs: Sequence[Any], floating: Sequence[int]) -> Iterator[Fault]:
@@ -51,7 +51,7 @@ def shifted_pad(operation: Operation, inputs: Sequence[Any], floating: Sequence[
         for by in (1, -1) if low > 0 or high > 0 else ():
             text = f"the window is off by {by} along axis {axis}"
             rule = lambda b, by=by, a=axis: {0: b.pull(jnp.roll(b.dy, by, a))[0]}  # noqa: E731
-            yield Fault(SHIFTED, text, 2.6, rule)
+            yield Fault(Kind.WINDOWS_SHIFTED, text, rule)
 
 
 def _spatial(operation: Operation) -> list[tuple[int, int]]:
