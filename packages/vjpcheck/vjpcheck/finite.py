@@ -21,7 +21,7 @@ from vjpcheck.bench import Bench, Measurement
 from vjpcheck.effort import compile_quickly, in_float64
 from vjpcheck.judge import name_slopes
 from vjpcheck.progress import Progress
-from vjpcheck.report import Leaf, Verdict
+from vjpcheck.report import Finding, Leaf, Verdict
 from vjpcheck.subject import Subject
 
 DIRECTIONS = 4
