@@ -18,6 +18,7 @@ from vjpcheck import algebra
 from vjpcheck.arguments import Arguments, exact, is_inexact, replaced
 from vjpcheck.attempt import Attempts, first_line
 from vjpcheck.bench import Bench, Measurement
+from vjpcheck.catalogue import Kind
 from vjpcheck.effort import compile_quickly, in_float64
 from vjpcheck.judge import name_slopes
 from vjpcheck.progress import Progress
