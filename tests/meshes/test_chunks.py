@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.chunks import over_chunks
-from fnn.memory.collectives import collectives_of
+from fnn.memory.hlo import collectives_of
 
 
 @pytest.mark.parametrize(("n", "size", "chunks"), [(12, 4, 2), (10, 2, 3), (4, 9, 1), (2, 1, 1)])
