@@ -14,7 +14,7 @@ RANKS = [
     ["errors"],
     ["arrays", "keys"],
     ["sharding"],
-    ["autodiff", "factors"],
+    ["autodiff", "columns", "factors"],
     ["contract"],
     ["chunks"],
     ["readings"],

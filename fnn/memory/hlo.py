@@ -132,7 +132,7 @@ def trips_of(loop: Instruction, around: Computation, parts: dict[str, Computatio
     counter, end = _source(test.operands[0], condition), _number(test.operands[1], condition)
     if counter is None or counter.op != "get-tuple-element" or end is None:
         return 1
-    place = int(counter.rest.partition("index=")[2].partition(",")[0])
+    place = _index(counter)
     start = _number(_element(_source(loop.operands[0], around), place), around)
     after = _source(_element(_root(body), place), body)
     if start is None or after is None or after.op != "add":
@@ -140,8 +140,7 @@ def trips_of(loop: Instruction, around: Computation, parts: dict[str, Computatio
     before, step = _source(after.operands[0], body), _number(after.operands[1], body)
     if before is None or before.op != "get-tuple-element" or not step:
         return 1
-    counts = int(before.rest.partition("index=")[2].partition(",")[0]) == place
-    return max(0, -(-(end - start) // step)) if counts and step > 0 else 1
+    return max(0, -(-(end - start) // step)) if _index(before) == place and step > 0 else 1
 
 
 def _computations(program: str) -> tuple[dict[str, Computation], str]:
@@ -157,18 +156,22 @@ def _computations(program: str) -> tuple[dict[str, Computation], str]:
         if found is None:
             continue
         root, name, result, op, rest = found.groups()
-        where = NAME.search(rest)
+        named = NAME.search(rest)
+        where = named[1] if named else ""
         operands = re.findall(r"%([\w.-]+)", rest.partition("metadata=")[0])
-        own.lines[name] = Instruction(name, result, op, operands, rest, where[1] if where else "")
+        own.lines[name] = Instruction(name, result, op, operands, rest, where)
         own.root.extend([name] if root else [])
         waiting = {one for operand in operands for one in unnamed.get(operand, ())}
         waiting |= {name} if op.removesuffix("-start") in OPERATIONS else set()
         for one in waiting if where else ():
-            if not own.lines[one].where:
-                own.lines[one] = own.lines[one]._replace(where=where[1])
+            own.lines[one] = own.lines[one]._replace(where=own.lines[one].where or where)
         if waiting and not where:
             unnamed[name] = waiting
     return parts, entry
+
+
+def _index(element: Instruction) -> int:
+    return int(element.rest.partition("index=")[2].partition(",")[0])
 
 
 def _root(part: Computation) -> Instruction | None:
