@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -157,9 +156,21 @@ class Dense(Leaf):
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)
 
 
-@partial(jax.jit, static_argnames=("dtype", "reduce"))  # one call where nothing is compiled, lowered once
+def _affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> Any:
+    z = product(x.astype(dtype), kernel.astype(dtype), reduce=reduce)
+    return (z if bias is None else z + row(bias, z)).astype(dtype)
+
+
+_STATIC = ("dtype", "reduce")
+_called = jax.jit(_affine, static_argnames=_STATIC)  # one call where nothing is compiled, lowered once
+_written_out = jax.jit(_affine, static_argnames=_STATIC, inline=True)
+
+
 def affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> Any:
     """Return x W + b.
+
+    On Explicit axes it is written out: the compiler would partition a function that is called twice by
+    itself, and then gather a weight for the forward pass and again for the backward pass.
 
     Args:
         x: a floating array (..., k).
@@ -168,5 +179,5 @@ def affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> An
         dtype: the dtype of the product's operands, and of the result.
         reduce: as for `product`.
     """
-    z = product(x.astype(dtype), kernel.astype(dtype), reduce=reduce)
-    return (z if bias is None else z + row(bias, z)).astype(dtype)
+    run = _called if sharding_of(x, kernel) is None else _written_out
+    return run(x, kernel, bias, dtype=dtype, reduce=reduce)
