@@ -68,6 +68,18 @@ def gathered(array: Any, rows: Sequence[tuple[Any, int]]) -> Any:
     return placed(array, sharding.update(spec=PartitionSpec(*kept)))
 
 
+def dtype_of_parts(whole: Any, reduce: Any, *axes: tuple[Any, int]) -> Any:
+    """Return the dtype that devices' parts of a sum are made in, and added up in.
+
+    Args:
+        whole: the dtype of the sum, where no device has but a part.
+        reduce: the dtype for parts; None for that of the sum.
+        axes: the axes that are summed over, each an array and the number of its axis.
+    """
+    over = sharding_along(*axes)
+    return whole if reduce is None or over is None or not any(over.spec) else reduce
+
+
 def names_of(partition: Any) -> tuple[str, ...]:
     """Return the mesh's axes that an array's axis is sharded over."""
     return partition if isinstance(partition, tuple) else (partition,) if partition else ()

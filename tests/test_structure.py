@@ -15,7 +15,7 @@ RANKS = [
     ["arrays", "keys"],
     ["sharding"],
     ["autodiff", "columns", "factors"],
-    ["contract"],
+    ["contract", "summed"],
     ["chunks"],
     ["readings"],
     ["reader"],

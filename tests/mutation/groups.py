@@ -16,7 +16,7 @@ from tests.losses import (
     test_losses,
 )
 from tests.memory import test_storing
-from tests.meshes import test_chunks, test_products
+from tests.meshes import test_chunks, test_products, test_summed
 from tests.mutation.proofs import ROWS, SIDES, eagerly, updates
 from tests.train import test_update
 
@@ -136,6 +136,10 @@ SUMS = (
     ),
     test_factors.test_a_row_that_no_index_of_the_table_names_is_dropped,
     partial(test_proof.test_factors_read_later_give_the_same_gradients, ROWS["repeat-feed-forward"]),
+)
+ON_DEVICES = (
+    *(partial(test_summed.test_devices_add_up_in_the_dtype_that_is_asked_for, n) for n in test_summed.DTYPES),
+    test_summed.test_what_the_devices_add_is_rounded_and_their_own_sums_are_not,
 )
 JOINED = (
     *(partial(test_factors.test_uses_of_a_param_are_joined_behind_its_examples, n) for n in ((), (4, 2))),
