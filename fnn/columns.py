@@ -73,7 +73,7 @@ def _on_devices(f: Any, sharding: NamedSharding, *arrays: Any) -> Any:
 
 
 def _dealt(names: Any, count: int, x: Any) -> list[Any]:
-    """Give each device its columns of both halves of an array."""
+    """Return a device's columns of both halves of an array."""
     first, second = _turned(names, count, *jnp.split(x, 2, -1))
     rounds = [lax.ppermute(part, names, way) for part, way in zip((first, second), _ways(count), strict=True)]
     return _swapped(lax.axis_index(names) % 2 == 1, *rounds)

@@ -148,6 +148,8 @@ def zip_readers(*reads: Read) -> Reader:
 
     Args: `reads`, the readers, all called with the same leaves. `unzip` splits a tree of such readings.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> print(zip_readers(gradient, gradient)(Total(jnp.ones((2, 1))), jnp.zeros(1)))
     (Array([2.], dtype=float32), Array([2.], dtype=float32))
     """
@@ -196,6 +198,8 @@ def _gradient(factor: Factor | Array, param: Any) -> Any:
     The sum is accumulated in float32 or wider. A gradient instead of a factor is returned as it is.
     Cost: 2nkj flops for an `Outer` of n rows, n k for the others.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> gradient(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1))
     Array([3.], dtype=float32)
     """
@@ -215,6 +219,8 @@ def _gradient(factor: Factor | Array, param: Any) -> Any:
 def _as_factors(factor: Factor | Array, param: Any, *leaves: Any) -> Any:
     """Return the factor itself, to keep it or to read it later.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> as_factors(Total(jnp.ones((2, 1))), jnp.zeros(1)).dz.shape
     (2, 1)
     """
