@@ -88,7 +88,9 @@ def _summed(names: Sequence[str], leaf: Any) -> Any:
     return lax.psum(leaf, axes) if axes else leaf
 
 
-def over_chunks(chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False) -> tuple[Any, Any]:
+def over_chunks(
+    chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False, reduce: Any = None
+) -> tuple[Any, Any]:
     """Run `chunk` on at most `size` of the rows at a time, in a scan; where they are sharded, on each device.
 
     Args:
@@ -100,14 +102,15 @@ def over_chunks(chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = F
         size: the most rows of a chunk, on one device.
         apart: whether on axes that are not Explicit, where the compiler alone knows the shardings, every
             device has a sum of its own until the end, though the sum be one that could be sharded.
+        reduce: the dtype in which the devices' sums are added up; None for their own.
 
     Returns:
         the sum, in the dtype it has without widening, and the concatenation, (n, ...).
     """
-    return by_shard(partial(_scanned, chunk, size, apart), shared, rows)
+    return by_shard(partial(_scanned, chunk, size, apart, reduce), shared, rows)
 
 
-def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tuple[Any, Any]:
+def _scanned(chunk: Chunk, size: int, apart: bool, reduce: Any, shared: Any, rows: Any) -> tuple[Any, Any]:
     leaves = jax.tree.leaves(rows)
     n, shards = leaves[0].shape[0], max(map(shards_of, leaves))
     own = n // shards  # rows of a shard
@@ -158,8 +161,12 @@ def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tu
     if apart and shards > 1:
         total = jax.tree.map(lambda leaf: leaf.sum(0), total)
         narrow = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf.sum(0), tree), narrow)
-    total = jax.tree.map(lambda leaf, like: as_cotangent(leaf, like).astype(like.dtype), total, narrow)
-    return total, jax.tree.map(whole, each)
+
+    def of_all(leaf: Any, like: Any) -> Any:
+        alone = reduce is None or varying_axes(leaf) <= varying_axes(like)
+        return as_cotangent(leaf if alone else leaf.astype(reduce), like).astype(like.dtype)
+
+    return jax.tree.map(of_all, total, narrow), jax.tree.map(whole, each)
 
 
 def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:

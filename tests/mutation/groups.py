@@ -156,6 +156,10 @@ CUTS = (
         partial(test_chunks.test_rows_of_two_shards_are_cut_within_each, *way)
         for way in ((12, 4, 2), (10, 2, 3), (4, 9, 1))
     ),
+    *(
+        partial(test_chunks.test_devices_add_up_in_the_dtype_that_is_asked_for, reduce)
+        for reduce in (None, jnp.bfloat16)
+    ),
 )
 PLACED = tuple(
     partial(test_products.test_a_product_lies_where_its_operands_or_what_it_is_like_do, name)
