@@ -28,7 +28,9 @@ from fnn.sharding import (
 Chunk = Callable[[Any, Any, Callable[[Any], Any]], tuple[Any, Any]]
 
 
-def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -> tuple[Any, Any]:
+def by_shard(
+    f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any, reduce: Any = None
+) -> tuple[Any, Any]:
     """Run `f` on each device with its own rows, and add up over the devices once, at the end.
 
     Args:
@@ -37,6 +39,7 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
         shared: a pytree of arrays that every device needs whole, along the axes that rows are sharded over.
         rows: a pytree of arrays (n, ...). Where the first axis of none is sharded over Explicit axes, or an
             array over others too, which `shard_map` would gather, `f` runs once, on all.
+        reduce: the dtype in which the devices' sums are added up; None for their own.
     """
     lie = sharding_along(*((leaf, 0) for leaf in jax.tree.leaves(rows)))
     names = () if lie is None else tuple(name for own in lie.spec for name in names_of(own))
@@ -52,7 +55,7 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
 
     def local(shared: Any, rows: Any) -> tuple[Any, Any]:
         total, each = f(shared, rows)
-        return jax.tree.map(partial(_summed, names), total), varying_like(each, rows)
+        return jax.tree.map(partial(_summed, names, reduce), total), varying_like(each, rows)
 
     ends = PartitionSpec(), PartitionSpec(names)
     run = jax.shard_map(local, mesh=lie.mesh, in_specs=ends, out_specs=ends, axis_names={*names})
@@ -83,9 +86,9 @@ def own_key(key: Any, rows: Any) -> Any:
     return key
 
 
-def _summed(names: Sequence[str], leaf: Any) -> Any:
+def _summed(names: Sequence[str], reduce: Any, leaf: Any) -> Any:
     axes = tuple(name for name in names if name in varying_axes(leaf))
-    return lax.psum(leaf, axes) if axes else leaf
+    return lax.psum(leaf.astype(reduce or leaf.dtype), axes).astype(leaf.dtype) if axes else leaf
 
 
 def over_chunks(
@@ -102,12 +105,12 @@ def over_chunks(
         size: the most rows of a chunk, on one device.
         apart: whether on axes that are not Explicit, where the compiler alone knows the shardings, every
             device has a sum of its own until the end, though the sum be one that could be sharded.
-        reduce: the dtype in which the devices' sums are added up; None for their own.
+        reduce: as for `by_shard`.
 
     Returns:
         the sum, in the dtype it has without widening, and the concatenation, (n, ...).
     """
-    return by_shard(partial(_scanned, chunk, size, apart, reduce), shared, rows)
+    return by_shard(partial(_scanned, chunk, size, apart, reduce), shared, rows, reduce)
 
 
 def _scanned(chunk: Chunk, size: int, apart: bool, reduce: Any, shared: Any, rows: Any) -> tuple[Any, Any]:
