@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.chunks import over_chunks
 from fnn.memory.hlo import collectives_of
+from fnn.sharding import as_cotangent
 
 
 @pytest.mark.parametrize(("n", "size", "chunks"), [(12, 4, 2), (10, 2, 3), (4, 9, 1), (2, 1, 1)])
@@ -37,14 +38,16 @@ def test_rows_of_two_shards_are_cut_within_each(n, size, chunks):
         assert collective not in text
 
 
+@pytest.mark.parametrize("as_a_gradient", [True, False])
 @pytest.mark.parametrize("reduce", [None, jnp.bfloat16])
-def test_devices_add_up_in_the_dtype_that_is_asked_for(reduce):
+def test_devices_add_up_in_the_dtype_that_is_asked_for(reduce, as_a_gradient):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
     x = jnp.array([256.0, 1.0, 256.0, 1.0], jnp.float32)  # bfloat16 holds 256, not 257
 
     def total(x):
         def chunk(shared, rows, widen):
-            return widen(jnp.zeros((), jnp.float32)) + rows.sum(), None
+            param = widen(jnp.zeros((), jnp.float32))
+            return as_cotangent(rows.sum(), param) if as_a_gradient else param + rows.sum(), None
 
         return over_chunks(chunk, (), x, 1, reduce=reduce)[0]
 

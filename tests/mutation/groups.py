@@ -157,8 +157,9 @@ CUTS = (
         for way in ((12, 4, 2), (10, 2, 3), (4, 9, 1))
     ),
     *(
-        partial(test_chunks.test_devices_add_up_in_the_dtype_that_is_asked_for, reduce)
+        partial(test_chunks.test_devices_add_up_in_the_dtype_that_is_asked_for, reduce, as_a_gradient)
         for reduce in (None, jnp.bfloat16)
+        for as_a_gradient in (True, False)
     ),
 )
 PLACED = tuple(
