@@ -28,7 +28,9 @@ from fnn.sharding import (
 Chunk = Callable[[Any, Any, Callable[[Any], Any]], tuple[Any, Any]]
 
 
-def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -> tuple[Any, Any]:
+def by_shard(
+    f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any, reduce: Any = None
+) -> tuple[Any, Any]:
     """Run `f` on each device with its own rows, and add up over the devices once, at the end.
 
     Args:
@@ -37,6 +39,7 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
         shared: a pytree of arrays that every device needs whole, along the axes that rows are sharded over.
         rows: a pytree of arrays (n, ...). Where the first axis of none is sharded over Explicit axes, or an
             array over others too, which `shard_map` would gather, `f` runs once, on all.
+        reduce: the dtype in which the devices' sums are added up; None for their own.
     """
     lie = sharding_along(*((leaf, 0) for leaf in jax.tree.leaves(rows)))
     names = () if lie is None else tuple(name for own in lie.spec for name in names_of(own))
@@ -52,7 +55,7 @@ def by_shard(f: Callable[[Any, Any], tuple[Any, Any]], shared: Any, rows: Any) -
 
     def local(shared: Any, rows: Any) -> tuple[Any, Any]:
         total, each = f(shared, rows)
-        return jax.tree.map(partial(_summed, names), total), varying_like(each, rows)
+        return jax.tree.map(partial(_summed, names, reduce), total), varying_like(each, rows)
 
     ends = PartitionSpec(), PartitionSpec(names)
     run = jax.shard_map(local, mesh=lie.mesh, in_specs=ends, out_specs=ends, axis_names={*names})
@@ -83,12 +86,14 @@ def own_key(key: Any, rows: Any) -> Any:
     return key
 
 
-def _summed(names: Sequence[str], leaf: Any) -> Any:
+def _summed(names: Sequence[str], reduce: Any, leaf: Any) -> Any:
     axes = tuple(name for name in names if name in varying_axes(leaf))
-    return lax.psum(leaf, axes) if axes else leaf
+    return lax.psum(leaf.astype(reduce or leaf.dtype), axes).astype(leaf.dtype) if axes else leaf
 
 
-def over_chunks(chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False) -> tuple[Any, Any]:
+def over_chunks(
+    chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = False, reduce: Any = None
+) -> tuple[Any, Any]:
     """Run `chunk` on at most `size` of the rows at a time, in a scan; where they are sharded, on each device.
 
     Args:
@@ -100,14 +105,15 @@ def over_chunks(chunk: Chunk, shared: Any, rows: Any, size: int, apart: bool = F
         size: the most rows of a chunk, on one device.
         apart: whether on axes that are not Explicit, where the compiler alone knows the shardings, every
             device has a sum of its own until the end, though the sum be one that could be sharded.
+        reduce: as for `by_shard`.
 
     Returns:
         the sum, in the dtype it has without widening, and the concatenation, (n, ...).
     """
-    return by_shard(partial(_scanned, chunk, size, apart), shared, rows)
+    return by_shard(partial(_scanned, chunk, size, apart, reduce), shared, rows, reduce)
 
 
-def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tuple[Any, Any]:
+def _scanned(chunk: Chunk, size: int, apart: bool, reduce: Any, shared: Any, rows: Any) -> tuple[Any, Any]:
     leaves = jax.tree.leaves(rows)
     n, shards = leaves[0].shape[0], max(map(shards_of, leaves))
     own = n // shards  # rows of a shard
@@ -158,8 +164,12 @@ def _scanned(chunk: Chunk, size: int, apart: bool, shared: Any, rows: Any) -> tu
     if apart and shards > 1:
         total = jax.tree.map(lambda leaf: leaf.sum(0), total)
         narrow = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf.sum(0), tree), narrow)
-    total = jax.tree.map(lambda leaf, like: as_cotangent(leaf, like).astype(like.dtype), total, narrow)
-    return total, jax.tree.map(whole, each)
+
+    def of_all(leaf: Any, like: Any) -> Any:
+        alone = reduce is None or varying_axes(leaf) <= varying_axes(like)
+        return as_cotangent(leaf if alone else leaf.astype(reduce), like).astype(like.dtype)
+
+    return jax.tree.map(of_all, total, narrow), jax.tree.map(whole, each)
 
 
 def cut_up(leaf: Any, chunks: int, shards: int = 1) -> Any:

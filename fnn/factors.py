@@ -6,12 +6,6 @@ axes (tokens) belong to their example. A factor made inside `Repeat` has the sta
 
 Readers handle four forms: `Outer` (low rank), `Total` (an `Outer` with the input 1), `Rows` and, where no
 smaller form is known, `Examples`. Every other type converts itself to one of these by `form`.
-
->>> import fnn
->>> ones = jnp.ones((3, 2))
->>> factors = Total(ones), Scaled(ones, ones), Examples(ones, rank=1)
->>> [fnn.gradient(factor, jnp.zeros(2)).tolist() for factor in factors]
-[[3.0, 3.0], [3.0, 3.0], [3.0, 3.0]]
 """
 
 from abc import ABC, abstractmethod
@@ -65,7 +59,7 @@ class Factor(ABC):
         return NotImplemented
 
 
-@register_dataclass
+@partial(register_dataclass, data_fields=["x", "dz"], meta_fields=["reduce"])
 @dataclass(frozen=True)
 class Outer(Factor):
     """The factor of a weight (k, j): gradient = sum over rows of x_i dz_i^T.
@@ -73,6 +67,8 @@ class Outer(Factor):
     Args:
         x: the input of the weight, (n, ..., k).
         dz: the cotangent of the output, (n, ..., j).
+        reduce: the dtype in which devices add up their rows' parts of the gradient, where rows are sharded
+            over Explicit axes; None for that of `dz` where it has float32's range, as bfloat16, else float32.
 
     >>> import fnn
     >>> factor = Outer(jnp.array([[1.0, 2.0]]), jnp.array([[3.0]]))
@@ -83,6 +79,7 @@ class Outer(Factor):
 
     x: Float[Array, "*n k"]
     dz: Float[Array, "*n j"]
+    reduce: Any = None
     rank = 2
 
     def form(self) -> "Outer":
@@ -94,16 +91,18 @@ class Outer(Factor):
         return _behind_examples(self, self.dz.ndim - 1)
 
 
-@register_dataclass
+@partial(register_dataclass, data_fields=["dz"], meta_fields=["reduce"])
 @dataclass(frozen=True)
 class Total(Factor):
     """The factor of a bias (j,): gradient = sum of dz over its leading axes.
 
     Args:
         dz: the cotangent of the sum, (n, ..., j).
+        reduce: as for `Outer`.
     """
 
     dz: Float[Array, "*n j"]
+    reduce: Any = None
     rank = 1
 
     def form(self) -> "Total":

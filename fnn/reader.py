@@ -13,15 +13,13 @@ from functools import partial, wraps
 from typing import Any, Literal, TypeAlias
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array
 
-from fnn.arrays import accumulator, index_inside
 from fnn.chunks import over_chunks
 from fnn.errors import InputError, describe
-from fnn.factors import Chunked, Examples, Factor, Form, Outer, Rows, Total
-from fnn.sharding import as_cotangent, on_mesh, reshaped, sharding_along, sharding_of
+from fnn.factors import Chunked, Examples, Factor, Form
+from fnn.sharding import as_cotangent, reshaped
+from fnn.summed import summed
 
 Rule = Callable[..., Any]  # rule(factor, param, *leaves) -> reading
 Joins = Literal["sum", "concatenate", "gradient"]
@@ -150,6 +148,8 @@ def zip_readers(*reads: Read) -> Reader:
 
     Args: `reads`, the readers, all called with the same leaves. `unzip` splits a tree of such readings.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> print(zip_readers(gradient, gradient)(Total(jnp.ones((2, 1))), jnp.zeros(1)))
     (Array([2.], dtype=float32), Array([2.], dtype=float32))
     """
@@ -198,6 +198,8 @@ def _gradient(factor: Factor | Array, param: Any) -> Any:
     The sum is accumulated in float32 or wider. A gradient instead of a factor is returned as it is.
     Cost: 2nkj flops for an `Outer` of n rows, n k for the others.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> gradient(Total(jnp.array([[1.0], [2.0]])), jnp.zeros(1))
     Array([3.], dtype=float32)
     """
@@ -210,35 +212,15 @@ def _gradient(factor: Factor | Array, param: Any) -> Any:
     own = factor.read(gradient, param)
     if own is not NotImplemented:
         return own
-    match factor.form():
-        case Outer(x, dz):
-            rows, acc = tuple(range(x.ndim - 1)), accumulator(dz.dtype)
-            contract = (rows, rows), ((), ())
-            sharding = sharding_of(param) or sharding_along((x, x.ndim - 1), (dz, dz.ndim - 1))
-            total = lax.dot_general(x, dz, contract, preferred_element_type=acc, out_sharding=sharding)
-        case Total(dz):
-            total = jnp.sum(dz, tuple(range(dz.ndim - 1)), dtype=accumulator(dz.dtype))
-        case Rows(index, dz):
-            acc = accumulator(dz.dtype)
-            total = added_into_rows(index, dz.astype(acc), param)
-        case Examples(g):
-            total = jnp.sum(g, 0, dtype=accumulator(g.dtype))
+    total = summed(factor.form(), param)
     return as_cotangent(total.astype(param.dtype), param)
-
-
-def added_into_rows(index: Any, dz: Any, param: Any) -> Any:
-    """Return zeros like a table plus rows. Args: `index` and `dz`, as in `Rows`; `param`, the table."""
-
-    def add(index: Any, dz: Any) -> Any:
-        safe = index_inside(index, param.shape[0])
-        return jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode="drop")
-
-    return on_mesh(add, sharding_of(param) or sharding_along((dz, None), (dz, dz.ndim - 1)), index, dz)
 
 
 def _as_factors(factor: Factor | Array, param: Any, *leaves: Any) -> Any:
     """Return the factor itself, to keep it or to read it later.
 
+    >>> import jax.numpy as jnp
+    >>> from fnn.factors import Total
     >>> as_factors(Total(jnp.ones((2, 1))), jnp.zeros(1)).dz.shape
     (2, 1)
     """

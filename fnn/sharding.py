@@ -1,8 +1,6 @@
 """Shardings of arrays on meshes with explicit axes. Where no mesh is explicit, these functions do nothing."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import pairwise
 from math import gcd, prod
 from typing import Any
 
@@ -70,6 +68,18 @@ def gathered(array: Any, rows: Sequence[tuple[Any, int]]) -> Any:
     return placed(array, sharding.update(spec=PartitionSpec(*kept)))
 
 
+def dtype_of_parts(whole: Any, reduce: Any, *axes: tuple[Any, int]) -> Any:
+    """Return the dtype that devices' parts of a sum are made in, and added up in.
+
+    Args:
+        whole: the dtype of the sum, where no device has but a part.
+        reduce: the dtype for parts; None for that of the sum.
+        axes: the axes that are summed over, each an array and the number of its axis.
+    """
+    over = sharding_along(*axes)
+    return whole if reduce is None or over is None or not any(over.spec) else reduce
+
+
 def names_of(partition: Any) -> tuple[str, ...]:
     """Return the mesh's axes that an array's axis is sharded over."""
     return partition if isinstance(partition, tuple) else (partition,) if partition else ()
@@ -125,35 +135,6 @@ def shards_of(leaf: Any) -> int:
     sizes = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_sizes, strict=True))
     own = names_of(sharding.spec[0]) if leaf.ndim else ()
     return gcd(leaf.shape[0], prod(sizes[name] for name in (*own, *sharding.mesh.auto_axes)))
-
-
-def cut(x: Any, places: Sequence[int]) -> list[Any]:
-    """Cut an array along its last axis; the parts have its sharding, where their sizes allow.
-
-    Args:
-        x: the array.
-        places: the indices where it is cut.
-    """
-    sharding, parts = sharding_of(x), partial(jnp.split, indices_or_sections=list(places), axis=-1)
-    if sharding is None or sharding.spec[-1] is None:
-        return parts(x)
-    ends = (0, *places, x.shape[-1])
-    shapes = [(*x.shape[:-1], stop - start) for start, stop in pairwise(ends)]
-    return on_mesh(parts, [fitting(sharding, shape) for shape in shapes], x)
-
-
-def joined(parts: Sequence[Any], like: Any = None) -> Any:
-    """Concatenate arrays along their last axis.
-
-    Args:
-        parts: the arrays.
-        like: an array whose sharding the result gets; None for that of the first part, where its size allows.
-    """
-    sharding = sharding_of(*parts)
-    if sharding is not None:
-        shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
-        sharding = sharding_of(*(() if like is None else (like,))) or fitting(sharding, shape)
-    return on_mesh(lambda *parts: jnp.concatenate(parts, -1), sharding, *parts)
 
 
 def fitting(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:

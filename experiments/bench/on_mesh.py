@@ -14,7 +14,7 @@ import fnn
 from experiments.bench.networks import gated as plain_gated
 from experiments.bench.networks import product, rms_norm
 from experiments.bench.step import PLAIN
-from fnn.memory.collectives import Collective, collectives_of
+from fnn.memory.hlo import Collective, collectives_of
 
 Gradient = Callable[[Any, Any, Any], Any]
 

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from fnn.columns import cut, joined
 from fnn.compose.checks import check_layers, check_params, check_same, coupled, key_of
 from fnn.contract import make, run
 from fnn.core import Composition, Equations, Layer, Part, pull, sides
 from fnn.errors import InputError, at, brief, describe
 from fnn.reading import Reading
-from fnn.sharding import added, cut, joined, placed_like
+from fnn.sharding import added, placed_like
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from fnn.columns import cut, joined
 from fnn.compose.checks import check_layers, coupled, key_of
 from fnn.compose.ordering import with_dependency
 from fnn.contract import make, run
 from fnn.core import Composition, Equations, Layer, Part, Sides, pull, sides
 from fnn.errors import InputError, at, brief, check_cotangent, check_floating, describe
 from fnn.reading import Reading
-from fnn.sharding import cut, joined, placed_like
+from fnn.sharding import placed_like
 
 
 @dataclass(frozen=True, repr=False)

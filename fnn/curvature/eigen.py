@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from fnn.arrays import canonical
+from fnn.columns import joined
 from fnn.curvature.kronecker import Kronecker, is_block
 from fnn.errors import InputError, check_number, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total
 from fnn.readers.seeding import check_begins
-from fnn.sharding import joined
 
 
 class Eigen(NamedTuple):

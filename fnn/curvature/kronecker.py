@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from fnn.arrays import accumulator, canonical, index_inside, shapes_of
+from fnn.columns import joined
 from fnn.core import Layer, Params, forward
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent, with_cotangent
@@ -25,7 +26,7 @@ from fnn.readers.coupling import check_loss_uncoupled, check_rows, check_uncoupl
 from fnn.readers.seeding import without_params
 from fnn.readers.seeds import backward_seeds, check_fisher, curvature_seeds, factor_types, seeded_reader
 from fnn.readings import unzip
-from fnn.sharding import einsum, joined, on_mesh, sharding_along
+from fnn.sharding import einsum, on_mesh, sharding_along
 
 
 class Kronecker(NamedTuple):

@@ -14,6 +14,7 @@ from fnn.factors import Factor
 from fnn.function import internals
 from fnn.function.forms import Lazy, examples_of, total_of
 from fnn.function.layout import Layout, scattered
+from fnn.function.placed import bound
 from fnn.function.weights import by_owner, counted, weighted
 
 
@@ -131,7 +132,7 @@ class Called(Lazy):
 
         def run(*own: Any) -> list[Any]:
             ins = [own[places.index(k)] if k in places else v for k, v in enumerate(operands)]
-            outs = internals.bind(self.eqn, ins)
+            outs = bound(self.eqn, ins)
             return [o for o, d in zip(outs, cotangents, strict=True) if d is not None]
 
         outs, pull = jax.vjp(run, *(operands[k] for k in places))

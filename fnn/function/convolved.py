@@ -17,6 +17,7 @@ from fnn.function.layout import Arrangement
 from fnn.function.weights import counted, weighted
 from fnn.reader import Reader
 from fnn.readers.examples import gram_is_cheaper
+from fnn.sharding import on_mesh, reshaped, sharding_along
 
 PLACES = 64  # in a window, for each of which the images are cut by themselves; beyond, by a convolution
 
@@ -44,17 +45,20 @@ class Convolved(Lazy):
         """Return the gradient from images (m, g * i, *space), dz (m, o, *space of the results)."""
         acc = accumulator(dz.dtype)
 
-        def convolve(w: Any) -> Any:
-            return jax.lax.conv_general_dilated(x.astype(acc), w, **dict(self.options))
+        def run(x: Any, dz: Any) -> Any:
+            def convolve(w: Any) -> Any:
+                return jax.lax.conv_general_dilated(x.astype(acc), w, **dict(self.options))
 
-        return jax.vjp(convolve, jnp.zeros(self.kernel, acc))[1](dz.astype(acc))[0]
+            return jax.vjp(convolve, jnp.zeros(self.kernel, acc))[1](dz.astype(acc))[0]
+
+        return on_mesh(run, sharding_along(*((x, None) for _ in self.kernel)), x, dz)
 
     def total(self, weights: Any, shape: tuple[int, ...]) -> Any:
         """Convolve over all examples at once. Args: `weights`, `shape`, as for `Lazy`."""
         both = self.x, self.dz
         if weights is not None:
             both = counted(self.x, weights, 0), weighted(self.dz, weights, 0)
-        return self._of(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in both))
+        return self._of(*(_reshaped(leaf, math.prod(leaf.shape[:2]), *leaf.shape[2:]) for leaf in both))
 
     def examples(self) -> Any:
         """Multiply, for each place of the window, what it sees by the cotangents: no patches are made."""
@@ -62,10 +66,10 @@ class Convolved(Lazy):
             return jax.vmap(self._of)(self.x, self.dz)
         groups, acc = dict(self.options)["feature_group_count"], accumulator(self.dz.dtype)
         n, t, o, *space = self.dz.shape
-        dz = self.dz.reshape(n, t, groups, o // groups, math.prod(space))
+        dz = _reshaped(self.dz, n, t, groups, o // groups, math.prod(space))
 
         def at(seen: Any) -> Any:
-            seen = seen.reshape(n, t, groups, self.kernel[1], math.prod(space)).astype(dz.dtype)
+            seen = _reshaped(seen, n, t, groups, self.kernel[1], math.prod(space)).astype(dz.dtype)
             return jnp.einsum("ntgis,ntgjs->ngji", seen, dz, preferred_element_type=acc)
 
         g = jnp.stack([at(seen) for seen in self.seen()], -1)  # (n, groups, j, i, window)
@@ -103,8 +107,8 @@ class Convolved(Lazy):
         groups = dict(self.options)["feature_group_count"]
         n, t = self.x.shape[:2]
         k, j = math.prod(self.kernel[1:]), self.kernel[0] // groups
-        x = self.patches().reshape(n, t, groups, k, math.prod(self.dz.shape[3:]))
-        dz = self.dz.reshape(n, t, groups, j, x.shape[-1])
+        x = _reshaped(self.patches(), n, t, groups, k, math.prod(self.dz.shape[3:]))
+        dz = _reshaped(self.dz, n, t, groups, j, x.shape[-1])
         x, dz = (jnp.transpose(v, (2, 0, 1, 4, 3)) for v in (x, dz))  # (groups, n, t, space, k)
         inside = range(2, 2 + len(self.kernel[1:]))
         layout = Arrangement((groups, j, *self.kernel[1:]), (0, *inside, 1), (groups, k, j))
@@ -127,3 +131,8 @@ class Convolved(Lazy):
         axis = [jnp.moveaxis(leaf, 0, 1) for leaf in (self.x, self.dz)]
         x, dz = (leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:]) for leaf in axis)
         return Convolved(x, dz, self.kernel, self.options, self.rank)
+
+
+def _reshaped(array: Any, *shape: int) -> Any:
+    """Return an array of another shape, whose examples lie where they did."""
+    return reshaped(array, shape, (array, 0), *[(array, None)] * (len(shape) - 1))

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from fnn.factors import Factor
 from fnn.function.called import Called, Shaped
 from fnn.function.forms import Part, Several, Viewed
+from fnn.function.placed import among
 from fnn.function.run import Kept, Zeros, run
 from fnn.function.sites import Plan
 
@@ -32,10 +31,10 @@ def run_batch(plan: Plan, values: list[Any], zeros: Zeros) -> tuple[list[Any], K
     more = plan.padding
     if more:
         pairs = zip(values, plan.axes, strict=True)
-        values = [v if axis is None else jnp.concatenate([v, *[v[:1]] * more]) for v, axis in pairs]
+        values = [v if axis is None else among(v, 0, more) for v, axis in pairs]
     outs, kept = run(plan.body, plan.sites, values, zeros)
     if more:
-        outs = [o if b is None else o[: o.shape[0] - more] for o, b in zip(outs, plan.out, strict=True)]
+        outs = [o if b is None else among(o, 0, -more) for o, b in zip(outs, plan.out, strict=True)]
     return outs, kept
 
 
@@ -59,7 +58,7 @@ def first_of(factor: Any, shape: tuple[int, ...], n: int) -> Any:
             return replace(factor, results=results, n=n, padding=factor.padding + factor.n - n)
     assert isinstance(factor, Factor)
     stacks = len(shape) - factor.rank
-    return jax.tree.map(lambda leaf: lax.slice_in_dim(leaf, 0, n, axis=stacks), factor)
+    return jax.tree.map(lambda leaf: among(leaf, stacks, n - leaf.shape[stacks]), factor)
 
 
 def _first_of_result(own: Any, n: int) -> Any:

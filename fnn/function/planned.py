@@ -7,6 +7,7 @@ from fnn.errors import InputError
 from fnn.function import internals
 from fnn.function.apart import coupling
 from fnn.function.batch import is_literal
+from fnn.function.placed import shards_along
 from fnn.function.plan import Mismatch
 from fnn.function.trace import MORE, WHO, Traced, Unlike, traced
 
@@ -36,7 +37,8 @@ def planned(
     except Unlike as error:
         ours, cause = error.ours, error.__cause__
     why = ""
-    for more in MORE if n else ():
+    cut = shards_along(args)  # on a mesh each device gets as many more
+    for more in [cut * more for more in MORE] if n else ():
         try:
             found = traced(f, params, args, n + more, own, axes, inputs)
         except InputError:

@@ -8,6 +8,7 @@ from jax import lax
 
 from fnn.function import internals
 from fnn.function.batch import is_literal
+from fnn.function.placed import bound
 from fnn.function.sites import Body, Plan, Site, Step
 
 Zeros = dict[int, tuple[Any, ...]]
@@ -64,7 +65,7 @@ def run(body: Body, sites: list[Site], values: list[Any], zeros: Zeros) -> tuple
                 (zero,) = zeros[number]
                 ins[k] = _tap(_broadcast(ins[k], zero.shape), zero)
                 kept[number] = ()
-            outs = internals.bind(eqn, ins)
+            outs = bound(eqn, ins)
             if step.at is not None:
                 site = sites[step.at]
                 kept[step.at] = tuple(jnp.asarray(ins[k]) for k in site.record)

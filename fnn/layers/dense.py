@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +16,7 @@ from fnn.errors import InputError, brief, check_cotangent, check_floating, check
 from fnn.factors import Outer, Total
 from fnn.initializers import lecun_normal, zeros
 from fnn.layers.affine import row
-from fnn.sharding import gathered, sharding_along, sharding_of
+from fnn.sharding import dtype_of_parts, gathered, sharding_along, sharding_of
 
 Initializer = Callable[..., Array]  # one of `fnn.initializers`, or of `jax.nn.initializers`
 Params = dict[str, Array]
@@ -43,8 +42,7 @@ def product(a: Any, b: Any, axis: int = 0, like: Any = None, reduce: Any = None)
     rows = [(a, i) for i in range(a.ndim - 1)]
     sharding = sharding_along(*rows, (b, 1 - axis)) if like is None else sharding_of(like)
     acc, b = accumulator(a.dtype, b.dtype), gathered(b, rows)
-    summed = sharding_along((a, a.ndim - 1), (b, axis))
-    parts = acc if reduce is None or summed is None or not any(summed.spec) else reduce
+    parts = dtype_of_parts(acc, reduce, (a, a.ndim - 1), (b, axis))
     found = lax.dot_general(a, b, contract, preferred_element_type=parts, out_sharding=sharding)
     return found.astype(acc)
 
@@ -65,9 +63,10 @@ class Dense(Leaf):
         kernel_init: the initializer of the weight: one of `fnn.initializers`, or any function `(key, shape,
             dtype)`, such as those of `jax.nn.initializers`. Layers are equal where it is equal.
         bias_init: the initializer of the bias, likewise.
-        reduce: the dtype in which products are added up over devices, where the features that are contracted
-            are sharded over Explicit axes; None for `dtype`, in half precision half of the bytes of float32:
-            each device's part is rounded before it is added.
+        reduce: the dtype in which products, the weight's gradient among them, are added up over devices,
+            where the features or rows that are contracted are sharded over Explicit axes; None for `dtype`,
+            in half precision half of the bytes of float32: each device's part is rounded before it is added.
+            A gradient in float16 is added up in float32 all the same, unless this says so.
 
     Raises:
         InputError: where a size is no integer >= 1, or, on use, input or params have another shape or dtype.
@@ -123,8 +122,8 @@ class Dense(Leaf):
         check_cotangent(self, dy, (*x.shape[:-1], self.features), dtype)
         kernel, reduce = params["kernel"].astype(dtype), jnp.dtype(self.reduce or dtype)
         dx = product(dy, kernel, axis=1, like=x, reduce=reduce).astype(x.dtype)
-        factors = {"kernel": Outer(x.astype(dtype), dy)} | ({"bias": Total(dy)} if self.bias else {})
-        return factors, dx
+        factor = Outer(x.astype(dtype), dy, self.reduce)
+        return {"kernel": factor} | ({"bias": Total(dy, self.reduce)} if self.bias else {}), dx
 
     def _dtype(self, x: Any) -> Any:
         return x.dtype if self.dtype is None else jnp.dtype(self.dtype)
@@ -157,9 +156,21 @@ class Dense(Leaf):
             raise InputError(self, f"x of shape (..., {inputs})", describe(x), fix)
 
 
-@partial(jax.jit, static_argnames=("dtype", "reduce"))  # one call where nothing is compiled, lowered once
+def _affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> Any:
+    z = product(x.astype(dtype), kernel.astype(dtype), reduce=reduce)
+    return (z if bias is None else z + row(bias, z)).astype(dtype)
+
+
+_STATIC = ("dtype", "reduce")
+_called = jax.jit(_affine, static_argnames=_STATIC)  # one call where nothing is compiled, lowered once
+_written_out = jax.jit(_affine, static_argnames=_STATIC, inline=True)
+
+
 def affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> Any:
     """Return x W + b.
+
+    On Explicit axes it is written out: the compiler would partition a function that is called twice by
+    itself, and then gather a weight for the forward pass and again for the backward pass.
 
     Args:
         x: a floating array (..., k).
@@ -168,5 +179,5 @@ def affine(x: Any, kernel: Any, bias: Any, dtype: Any, reduce: Any = None) -> An
         dtype: the dtype of the product's operands, and of the result.
         reduce: as for `product`.
     """
-    z = product(x.astype(dtype), kernel.astype(dtype), reduce=reduce)
-    return (z if bias is None else z + row(bias, z)).astype(dtype)
+    run = _called if sharding_of(x, kernel) is None else _written_out
+    return run(x, kernel, bias, dtype=dtype, reduce=reduce)

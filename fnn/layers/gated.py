@@ -9,9 +9,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fnn.activations.table import Activation, silu, wide
+from fnn.columns import cut, joined
 from fnn.core import Leaf, Sides
 from fnn.errors import InputError, brief, check_cotangent, check_floating, check_size, describe
-from fnn.sharding import cut, joined, reshaped
+from fnn.sharding import reshaped
 
 In = Float[Array, "*n j2"]
 Out = Float[Array, "*n j"]

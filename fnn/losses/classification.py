@@ -171,7 +171,7 @@ def _log_softmax(y: Logits) -> tuple[Logits, Logits, Logits, Any]:
     shifted = jnp.where(masked, 0, y) - jax.lax.stop_gradient(y.max(-1, keepdims=True))
     e = jnp.where(masked, 0, jnp.exp(jnp.where(masked, 0, shifted)))
     top = (shifted == 0) & ~masked
-    count = top.sum(-1, keepdims=True).astype(y.dtype)
+    count = top.astype(y.dtype).sum(-1, keepdims=True)  # a float: devices add it up with the other sum
     others = jnp.where(top, e - 1, e).sum(-1, keepdims=True) + (count - 1)
     return shifted - jnp.log1p(others), e / (1 + others), (others + (1 - e)) / (1 + others), top
 

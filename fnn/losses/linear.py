@@ -68,6 +68,7 @@ class LinearCrossEntropy(Objective):
         dtype: the dtype that the products are computed in; None for the input's.
         kernel_init: the initializer of the weight, a function `(key, shape, dtype)`.
         bias_init: the initializer of the bias, likewise.
+        reduce: the dtype in which devices add up gradients, as for `fnn.Dense`.
 
     Raises:
         InputError: where an option is out of its range, or, on use, the arguments do not fit.
@@ -89,6 +90,7 @@ class LinearCrossEntropy(Objective):
     dtype: Any = None
     kernel_init: Initializer = field(default=lecun_normal(), repr=False)
     bias_init: Initializer = field(default=zeros(), repr=False)
+    reduce: Any = None
     __repr__ = brief
     has_params = True
     couples_examples = False
@@ -206,8 +208,7 @@ class LinearCrossEntropy(Objective):
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows, (n, k) where `by_row`, else examples (n, ..., k).
 
-        Args: `x`, `target`, as in a call; `coefficients`, what each row's gradient is multiplied by;
-        `by_row`.
+        Args: `x`, `target`, as in a call; `coefficients`, of the rows' gradients; `by_row`.
         """
         if not by_row and x.ndim < 2:
             raise InputError(self, "examples on axis 0, x (n, ..., k)", describe(x), "x[None]")
@@ -244,7 +245,6 @@ class LinearCrossEntropy(Objective):
     ) -> tuple[Any, Params, In]:
         """Return the rows' losses, and the gradients by params and `x` of their weighted sum.
 
-        Args: `params`, `x`, `target`, as in a call; `coefficients`, the weights (...); `wide`, not to round
-        them.
+        Args: `params`, `x`, `target`, as in a call; `coefficients`, the weights; `wide`, not to round them.
         """
         return gradients(self, params, x, target, coefficients, wide)

@@ -12,6 +12,7 @@ from fnn.losses.rows import unflat
 from fnn.losses.walk import Batch, Piece, walk
 from fnn.reader import as_factors, gradient
 from fnn.sharding import names_of, sharding_along
+from fnn.summed import exchanged_in
 
 if TYPE_CHECKING:
     from fnn.losses.linear import LinearCrossEntropy
@@ -40,9 +41,19 @@ def gradients(
         losses, grads, dx = columns.gradients(head.logits(x), params, batch, likes, head.chunk)
         return unflat(losses, target), grads, unflat(dx, x)
     pieces = [Piece(name, gradient, like, ()) for name, like in likes.items()]
-    losses, dx, readings = walk(head.logits(x).chunk, params, batch, pieces, _examples(head, params, batch))
+    losses, dx, readings = _walk(head, params, batch, pieces)
     grads = dict(zip(params, readings, strict=True))
     return unflat(losses, target), grads, unflat(dx, x)
+
+
+def _walk(
+    head: "LinearCrossEntropy", params: Params, batch: Batch, pieces: list[Piece]
+) -> tuple[Any, Any, list[Any]]:
+    """Run a walk over rows. Of gradients alone devices add up their sums in the dtype of the products."""
+    logits = head.logits(batch.x)
+    alone = all(piece.inner is gradient for piece in pieces)
+    reduce = head.reduce or exchanged_in(logits.dtype) if alone else None
+    return walk(logits.chunk, params, batch, pieces, _examples(head, params, batch), reduce)
 
 
 def _examples(head: "LinearCrossEntropy", params: Params, batch: Batch) -> int:
@@ -77,7 +88,7 @@ def read_pieces(
     """
     now = [piece for piece in pieces if piece.reader is not as_factors]
     batch = head.batch(x, target, coefficients, by_row=all(piece.inner.by_row for piece in now))
-    losses, dx, readings = walk(head.logits(x).chunk, params, batch, now, _examples(head, params, batch))
+    losses, dx, readings = _walk(head, params, batch, now)
     found = [
         chunked(head, piece.name, params, x, target, coefficients)
         if piece.reader is as_factors

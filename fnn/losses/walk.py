@@ -71,7 +71,7 @@ Chunk = Callable[[Any, Batch], tuple[Any, Any, dict[str, Factor]]]
 
 
 def walk(
-    chunk: Chunk, params: Any, batch: Batch, pieces: list[Piece], size: int
+    chunk: Chunk, params: Any, batch: Batch, pieces: list[Piece], size: int, reduce: Any = None
 ) -> tuple[Any, Any, list[Any]]:
     """Run a head over its rows in chunks.
 
@@ -83,6 +83,7 @@ def walk(
         batch: the rows.
         pieces: the readers, each with its param.
         size: the most examples of a chunk.
+        reduce: the dtype in which what adds up over examples is added up over devices; None for its own.
 
     Returns:
         the losses (n, ...), dx (n, ..., k) and what each piece reads.
@@ -104,7 +105,7 @@ def walk(
     if any(piece.inner.joins is None for piece in pieces):
         summed, (losses, dx, each) = step(shared, (batch, cuts), lambda param: param)
     else:
-        summed, (losses, dx, each) = over_chunks(step, shared, (batch, cuts), size)
+        summed, (losses, dx, each) = over_chunks(step, shared, (batch, cuts), size, reduce=reduce)
     readings = [p.finished(s if p.adds else e) for p, s, e in zip(pieces, summed, each, strict=True)]
     return losses, dx, readings
 

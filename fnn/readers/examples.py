@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from fnn.arrays import accumulator, index_inside
 from fnn.errors import InputError, describe
 from fnn.factors import Examples, Form, Outer, Rows, Total, cotangent
-from fnn.reader import added_into_rows, reader
+from fnn.reader import reader
 from fnn.sharding import as_cotangent, einsum, gathered, on_mesh, placed, sharding_along, sharding_of
+from fnn.summed import added_into_rows
 
 
 @reader("concatenate", linear=True, like="param")

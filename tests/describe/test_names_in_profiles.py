@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import fnn
 from fnn import Dense, Remat, Repeat, RMSNorm, Serial, Skip
 from fnn.compose.boundaries import Segment
-from fnn.memory.collectives import NAME
+from fnn.memory.hlo import NAME
 
 BLOCK = Skip(Serial(RMSNorm(), Dense(8), fnn.gelu, Dense(4)))
 NETS = {

@@ -1,5 +1,7 @@
 """What a device of two has of a training step, and what the two exchange."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import fnn
-from fnn.memory.collectives import Collective, collectives_of
+from fnn.memory.hlo import Collective, collectives_of
 from fnn.train.shardings import shardings
 
 NET = fnn.Serial(fnn.Repeat(fnn.Serial(fnn.Dense(16), fnn.tanh), 3), fnn.Dense(4))
@@ -109,3 +111,50 @@ def test_a_collective_without_a_name_has_that_of_the_first_that_takes_it():
         "}",
     )
     assert collectives_of("\n".join(lines)) == (Collective("all-gather", 32, 1, "layers[0]/add"),)
+
+
+# Three blocks on four devices under "fsdp+tensor": of what the compiler for v5e:2x2 made of
+# `experiments.bench.on_mesh`'s "blocks", the lines that hold collectives and loops.
+OF_A_TPU = (Path(__file__).parent / "loops_of_v5e.hlo").read_text()
+
+
+def test_loops_of_a_tpu_run_as_often_as_they_count_and_a_chain_is_one_collective():
+    found = collectives_of(OF_A_TPU)
+    in_loops = [one for one in found if "while/body" in one.where]
+    assert {one.times for one in in_loops} == {3, 9}  # scales and biases have one size: three in each turn
+    assert {one.times for one in found if one not in in_loops} == {1, 2, 3}
+    weights = [one for one in in_loops if one.op == "all-gather" and one.bytes == 256 * 256 * 2]
+    assert len(weights) == 4 and {one.times for one in weights} == {3}  # forwards and backwards
+    assert OF_A_TPU.count('chain_id="0"') == 3
+    scattered = {(one.times, one.bytes, one.where) for one in found if one.op == "reduce-scatter"}
+    inside = "blocks/while/body/closed_call/layer/layer/layers[1]/dot_general"
+    assert scattered == {(3, 2 * 256 * 256 * 4, inside), (1, 2 * 256 * 128 * 4, "first/dot_general")}
+
+
+@pytest.mark.parametrize(
+    "shown, changed, times",
+    [
+        ("constant(3)", "constant(7)", 7),  # it counts to seven
+        (" %constant.578.clone = s32[] constant(0)", " %constant.578.clone = s32[] constant(2)", 1),
+        ("constant(1)", "constant(2)", 2),  # it counts by two
+        ("direction=LT", "direction=NE", 1),  # nobody knows
+        ("constant(3)", "parameter(1)", 1),
+        ("copy(%constant.578.clone)", "parameter(2)", 1),
+    ],
+)
+def test_a_loop_runs_as_often_as_its_start_its_end_and_its_step_say(shown, changed, times):
+    assert shown in OF_A_TPU
+    found = collectives_of(OF_A_TPU.replace(shown, changed))
+    (weight,) = {one.times for one in found if one.where.endswith("layers[3]/convert_element_type")}
+    assert weight == times
+    assert {one.times for one in found if one.where.startswith("output/")} == {1}
+
+
+def test_a_reduce_scatter_counts_what_it_adds_up():
+    lines = (
+        "ENTRY %main (p: f32[8,4]) -> f32[2,4] {",
+        "  %p = f32[8,4]{1,0} parameter(0)",
+        "  ROOT %r = f32[2,4]{1,0} reduce-scatter(%p), dimensions={0}, to_apply=%add",
+        "}",
+    )
+    assert collectives_of("\n".join(lines)) == (Collective("reduce-scatter", 128, 1, ""),)

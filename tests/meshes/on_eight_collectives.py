@@ -40,7 +40,6 @@ def pairs() -> list[Any]:
         pytest.param(layout, name, marks=() if (layout, name) in QUICK else pytest.mark.slow)
         for layout in LAYOUTS
         for name in NETWORKS
-        if (layout, name) != ("tensor", "gated blocks")  # the halves of its gates are moved twice
     ]
 
 

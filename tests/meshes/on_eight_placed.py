@@ -163,7 +163,10 @@ def test_gradients_are_those_of_one_device_and_lie_where_their_params_lie(layout
 
 @pytest.mark.parametrize("optimizer, kind", [param(o, kind) for o in ("adam", "adafactor") for kind in KINDS])
 def test_a_step_of_an_optimizer_whose_state_lies_like_the_params(optimizer, kind):
-    made = {"adam": optax.adam(1e-2), "adafactor": optax.adafactor(1e-2, min_dim_size_to_factor=8)}[optimizer]
+    adam = optax.adam(
+        1e-2, eps=1e-4
+    )  # which multiplies a rounding by 100; with 1e-8, where g is small, by 1e5
+    made = {"adam": adam, "adafactor": optax.adafactor(1e-2, min_dim_size_to_factor=8)}[optimizer]
     on = on_mesh(LAYOUTS[-1], "blocks", kind)
     run = fnn.value_and_grad(on.network.net, on.network.loss)
     state = made.init(on.alone[0])

@@ -29,7 +29,7 @@ EQUIVALENT = {
     "Activation.backward: dy -> dy * 0 + 1": "likewise",
     "Parallel.backward: [None] * len(self.layers) -> [None]": _UNREAD,
     "Parallel.backward: [None] * len(self.layers) -> len(self.layers)": _UNREAD,
-    "reader.added_into_rows: jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode='drop')"
+    "summed.added_into_rows: jnp.zeros(param.shape, dz.dtype).at[safe].add(dz, mode='drop')"
     " -> jnp.zeros(param.shape, dz.dtype).at[safe].add(dz)": "to drop is what JAX does by itself",
     "Serial.backward: known.pop(i + 1, None) -> known.pop(None, i + 1)": _FREED,
     "Serial.backward: known.pop(i + 1, None) -> known": _FREED,

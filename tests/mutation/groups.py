@@ -16,7 +16,7 @@ from tests.losses import (
     test_losses,
 )
 from tests.memory import test_storing
-from tests.meshes import test_chunks, test_products
+from tests.meshes import test_chunks, test_products, test_summed
 from tests.mutation.proofs import ROWS, SIDES, eagerly, updates
 from tests.train import test_update
 
@@ -137,6 +137,10 @@ SUMS = (
     test_factors.test_a_row_that_no_index_of_the_table_names_is_dropped,
     partial(test_proof.test_factors_read_later_give_the_same_gradients, ROWS["repeat-feed-forward"]),
 )
+ON_DEVICES = (
+    *(partial(test_summed.test_devices_add_up_in_the_dtype_that_is_asked_for, n) for n in test_summed.DTYPES),
+    test_summed.test_what_the_devices_add_is_rounded_and_their_own_sums_are_not,
+)
 JOINED = (
     *(partial(test_factors.test_uses_of_a_param_are_joined_behind_its_examples, n) for n in ((), (4, 2))),
     test_factors.test_uses_without_a_batch_are_joined_and_gradients_added_up,
@@ -151,6 +155,11 @@ CUTS = (
     *(
         partial(test_chunks.test_rows_of_two_shards_are_cut_within_each, *way)
         for way in ((12, 4, 2), (10, 2, 3), (4, 9, 1))
+    ),
+    *(
+        partial(test_chunks.test_devices_add_up_in_the_dtype_that_is_asked_for, reduce, as_a_gradient)
+        for reduce in (None, jnp.bfloat16)
+        for as_a_gradient in (True, False)
     ),
 )
 PLACED = tuple(

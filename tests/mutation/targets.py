@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fnn import chunks, core, factors, reader
+from fnn import chunks, core, factors, reader, summed
 from fnn.activations import layer, normal, piecewise, smooth, weighted
 from fnn.compose import (
     boundaries,
@@ -50,6 +50,7 @@ from tests.mutation.groups import (
     JOINED,
     LOOPS,
     NESTED,
+    ON_DEVICES,
     PLACED,
     PRECISION,
     REBUILT,
@@ -155,7 +156,9 @@ def targets() -> tuple[Target, ...]:
             reader._gradient,
             (*rows("dense-deep-batch", "embedding-tokens", "scale", "repeat-feed-forward"), *SUMS),
         ),
-        Target(reader.added_into_rows, (*rows("embedding-tokens"), *SUMS)),
+        Target(summed.summed, (*rows("dense-deep-batch", "embedding-tokens"), *SUMS, *ON_DEVICES)),
+        Target(summed._sum_of_rows, (*rows("dense-deep-batch"), *SUMS, *ON_DEVICES)),
+        Target(summed.added_into_rows, (*rows("embedding-tokens"), *SUMS)),
         Target(factors.join, (*JOINED, *rows("shared-of-repeat"))),
         Target(factors._behind_examples, (*JOINED, *rows("shared-of-repeat"))),
         *(Target(function, HEADS) for function in HEAD),
