@@ -113,6 +113,7 @@ def by_dattri() -> dict[str, Products]:
     )
     task = AttributionTask(loss_func=loss, model=model, checkpoints=[model.state_dict()])
     attributor = TracInAttributor(task, weight_list=torch.ones(1), normalized_grad=False)
+    attributor.projector_kwargs = None  # by default gradients are projected at random, which takes far longer
     return {"dattri, TracIn": lambda: attributor.attribute(train, test)}
 
 
