@@ -214,3 +214,7 @@ class AllUses:
     def finished(self, carried: None, stacked: Any) -> Any:
         """Return the stacked factors."""
         return stacked
+
+
+for _kind, _data, _meta in ((Stacked, ["trees"], ["reader", "in_loop"]), (AllUses, ["params"], [])):
+    jax.tree_util.register_dataclass(_kind, _data, _meta)

@@ -11,6 +11,7 @@ from fnn.compose.boundaries import rebuilds
 from fnn.compose.checks import check_same
 from fnn.contract import make, run
 from fnn.core import Composition, Layer, Part, pull
+from fnn.eager import compiled_once
 from fnn.errors import at
 from fnn.factors import is_factor, join
 from fnn.reader import gradient
@@ -100,6 +101,7 @@ class Loop(Composition):
         self._check_same(x, jax.eval_shape(self.forward, params, x, None)[0])
         return params
 
+    @compiled_once(0)
     def forward(self, params: Any, x: Any, key: Any) -> tuple[Any, tuple[Any, Any]]:
         """v[i + 1] = layer(params[i], v[i])"""
 
@@ -114,6 +116,7 @@ class Loop(Composition):
 
         return lax.scan(step, varying_like(x, params), (None if self.shared else params, key), self.n)
 
+    @compiled_once(0)
     def recompute(self, params: Any, x: Any, extras: tuple[Any, Any]) -> Any:
         """v[i + 1] = layer(params[i], v[i])"""
 
@@ -135,6 +138,7 @@ class Loop(Composition):
         factors, dx = self._walk(params, x, y, extras, dy, AllUses(params))
         return read(jax.tree.map(join, factors, params, is_leaf=is_factor), self), dx
 
+    @compiled_once(0)
     def _walk(
         self, params: Any, x: Any, y: Any, extras: tuple[Any, Any], dy: Any, read: Reading | AllUses
     ) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Array, Float, Int
 
 from fnn.arrays import widened
+from fnn.eager import compiled_once
 from fnn.factors import Chunked
 from fnn.losses import columns
 from fnn.losses.rows import unflat
@@ -22,6 +23,7 @@ In = Float[Array, "*n k"]
 Labels = Int[Array, "*n"]
 
 
+@compiled_once(0, 5)
 def gradients(
     head: "LinearCrossEntropy", params: Params, x: In, target: Labels, coefficients: Any, wide: bool
 ) -> tuple[Any, Params, In]:

@@ -131,6 +131,8 @@ def clipped_gradient(
         out = jnp.zeros_like(finite) if mask is None else ~mask.astype(bool)
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
+    in_parts = jax.jit(partial(_in_parts, whole, microbatch or 1))  # outside of jit, too, traced once
+
     def run(
         params: Params, x: Any, target: Any, key: Any = None, mask: Any = None, scale: Any = None
     ) -> Clipped:
@@ -145,7 +147,7 @@ def clipped_gradient(
             check_number("clipped_gradient", "scale > 0", scale, lambda scale: scale > 0, fix)
         if microbatch is None:
             return whole(scale, params, x, target, key, mask)
-        return _in_parts(whole, microbatch, params, (x, target, mask), key, scale)
+        return in_parts(params, (x, target, mask), key, scale)
 
     return run
 

@@ -88,7 +88,7 @@ def no_z_loss(right):
 
 
 def next_chunk(right):
-    def wrong(chunk, shared, rows, size):
+    def wrong(chunk, shared, rows, size, reduce=None):
         total, each = right(chunk, shared, rows, size)
         return total, jax.tree.map(lambda leaf: jnp.roll(leaf, size, 0), each)
 
