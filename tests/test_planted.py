@@ -140,7 +140,7 @@ MISTAKES = [
     Mistake("scan in the wrong order", loop, "lax", lambda right: Backwards(right), BLOCKS),
     Mistake("one use of shared params", loop, "join", lambda right: first_use_alone, SHARED),
     Mistake("output for input in a scan", loop.Loop, "forward", outputs_kept, BLOCKS),
-    Mistake("gradient rounded", dense, "Outer", lambda right: lambda x, dz: right(x.astype(jnp.float32), dz.astype(jnp.float32)), Dense(3)),
+    Mistake("gradient rounded", dense, "Outer", lambda right: lambda x, dz, *more: right(x.astype(jnp.float32), dz.astype(jnp.float32), *more), Dense(3)),
     Mistake("row of the norm lost", norm, "Scaled", lambda right: lambda x, dz: right(x.at[0].set(0), dz), LayerNorm()),
 ]  # fmt: skip
 

@@ -21,6 +21,8 @@ class Kind(StrEnum):
         kind._value_, kind.cost, kind.meaning = name, cost, meaning
         return kind
 
+    __repr__ = str.__repr__  # as the text that it is
+
     # fmt: off
     # of the rules as they are written
     MISSING_GRADIENT = ("missing gradient", 0.0,
