@@ -103,7 +103,7 @@ def of_activation(row: Any, **wrong: Any) -> Any:
 
 
 def first_use_alone(factors: Any, param: Any) -> Any:
-    return type(factors)(**{name: value[0] for name, value in vars(factors).items()})
+    return jax.tree.map(lambda leaf: leaf[0], factors)
 
 
 SHARED = Repeat(Serial(Dense(5), fnn.tanh), 3, shared=True)
