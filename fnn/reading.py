@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+from jax.tree_util import register_dataclass
 from jaxtyping import Array
 
 from fnn.contract import check_factors
@@ -110,6 +112,7 @@ class Reading(Protocol):
         ...
 
 
+@partial(register_dataclass, data_fields=["trees"], meta_fields=["reader", "in_loop"])
 @dataclass(frozen=True)
 class Stacked:
     """The usual reading: a loop scans over the trees and stacks the readings.
@@ -189,6 +192,7 @@ class Stacked:
         return stacked
 
 
+@register_dataclass
 @dataclass(frozen=True)
 class AllUses:
     """The reading of a loop that shares its params: it stacks the factors of the uses, to be joined later.
@@ -214,7 +218,3 @@ class AllUses:
     def finished(self, carried: None, stacked: Any) -> Any:
         """Return the stacked factors."""
         return stacked
-
-
-for _kind, _data, _meta in ((Stacked, ["trees"], ["reader", "in_loop"]), (AllUses, ["params"], [])):
-    jax.tree_util.register_dataclass(_kind, _data, _meta)

@@ -1,4 +1,12 @@
-"""Factors summed to gradients: in float32 or wider on each device, over the devices in the dtype of dz."""
+"""Factors summed to gradients: in float32 or wider on each device, over the devices in the dtype of dz.
+
+>>> import fnn
+>>> from fnn.factors import Scaled
+>>> ones = jnp.ones((3, 2))
+>>> factors = Total(ones), Scaled(ones, ones), Examples(ones, rank=1)
+>>> [fnn.gradient(factor, jnp.zeros(2)).tolist() for factor in factors]
+[[3.0, 3.0], [3.0, 3.0], [3.0, 3.0]]
+"""
 
 from typing import Any
 

@@ -46,6 +46,14 @@ def test_a_second_call_outside_of_jit_is_not_traced_again(call, net):
     assert compiled(run) == 0
 
 
+def test_a_head_outside_of_jit_is_not_traced_again():
+    head = fnn.LinearCrossEntropy(7)
+    params = head.init(KEY, X)
+    run = lambda: head.value_and_grad(params, X, LABELS)  # noqa: E731
+    assert compiled(run) > 0
+    assert compiled(run) == 0
+
+
 def test_a_layer_that_has_no_hash_runs_as_it_is():
     class Listed(fnn.Leaf):
         sizes: list[int]

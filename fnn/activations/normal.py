@@ -13,7 +13,7 @@ from jax import Array, lax
 from numpy.polynomial.chebyshev import cheb2poly
 
 from fnn.activations.exponentials import decay, difference, tail
-from fnn.activations.smooth import d_sigmoid
+from fnn.activations.weighted import bend
 
 # Chebyshev coefficients in (a - 4) / (a + 4) of (1 + a) R(a), and of (R(a) - a) / (a - root).
 _MILLS = (
@@ -185,4 +185,4 @@ def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = at, along
     x = _held(x)
     u, du = x * (_B + _C * x * x), _B + 3 * _C * x * x
-    return d_gelu_tanh(at[0]), d_sigmoid(u) * (2 * du + x * (6 * _C * x - du * du * jnp.tanh(u / 2))) * dx
+    return d_gelu_tanh(at[0]), bend(x, u, du, 6 * _C * x) * dx

@@ -1,8 +1,8 @@
 """Activations built from one exponential, each with its derivative right under it.
 
 Every formula is written in e = exp(-|x|), which lies in [0, 1]: nothing overflows, so no branch of
-a selection is ever infinite, and derivatives of the formulas are finite too. For the same reason it is
-`jnp.where(x > 0, ...)` rather than `abs` and `maximum`, whose derivatives at 0 are means.
+a selection is ever infinite, and derivatives of the formulas are finite too. They are
+made with `jnp.where(x > 0, ...)`, not with `abs` and `maximum`, whose derivatives at 0 are means.
 """
 
 import jax.numpy as jnp

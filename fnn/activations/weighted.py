@@ -71,7 +71,19 @@ def _d_silu(x: Array) -> Array:
 def _(at: tuple[Array], along: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = at, along
     held = jnp.where(jnp.abs(x) < 1000, x, 0.0)
-    return d_silu(x), d_sigmoid(x) * (2 - held * jnp.tanh(held / 2)) * dx
+    return d_silu(x), bend(held, held, 1.0, 0.0) * dx
+
+
+def bend(x: Array, u: Array, du: Array | float, d2u: Array | float) -> Array:
+    """Return the second derivative of x σ(u): σ'(u) (2 u' + x u'' - x u'² tanh(u / 2)).
+
+    Args:
+        x: a finite floating array of any shape.
+        u: a function of x, of its shape.
+        du: its derivative.
+        d2u: its second derivative.
+    """
+    return d_sigmoid(u) * (2 * du + x * (d2u - du * du * jnp.tanh(u / 2)))
 
 
 def mish(x: Array) -> Array:

@@ -208,7 +208,7 @@ class LinearCrossEntropy(Objective):
     def batch(self, x: In, target: Labels, coefficients: Any, by_row: bool) -> Batch:
         """Return the rows, (n, k) where `by_row`, else examples (n, ..., k).
 
-        Args: `x`, `target`, as in a call; `coefficients`, of the rows' gradients; `by_row`.
+        Args: `x`, `target`, as in a call; `coefficients`, factors of the rows' gradients; `by_row`.
         """
         if not by_row and x.ndim < 2:
             raise InputError(self, "examples on axis 0, x (n, ..., k)", describe(x), "x[None]")
@@ -245,6 +245,6 @@ class LinearCrossEntropy(Objective):
     ) -> tuple[Any, Params, In]:
         """Return the rows' losses, and the gradients by params and `x` of their weighted sum.
 
-        Args: `params`, `x`, `target`, as in a call; `coefficients`, the weights; `wide`, not to round them.
+        Args: `params`, `x`, `target`, as in a call; `coefficients`, weights (...); `wide`, not to round.
         """
         return gradients(self, params, x, target, coefficients, wide)

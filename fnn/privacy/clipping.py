@@ -131,7 +131,8 @@ def clipped_gradient(
         out = jnp.zeros_like(finite) if mask is None else ~mask.astype(bool)
         return Clipped(gradient, losses, jnp.where(out, 0, jnp.sqrt(total)), finite | out)
 
-    in_parts = jax.jit(partial(_in_parts, whole, microbatch or 1))  # outside of jit, too, traced once
+    # outside of jit, too, traced once
+    in_parts = None if microbatch is None else jax.jit(partial(_in_parts, whole, microbatch))
 
     def run(
         params: Params, x: Any, target: Any, key: Any = None, mask: Any = None, scale: Any = None
@@ -145,7 +146,7 @@ def clipped_gradient(
         if scale is not None:
             fix = "fnn.privacy.clipped_gradient(net, loss, norm)(params, x, target, scale=2.0**10)"
             check_number("clipped_gradient", "scale > 0", scale, lambda scale: scale > 0, fix)
-        if microbatch is None:
+        if in_parts is None:
             return whole(scale, params, x, target, key, mask)
         return in_parts(params, (x, target, mask), key, scale)
 
